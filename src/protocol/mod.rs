@@ -1,0 +1,1 @@
+//! The protocol machines without sockets: bytes and `now` in, events and bytes out.

@@ -9,9 +9,11 @@ mod connection;
 mod edit;
 mod envelope;
 mod id;
+mod network;
 
 pub use address::{Address, registrable_domain};
 pub use connection::{Connection, Door, TlsSession};
 pub use edit::Edit;
 pub use envelope::{Envelope, Path};
 pub use id::{InvalidMessageId, MessageId};
+pub use network::{InvalidNetwork, Network};

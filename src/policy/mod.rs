@@ -5,6 +5,7 @@
 
 mod config;
 mod gtube;
+mod judge;
 mod lists;
 mod score;
 mod tenant;
@@ -13,6 +14,7 @@ mod weights;
 
 pub use config::{Config, ListsConfig};
 pub use gtube::{Gtube, gtube};
+pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
 pub use lists::{InvalidEntry, List};
 pub use score::{Score, Term, risk, score};
 pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};

@@ -56,10 +56,8 @@ pub enum Reason {
     AllowList(String),
     /// Malware, by this signal.
     Malware(Code),
-    /// A message that was released carried its pass.
-    Released,
-    /// An administrator's client or login that is not judged.
-    Trusted(String),
+    /// The judgement broke down again and again.
+    Unjudged,
 }
 
 /// What is done for one recipient, and why.

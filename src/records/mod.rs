@@ -8,6 +8,7 @@ mod config;
 mod error;
 mod ledger;
 mod metrics;
+mod pass;
 mod quarantine;
 mod record;
 mod retention;
@@ -32,6 +33,7 @@ pub use config::{Config, S3Config};
 pub use error::StoreError;
 pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
+pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
 pub use record::{RecipientVerdict, Record, Timing};
 

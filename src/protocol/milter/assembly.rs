@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(raw(true, &[b"A\0 b\0"], &[b"123456789012", b"3"], &small), Err(Overrun::Message));
         assert!(raw(true, &[b"A\0 2345678901b\0"], &[], &small).is_ok());
         assert_eq!(raw(true, &[b"A\0 2345678901bc\0"], &[], &small), Err(Overrun::Header));
-        assert_eq!(raw(true, &[b"A\0\n\n\n\n\n\n\0"], &[], &small), Err(Overrun::Header));
+        assert_eq!(raw(true, &[b"A\0\n\n\n\n\n\n\n\0"], &[], &small), Err(Overrun::Header));
         assert_eq!(raw(true, &[b"A\0\0", b"B\0\0", b"C\0\0"], &[b"x"], &small), Err(Overrun::Header));
     }
 

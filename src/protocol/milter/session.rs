@@ -62,6 +62,7 @@ pub enum Stage {
 #[derive(Debug)]
 pub struct Session {
     reader: FrameReader,
+    frames: u64,
     conversation: Conversation,
 }
 
@@ -69,7 +70,7 @@ impl Session {
     /// A session before its first byte.
     pub fn new(limits: Limits) -> Self {
         let reader = FrameReader::new(limits.frame_bytes);
-        Self { reader, conversation: Conversation::new(limits) }
+        Self { reader, frames: 0, conversation: Conversation::new(limits) }
     }
 
     /// Takes bytes off the front of `input` until an event comes or they are used up; appends to `out` what is to be sent.
@@ -78,7 +79,10 @@ impl Session {
     pub fn advance(&mut self, input: &mut &[u8], out: &mut Vec<u8>) -> Result<Option<Event>, Error> {
         while !matches!(self.conversation.stage, Stage::Judging | Stage::Closed) {
             let taken = match self.reader.next(input) {
-                Ok(Some(frame)) => self.conversation.take(frame, out),
+                Ok(Some(frame)) => {
+                    self.frames += 1;
+                    self.conversation.take(frame, out)
+                }
                 Ok(None) => break,
                 Err(error) => Err(error),
             };
@@ -118,6 +122,16 @@ impl Session {
         self.conversation.agreement
     }
 
+    /// How many frames have come; what a dripping peer does not make grow.
+    pub fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// How many messages were begun.
+    pub fn messages(&self) -> u64 {
+        self.conversation.messages
+    }
+
     /// Whether part of a frame has come and its end has not.
     pub fn is_amid_frame(&self) -> bool {
         self.reader.is_amid()
@@ -146,6 +160,8 @@ struct Conversation {
     agreement: Agreement,
     client: Client,
     macros: Macros,
+    /// How many messages were begun.
+    messages: u64,
     /// There in stages Envelope and Content only.
     message: Option<Assembly>,
 }
@@ -158,6 +174,7 @@ impl Conversation {
             agreement: Agreement { version: 0, actions: 0, protocol: 0 },
             client: Client::default(),
             macros: Macros::default(),
+            messages: 0,
             message: None,
         }
     }
@@ -200,6 +217,7 @@ impl Conversation {
             (smfic::MAIL, Stage::Connected | Stage::Envelope) => {
                 self.macros.forget_after_mail();
                 self.message = Some(Assembly::begin(data, &self.limits)?);
+                self.messages += 1;
                 self.stage = Stage::Envelope;
                 self.go_on(protocol::NR_MAIL, out);
             }

@@ -4,6 +4,6 @@
 //! [`Inspect`](crate::pipeline::Inspect) and no more of it), protocol grammar, and who supervises the listeners (`app`).
 
 pub mod next_hop;
-
+pub mod relay;
 mod stream;
 pub mod tls;

@@ -4,3 +4,4 @@
 //! and any decision about a message (`gateway` carries those between the machines and the pipeline).
 
 pub mod milter;
+pub mod smtp;

@@ -5,13 +5,38 @@
 //! and any judgement (`analysis`, `policy`).
 
 mod address;
+mod body;
+mod config;
 mod connection;
+mod decode;
+mod draft;
 mod edit;
+mod encoded_word;
 mod envelope;
+mod finding;
+mod header;
+mod html;
 mod id;
+mod link;
+mod mailbox;
+mod message;
+mod parameters;
+mod part;
+mod structure;
+mod style;
 
 pub use address::{Address, registrable_domain};
+pub use body::Body;
+pub use config::MessageLimits;
 pub use connection::{Connection, Door, TlsSession};
 pub use edit::Edit;
 pub use envelope::{Envelope, Path};
+pub use finding::{Finding, FindingKind};
+pub use header::Field;
+pub use html::{Form, HtmlContent};
 pub use id::{InvalidMessageId, MessageId};
+pub use link::{Link, LinkKind, named_host};
+pub use mailbox::Mailbox;
+pub use message::Message;
+pub use parameters::Parameters;
+pub use part::{Encoding, Part, PartKind};

@@ -4,7 +4,8 @@
 
 use super::decode;
 
-const MAX_WORD_BYTES: usize = 1 << 20;
+/// RFC 2047 says 75; careless senders write a whole subject as one word. A bound keeps the work linear.
+const MAX_WORD_BYTES: usize = 4_096;
 
 /// Decodes unstructured header text. The flag tells that an encoded word did not decode.
 pub(super) fn decode_text(raw: &[u8]) -> (String, bool) {
@@ -84,7 +85,7 @@ fn word(input: &[u8]) -> Option<Word<'_>> {
         return None;
     }
     let text = &inner[charset_end + 3..];
-    let end = memchr::memmem::find(text, b"?=")?;
+    let end = memchr::memmem::find(&text[..text.len().min(MAX_WORD_BYTES)], b"?=")?;
     let decoded = match encoding {
         b'B' | b'b' => decode::base64(&text[..end], MAX_WORD_BYTES),
         b'Q' | b'q' => decode::quoted_printable(&text[..end], MAX_WORD_BYTES, true),

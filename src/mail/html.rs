@@ -73,12 +73,8 @@ pub(super) fn scan(html: &str, part: usize, links: &mut Vec<Link>, max_links: us
 fn run(scanner: &mut Scanner<'_>, html: &str) {
     let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| scanner.event(event));
     emitter.naively_switch_states(true);
-    for token in Tokenizer::new_with_emitter(html, emitter) {
-        match token {
-            Ok(never) => match never {},
-            Err(never) => match never {},
-        }
-    }
+    // The callback takes everything; no token comes out, and a string cannot fail to be read.
+    let Ok(()) = Tokenizer::new_with_emitter(html, emitter).finish();
 }
 
 #[derive(Clone, Copy)]
@@ -230,10 +226,10 @@ impl<'l> Scanner<'l> {
             CallbackEvent::CloseStartTag { self_closing } => self.start_tag(self_closing),
             CallbackEvent::EndTag { name } => self.end_tag(tag(name)),
             CallbackEvent::String { value } => self.text(&String::from_utf8_lossy(value)),
-            CallbackEvent::Comment { value } => {
-                if value.starts_with(b"[if") && !self.only_links && self.conditional.len() < 64 {
-                    self.conditional.push(String::from_utf8_lossy(value).into_owned());
-                }
+            CallbackEvent::Comment { value }
+                if value.starts_with(b"[if") && !self.only_links && self.conditional.len() < 64 =>
+            {
+                self.conditional.push(String::from_utf8_lossy(value).into_owned());
             }
             _ => {}
         }
@@ -440,11 +436,11 @@ impl<'l> Scanner<'l> {
 
     fn input(&mut self, hidden: bool) {
         let kind = self.value(Attribute::Type).unwrap_or_default().to_ascii_lowercase();
-        let password = kind == "password";
+        let (password, is_field) = (kind == "password", self.tag == INPUT);
         self.out.passwords += usize::from(password);
         if let Some(form) = self.out.forms.last_mut() {
             form.password |= password;
-            form.inputs += usize::from(kind != "hidden" && kind != "submit");
+            form.inputs += usize::from(is_field && kind != "hidden" && kind != "submit");
         }
         self.link_of(Attribute::FormAction, LinkKind::Form, hidden);
     }

@@ -178,6 +178,24 @@ impl Message {
         self.findings().any(|finding| finding.kind == kind)
     }
 
+    /// Reads everything there is to read, for fuzzing: nothing may panic, every range lies within the bytes.
+    pub fn read_all(&self) {
+        for part in self.parts() {
+            let range = part.body_range();
+            assert!(range.start <= range.end && range.end <= self.raw.len(), "{range:?} of {}", self.raw.len());
+            part.text();
+            part.sha256();
+        }
+        self.headers().for_each(|field| drop(field.text()));
+        self.links().iter().for_each(|link| drop(link.shown_host()));
+        self.date();
+        self.message_id();
+        for name in ["To", "Cc", "Reply-To", "Sender"] {
+            self.mailboxes(name);
+        }
+        self.findings().count();
+    }
+
     /// The limits it was parsed under.
     pub fn limits(&self) -> &MessageLimits {
         &self.limits

@@ -35,7 +35,7 @@ impl Style {
                     Some(size) if size <= 1.0 && !value.ends_with("em") && !value.ends_with("rem") => {
                         self.hidden = true
                     }
-                    Some(size) if size == 0.0 => self.hidden = true,
+                    Some(0.0) => self.hidden = true,
                     Some(_) => self.shown = true,
                     None => {}
                 }

@@ -8,4 +8,4 @@ mod signal;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };
-pub use signal::{Code, Group, Signal, Site, Input, analyse};
+pub use signal::{Code, Group, Input, Signal, Site, analyse};

@@ -48,10 +48,24 @@ pub struct Signal {
 }
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs)]
-pub struct Site { pub own_domains: Vec<String> }
+pub struct Site {
+    pub own_domains: Vec<String>,
+}
 #[allow(missing_docs)]
-impl Site { pub fn new(own: &[String], _vips: &[String]) -> Self { Self { own_domains: own.to_vec() } } }
+impl Site {
+    pub fn new(own: &[String], _vips: &[String]) -> Self {
+        Self { own_domains: own.to_vec() }
+    }
+}
 #[allow(missing_docs)]
-pub struct Input<'a> { pub message: &'a crate::mail::Message, pub envelope: &'a crate::mail::Envelope, pub connection: &'a crate::mail::Connection, pub facts: &'a super::Facts, pub site: &'a Site }
+pub struct Input<'a> {
+    pub message: &'a crate::mail::Message,
+    pub envelope: &'a crate::mail::Envelope,
+    pub connection: &'a crate::mail::Connection,
+    pub facts: &'a super::Facts,
+    pub site: &'a Site,
+}
 #[allow(missing_docs)]
-pub fn analyse(_i: &Input<'_>) -> Vec<Signal> { Vec::new() }
+pub fn analyse(_i: &Input<'_>) -> Vec<Signal> {
+    Vec::new()
+}

@@ -9,4 +9,4 @@ mod release;
 
 pub use config::ReleaseConfig;
 pub use error::ReleaseError;
-pub use release::{Reinject, Refused, Release, Released};
+pub use release::{Refused, Reinject, Release, Released};

@@ -55,7 +55,8 @@ impl<R: Reinject> Release<R> {
         let held = self.records.held_message(id).await.map_err(failed)?;
         let waits = |state| matches!(state, HeldState::Held | HeldState::Releasing);
         let named = |name: &String| recipients.is_empty() || recipients.iter().any(|r| r.eq_ignore_ascii_case(name));
-        let wanted: Vec<String> = held.recipients.iter().filter(|r| waits(r.state)).map(|r| r.recipient.clone()).filter(named).collect();
+        let wanted: Vec<String> =
+            held.recipients.iter().filter(|r| waits(r.state)).map(|r| r.recipient.clone()).filter(named).collect();
         let raw = self.records.held_bytes(&held).await.map_err(failed)?;
         let leased = self.records.begin_release(id, &wanted, now_ms()).await.map_err(failed)?;
         if leased.is_empty() {
@@ -67,7 +68,9 @@ impl<R: Reinject> Release<R> {
             Err(error) => Err(error.to_string()),
         };
         // The next hop has it: that it could not be noted must not look like a failed release.
-        if let Err(error) = self.records.end_release(id, &leased, outcome.as_ref().map(|ms| *ms).map_err(String::as_str)).await {
+        if let Err(error) =
+            self.records.end_release(id, &leased, outcome.as_ref().map(|ms| *ms).map_err(String::as_str)).await
+        {
             tracing::error!(%id, %error, released = result.is_ok(), "the end of a release could not be noted; its lease runs out by itself");
         }
         let reply = result?;
@@ -81,12 +84,18 @@ impl<R: Reinject> Release<R> {
         let nonce: String = chance.iter().map(|byte| format!("{byte:02x}")).collect();
         let lifetime = i64::try_from(self.config.pass_seconds).unwrap_or(i64::MAX / 2_000).saturating_mul(1_000);
         let pass = Pass { id, nonce, expires_ms: now_ms().saturating_add(lifetime) };
-        self.records.add_pass(&pass.nonce, id, pass.expires_ms).await.map_err(|source| ReleaseError::Store { id, source })?;
+        self.records
+            .add_pass(&pass.nonce, id, pass.expires_ms)
+            .await
+            .map_err(|source| ReleaseError::Store { id, source })?;
         let header = format!("{RELEASE_HEADER}: {}\r\n", self.key.sign(&pass, raw).replace("; ", ";\r\n\t"));
         let mut message = BytesMut::with_capacity(header.len() + raw.len());
         message.put_slice(header.as_bytes());
         message.put_slice(raw);
-        self.next_hop.reinject(envelope, message.freeze()).await.map_err(|Refused(why)| ReleaseError::Refused { id, why })
+        self.next_hop
+            .reinject(envelope, message.freeze())
+            .await
+            .map_err(|Refused(why)| ReleaseError::Refused { id, why })
     }
 }
 

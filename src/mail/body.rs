@@ -6,7 +6,7 @@ use linkify::{LinkFinder, LinkKind as Found};
 
 use super::finding::{Finding, FindingKind, Findings};
 use super::html::{self, HtmlContent};
-use super::link::{self, Link, LinkKind};
+use super::link::Link;
 use super::{MessageLimits, Part, PartKind, decode};
 
 /// Text and links of a message.
@@ -128,9 +128,7 @@ impl Reader<'_> {
                 self.findings.add(FindingKind::TooManyLinks, part);
                 return;
             }
-            let url = link::resolve(target, None);
-            let (text, shown) = (target.to_owned(), target.to_owned());
-            self.body.links.push(Link { kind: LinkKind::Plain, text, url, shown, image: false, visible: true, part });
+            self.body.links.push(Link { part, ..Link::plain(target) });
         }
     }
 

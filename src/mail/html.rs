@@ -56,6 +56,15 @@ pub struct HtmlContent {
     pub base: Option<Url>,
 }
 
+impl HtmlContent {
+    /// Reads HTML that is no body of a message, such as an attached page. At most `max_links` links are given.
+    pub fn read(html: &str, max_links: usize) -> (Self, Vec<Link>) {
+        let mut links = Vec::new();
+        let (content, _) = scan(html, 0, &mut links, max_links);
+        (content, links)
+    }
+}
+
 /// Reads one HTML text. Links go to `links` as long as there are fewer than `max_links`; the flag tells it was full.
 pub(super) fn scan(html: &str, part: usize, links: &mut Vec<Link>, max_links: usize) -> (HtmlContent, bool) {
     let mut scanner = Scanner::new(part, links, max_links);

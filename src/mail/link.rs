@@ -52,6 +52,12 @@ pub struct Link {
 }
 
 impl Link {
+    /// A URL standing in text.
+    pub fn plain(text: &str) -> Self {
+        let (url, text) = (resolve(text, None), text.to_owned());
+        Self { kind: LinkKind::Plain, url, shown: text.clone(), text, image: false, visible: true, part: 0 }
+    }
+
     /// Host name in lower case (A-labels) or address; `None` when the URL has none (`mailto:`, `data:`).
     pub fn host(&self) -> Option<&str> {
         self.url.as_ref()?.host_str().map(|host| host.trim_end_matches('.'))

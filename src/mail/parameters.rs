@@ -162,6 +162,7 @@ mod tests {
 
     #[test]
     fn table() {
+        #[allow(clippy::type_complexity)]
         let cases: &[(&str, &str, &[(&str, &str)])] = &[
             ("text/HTML", "text/html", &[]),
             ("text/plain; charset=UTF-8", "text/plain", &[("charset", "UTF-8")]),

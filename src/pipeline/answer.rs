@@ -78,7 +78,11 @@ impl Refusal {
 
     /// 451 4.3.0: cannot be held now.
     pub(super) fn store(id: MessageId) -> Self {
-        Self { code: 451, enhanced: [4, 3, 0], text: format!("Temporary failure, please try again later, reference {id}") }
+        Self {
+            code: 451,
+            enhanced: [4, 3, 0],
+            text: format!("Temporary failure, please try again later, reference {id}"),
+        }
     }
 
     /// 451 4.7.1: cannot be judged now.
@@ -127,7 +131,11 @@ mod tests {
             (&[], HoldIn::Store, all, deliver(&[], false)),
         ];
         for (actions, hold_in, abilities, expected) in cases {
-            assert_eq!(combine(&judgement(actions, hold_in), abilities), expected, "{actions:?} {hold_in:?} {abilities:?}");
+            assert_eq!(
+                combine(&judgement(actions, hold_in), abilities),
+                expected,
+                "{actions:?} {hold_in:?} {abilities:?}"
+            );
         }
     }
 }

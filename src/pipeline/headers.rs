@@ -35,8 +35,12 @@ pub(super) fn edits(
         }
     }
     let connection = &transaction.connection;
-    let results =
-        authentication_results(&standing.authserv_id, &record.facts, connection.helo.as_deref(), &transaction.envelope.sender);
+    let results = authentication_results(
+        &standing.authserv_id,
+        &record.facts,
+        connection.helo.as_deref(),
+        &transaction.envelope.sender,
+    );
     edits.push(prepend("Authentication-Results", results));
     edits.extend(forged_results(&standing.authserv_id, message.headers_named("Authentication-Results").map(|f| f.raw)));
     edits.extend(forged_own(message));
@@ -93,7 +97,9 @@ pub(super) fn first_value(raw: &[u8], name: &str) -> Option<String> {
     let mut at = 0;
     while at < header.len() {
         let line = &header[at..];
-        let is_it = line.len() > name.len() && line[name.len()] == b':' && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
+        let is_it = line.len() > name.len()
+            && line[name.len()] == b':'
+            && line[..name.len()].eq_ignore_ascii_case(name.as_bytes());
         if is_it {
             let mut end = at;
             loop {

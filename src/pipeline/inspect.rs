@@ -18,7 +18,7 @@ use crate::analysis::{self, Facts, Why};
 use crate::enrichment::SenderAuth;
 use crate::mail::{Address, Connection, Edit, Message, Network};
 use crate::policy::{Action, Judge, Judgement, Reason, Subject, Verdict, gtube};
-use crate::records::{PassKey, RELEASE_HEADER, Record, RecipientVerdict, Records, Timing};
+use crate::records::{PassKey, RELEASE_HEADER, RecipientVerdict, Record, Records, Timing};
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
@@ -60,7 +60,12 @@ pub struct Inspected {
 
 impl Pipeline {
     /// A pipeline that settles into these records. Without records nothing is held and nothing remembered: for `scan`.
-    pub fn new(standing: Standing, records: Option<Arc<Records>>, pass_key: Option<PassKey>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(
+        standing: Standing,
+        records: Option<Arc<Records>>,
+        pass_key: Option<PassKey>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
         let broken = Broken::default();
         Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken }
     }
@@ -131,7 +136,11 @@ impl Pipeline {
         let result = match decision {
             Decision::Deliver { held, tag } => {
                 let edits = edits(action);
-                let edits = if transaction.abilities.edit_headers { answer::tagged(edits, &message, tag.as_deref()) } else { Vec::new() };
+                let edits = if transaction.abilities.edit_headers {
+                    answer::tagged(edits, &message, tag.as_deref())
+                } else {
+                    Vec::new()
+                };
                 record.action = action;
                 self.settle(&mut record, &transaction, &held).await.map(|()| Answer::Deliver { edits, held })
             }
@@ -235,7 +244,10 @@ impl Pipeline {
             super::AfterPanics::Defer => Err(Refusal::later(transaction.id)),
             super::AfterPanics::Allow => {
                 let edit = Edit::Prepend { name: "X-Mailweir-Status".into(), value: "unscanned".into() };
-                Ok(Answer::Deliver { edits: if transaction.abilities.edit_headers { vec![edit] } else { Vec::new() }, held: Vec::new() })
+                Ok(Answer::Deliver {
+                    edits: if transaction.abilities.edit_headers { vec![edit] } else { Vec::new() },
+                    held: Vec::new(),
+                })
             }
             super::AfterPanics::Quarantine => {
                 let mut record = unjudged(&standing, &transaction);
@@ -301,7 +313,11 @@ fn record(
         connection: (*transaction.connection).clone(),
         envelope: transaction.envelope.clone(),
         size: transaction.raw.len() as u64,
-        from: message.from().iter().map(|mailbox| mailbox.address.as_ref().map_or_else(|| mailbox.text.clone(), ToString::to_string)).collect(),
+        from: message
+            .from()
+            .iter()
+            .map(|mailbox| mailbox.address.as_ref().map_or_else(|| mailbox.text.clone(), ToString::to_string))
+            .collect(),
         subject: message.subject().chars().take(SUBJECT_CHARS).collect(),
         header_id: message.message_id().unwrap_or_default(),
         action: Action::Allow,

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::Config;
 use super::gtube::Gtube;
 use super::lists::{InvalidEntry, List};
 use super::score::{Score, score};
 use super::tenant::{InvalidTenants, Tenant, Tenants};
 use super::verdict::{Overrides, Subject, Verdict, allowed, blocked, verdict};
 use super::weights::{BUILT_IN_WEIGHTS, InvalidWeights, Weights};
-use super::Config;
 use crate::analysis::Signal;
 use crate::mail::Path;
 
@@ -91,7 +91,13 @@ impl Judge {
     }
 
     /// Scores the evidence and decides for each recipient.
-    pub fn judge(&self, signals: Vec<Signal>, subject: &Subject<'_>, gtube: Option<Gtube>, recipients: &[Path]) -> Judgement {
+    pub fn judge(
+        &self,
+        signals: Vec<Signal>,
+        subject: &Subject<'_>,
+        gtube: Option<Gtube>,
+        recipients: &[Path],
+    ) -> Judgement {
         let score = score(signals, &self.weights);
         let overrides =
             Overrides { gtube, blocked: blocked(&self.block, subject), allowed: allowed(&self.allow, subject) };
@@ -112,6 +118,7 @@ impl Judge {
 }
 
 fn list(entries: &[String], file: &str) -> Result<List, InvalidEntry> {
-    let lines = file.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
+    let lines =
+        file.lines().map(|line| line.split('#').next().unwrap_or_default().trim()).filter(|line| !line.is_empty());
     List::new(entries.iter().map(String::as_str).chain(lines))
 }

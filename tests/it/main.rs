@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod content;
+mod message;
 mod message;
 mod milter_conversation;
 mod milter_driver;

@@ -323,7 +323,8 @@ impl Server {
             Phase::Start | Phase::Command | Phase::TlsHandshake => Some(self.since + settings.command_timeout),
             Phase::Data(framer) => Some(self.content_deadline(framer.received_bytes())),
             Phase::Chunk { .. } => {
-                let received = self.transaction.as_ref().and_then(|t| t.chunks.as_ref()).map_or(0, |c| c.received_bytes());
+                let received =
+                    self.transaction.as_ref().and_then(|t| t.chunks.as_ref()).map_or(0, |c| c.received_bytes());
                 Some(self.content_deadline(received))
             }
         }
@@ -685,7 +686,8 @@ impl Server {
             self.say(&reply);
             return Some(None);
         }
-        let Some(framer) = self.transaction.as_mut().and_then(|open| if last { open.chunks.take() } else { None }) else {
+        let Some(framer) = self.transaction.as_mut().and_then(|open| if last { open.chunks.take() } else { None })
+        else {
             say::CHUNK_TAKEN.write(&mut self.out);
             return Some(None);
         };

@@ -1,0 +1,319 @@
+//! The explosion tree: every attachment, what is in it, and what is remarkable about each file. Bounded, iterative.
+
+use std::collections::VecDeque;
+use std::sync::{LazyLock, OnceLock};
+
+use bytes::Bytes;
+use memchr::memmem;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{ContentLimits, FileType, archive, document, name};
+use crate::mail::{Link, Message, MessageLimits, PartKind};
+
+macro_rules! traits {
+    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
+        /// What is remarkable about a file. Not yet a judgement.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum Trait {
+            $($(#[doc = $doc])+ #[serde(rename = $code)] $name,)+
+        }
+
+        impl Trait {
+            /// The code used in records and for people.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)+ }
+            }
+        }
+    };
+}
+
+traits! {
+    /// Runs when opened: a program.
+    Program = "program",
+    /// Runs when opened: a script.
+    ScriptFile = "script_file",
+    /// Runs something else when opened.
+    Shortcut = "shortcut",
+    /// A disk image: files in it lose the mark of the web.
+    DiskImage = "disk_image",
+    /// A harmless extension in front of one that runs.
+    DoubleExtension = "double_extension",
+    /// The name promises a harmless type, the bytes are another.
+    TypeMismatch = "type_mismatch",
+    /// The name is shown in another order than it stands.
+    ReorderedName = "reordered_name",
+    /// A member's name leads out of the folder.
+    TraversalName = "traversal_name",
+    /// Cannot be opened without a password.
+    Encrypted = "encrypted",
+    /// Office macros.
+    Macros = "macros",
+    /// An Office file that loads a template or object from elsewhere.
+    ExternalTemplate = "external_template",
+    /// A file packed into a document.
+    EmbeddedObject = "embedded_object",
+    /// PDF with JavaScript.
+    PdfScript = "pdf_script",
+    /// PDF that starts a program.
+    PdfLaunch = "pdf_launch",
+    /// PDF that does something when opened.
+    PdfOpenAction = "pdf_open_action",
+    /// HTML with scripts.
+    HtmlScript = "html_script",
+    /// SVG with scripts.
+    SvgScript = "svg_script",
+    /// Scripts that decode a long text.
+    EncodedScript = "encoded_script",
+    /// Builds a file on the reader's side, past every scanner.
+    Smuggling = "smuggling",
+    /// Leads on to another place when opened.
+    Redirect = "redirect",
+    /// A form.
+    Form = "form",
+    /// A form that asks for a password.
+    PasswordForm = "password_form",
+    /// The EICAR test file.
+    Eicar = "eicar",
+    /// More members than `max_members`, unopened.
+    TooManyMembers = "too_many_members",
+    /// Claims to unpack to far more than it is; unopened.
+    Bomb = "bomb",
+    /// Nested deeper than `max_depth`; unopened.
+    TooDeep = "too_deep",
+    /// Not all of it was read.
+    Cut = "cut",
+    /// Cannot be read.
+    Broken = "broken",
+}
+
+/// One file: an attachment or a member of one.
+#[derive(Debug)]
+pub struct File {
+    /// Index of the archive or message it is in; `None` for an attachment.
+    pub parent: Option<usize>,
+    /// Part of the message it came with (of the nested message, for files inside one).
+    pub part: usize,
+    /// Archives and messages around it.
+    pub depth: usize,
+    /// Its name; empty when it has none.
+    pub name: String,
+    /// The type its sender declared; empty for members of archives.
+    pub declared: String,
+    /// The type its bytes show.
+    pub kind: FileType,
+    /// Size in bytes; for a member that was not unpacked, what the archive claims.
+    pub size: u64,
+    /// Its content, as far as it was unpacked.
+    pub bytes: Bytes,
+    /// What is remarkable, each once.
+    pub traits: Vec<Trait>,
+    /// Links found inside.
+    pub links: Vec<Link>,
+    sha256: OnceLock<[u8; 32]>,
+}
+
+impl File {
+    /// The extension in lower case.
+    pub fn extension(&self) -> Option<String> {
+        name::extension(&self.name)
+    }
+
+    /// Whether it has that trait.
+    pub fn is(&self, what: Trait) -> bool {
+        self.traits.contains(&what)
+    }
+
+    /// SHA-256 of the content, as far as it was unpacked.
+    pub fn sha256(&self) -> &[u8; 32] {
+        self.sha256.get_or_init(|| Sha256::digest(&self.bytes).into())
+    }
+}
+
+/// Opens all attachments of a message. Archives come before what they hold.
+pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
+    let mut work = Work { limits, files: Vec::new(), open: VecDeque::new(), budget: limits.max_unpacked_bytes };
+    work.attachments(message, None, 0);
+    while let Some(index) = work.open.pop_front() {
+        work.examine(index, message.limits());
+    }
+    work.files
+}
+
+struct Work<'a> {
+    limits: &'a ContentLimits,
+    files: Vec<File>,
+    open: VecDeque<usize>,
+    budget: usize,
+}
+
+impl Work<'_> {
+    fn attachments(&mut self, message: &Message, parent: Option<usize>, depth: usize) {
+        for (index, part) in message.attachments() {
+            for bytes in std::iter::once(part.bytes()).chain(part.other_bytes()) {
+                let names: Vec<&str> = part.file_names().collect();
+                // With two names readers differ: the worse one is looked at.
+                let risky = |n: &&str| name::is_program(n) || name::is_script(n) || name::is_shortcut(n);
+                let name = names.iter().copied().find(risky).or(names.first().copied()).unwrap_or_default();
+                let declared = part.content_type.value.as_str();
+                let mut kind = FileType::detect(bytes, name);
+                if part.kind == PartKind::Message {
+                    kind = FileType::Mail;
+                } else if part.kind == PartKind::Html && kind == FileType::Text {
+                    kind = FileType::Html;
+                }
+                self.push(parent, index, depth, name, declared, kind, bytes.len() as u64, bytes.clone());
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)] // One row of the tree, in the order of its fields.
+    fn push(
+        &mut self,
+        parent: Option<usize>,
+        part: usize,
+        depth: usize,
+        name: &str,
+        declared: &str,
+        kind: FileType,
+        size: u64,
+        bytes: Bytes,
+    ) -> Option<usize> {
+        let index = self.files.len();
+        if index >= self.limits.max_files {
+            if let Some(parent) = parent {
+                self.add(parent, &[Trait::TooManyMembers]);
+            }
+            return None;
+        }
+        let (name, declared) = (name.chars().take(500).collect(), declared.to_owned());
+        let (traits, links, sha256) = (Vec::new(), Vec::new(), OnceLock::new());
+        self.files.push(File { parent, part, depth, name, declared, kind, size, bytes, traits, links, sha256 });
+        self.open.push_back(index);
+        Some(index)
+    }
+
+    fn add(&mut self, index: usize, traits: &[Trait]) {
+        let known = &mut self.files[index].traits;
+        for what in traits {
+            if !known.contains(what) {
+                known.push(*what);
+            }
+        }
+    }
+
+    fn examine(&mut self, index: usize, mail_limits: &MessageLimits) {
+        let file = &self.files[index];
+        let bytes = file.bytes.slice(..file.bytes.len().min(self.limits.max_read_bytes));
+        let (kind, depth) = (file.kind, file.depth);
+        let mut traits = of_name(file);
+        if has_eicar(&bytes) {
+            traits.push(Trait::Eicar);
+        }
+        if depth >= self.limits.max_depth && (kind.is_archive() || kind == FileType::Mail) {
+            traits.push(Trait::TooDeep);
+            self.add(index, &traits);
+            return;
+        }
+        let (more, links) = match kind {
+            FileType::Ole => (document::ole(&bytes), Vec::new()),
+            FileType::Pdf => document::pdf(&bytes, self.limits),
+            FileType::Html => document::html(&String::from_utf8_lossy(&bytes), false, self.limits),
+            FileType::Svg => document::html(&String::from_utf8_lossy(&bytes), true, self.limits),
+            FileType::Rar => {
+                (archive::rar_encrypted(&bytes).then_some(Trait::Encrypted).into_iter().collect(), Vec::new())
+            }
+            FileType::Rtf => (rtf(&bytes), Vec::new()),
+            FileType::Zip | FileType::OfficeXml | FileType::OpenDocument => self.zip(index, &bytes),
+            FileType::Tar => (self.members(index, archive::tar(&bytes, self.limits)), Vec::new()),
+            FileType::Gzip => {
+                if let Some(inner) = archive::gzip_name(&bytes) {
+                    self.push(Some(index), 0, depth + 1, &inner, "", FileType::Unknown, 0, Bytes::new());
+                }
+                (Vec::new(), Vec::new())
+            }
+            FileType::Mail => self.mail(index, bytes, mail_limits),
+            _ => (Vec::new(), Vec::new()),
+        };
+        traits.extend(more);
+        self.add(index, &traits);
+        self.files[index].links.extend(links);
+    }
+
+    fn zip(&mut self, index: usize, bytes: &Bytes) -> (Vec<Trait>, Vec<Link>) {
+        let listing = archive::zip(bytes, self.limits, &mut self.budget);
+        if self.files[index].kind == FileType::Zip {
+            return (self.members(index, listing), Vec::new());
+        }
+        let (mut traits, mut links) = (listing.traits, Vec::new());
+        for member in listing.members {
+            document::office_member(&member.name, &member.bytes, &mut traits, &mut links, self.limits);
+            if has_eicar(&member.bytes) {
+                traits.push(Trait::Eicar);
+            }
+        }
+        (traits, links)
+    }
+
+    fn members(&mut self, index: usize, listing: archive::Listing) -> Vec<Trait> {
+        let (part, depth) = (self.files[index].part, self.files[index].depth + 1);
+        let mut traits = listing.traits;
+        for member in listing.members {
+            traits.extend(member.encrypted.then_some(Trait::Encrypted));
+            traits.extend(name::is_traversal(&member.name).then_some(Trait::TraversalName));
+            let kind = match member.bytes.is_empty() {
+                true => FileType::Unknown,
+                false => FileType::detect(&member.bytes, &member.name),
+            };
+            if let Some(new) = self.push(Some(index), part, depth, &member.name, "", kind, member.size, member.bytes) {
+                let marks = [(member.cut, Trait::Cut), (member.encrypted, Trait::Encrypted)];
+                self.add(new, &marks.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect::<Vec<_>>());
+            }
+        }
+        traits
+    }
+
+    fn mail(&mut self, index: usize, bytes: Bytes, limits: &MessageLimits) -> (Vec<Trait>, Vec<Link>) {
+        let depth = self.files[index].depth + 1;
+        let message = Message::parse(bytes, limits);
+        self.attachments(&message, Some(index), depth);
+        let links = message.links().iter().take(self.limits.max_links).cloned().collect();
+        (Vec::new(), links)
+    }
+}
+
+/// Whether the EICAR test file is in there. Backwards here, or scanners would take this program for it.
+pub fn has_eicar(bytes: &[u8]) -> bool {
+    static FINDER: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| {
+        let text: Vec<u8> =
+            br"*H+H$!ELIF-TSET-SURIVITNA-DRADNATS-RACIE$}7)CC7)^P(45XZP\4[PA@%P!O5X".iter().rev().copied().collect();
+        memmem::Finder::new(&text).into_owned()
+    });
+    FINDER.find(bytes).is_some()
+}
+
+fn of_name(file: &File) -> Vec<Trait> {
+    let name = file.name.as_str();
+    let runs = [
+        (file.kind == FileType::Executable || name::is_program(name), Trait::Program),
+        (file.kind == FileType::Script || name::is_script(name), Trait::ScriptFile),
+        (file.kind == FileType::Shortcut || name::is_shortcut(name), Trait::Shortcut),
+        (file.kind == FileType::DiskImage || name::is_disk_image(name), Trait::DiskImage),
+        (name::is_double(name), Trait::DoubleExtension),
+        (name::misleads(name, file.kind), Trait::TypeMismatch),
+        (name::is_reordered(name), Trait::ReorderedName),
+    ];
+    runs.into_iter().filter(|(is, _)| *is).map(|(_, what)| what).collect()
+}
+
+fn rtf(bytes: &[u8]) -> Vec<Trait> {
+    let has = |word: &[u8]| memmem::find(bytes, word).is_some();
+    let mut traits = Vec::new();
+    if has(b"\\objdata") || has(b"\\objupdate") {
+        traits.push(Trait::EmbeddedObject);
+    }
+    if has(b"\\*\\template") && has(b"://") {
+        traits.push(Trait::ExternalTemplate);
+    }
+    traits
+}

@@ -8,3 +8,4 @@ mod support;
 
 mod milter_conversation;
 mod milter_driver;
+mod postfix_milter;

@@ -18,7 +18,7 @@ mod macros;
 mod negotiate;
 mod session;
 
-pub use answer::{Action, Decision, Refuse, Said, Verdict};
+pub use answer::{Action, Decision, Refuse, Said};
 pub use assembly::{Message, Overrun};
 pub use error::Error;
 pub use exercise::exercise;

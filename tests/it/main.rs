@@ -10,3 +10,4 @@ mod content;
 mod message;
 mod milter_conversation;
 mod milter_driver;
+mod postfix_milter;

@@ -16,7 +16,7 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::{data, standing, telemetry};
-use crate::admin::{self, Admin};
+use crate::admin::Admin;
 use crate::enforcement::Release;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
@@ -246,5 +246,3 @@ fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow:
     anyhow::Error::new(error)
 }
 
-/// What the HTTP side may release with.
-pub(super) type Releases = admin::Releases;

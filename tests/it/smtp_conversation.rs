@@ -53,7 +53,7 @@ fn run(script: &str, step: usize, name: &str) {
         offer = offer.with(Extension::Chunking);
     }
     let trust = Trust { xclient: has("@xclient"), xforward: has("@xclient") };
-    let now = Instant::now() + Duration::ZERO;
+    let now = tokio::time::Instant::now().into_std();
     let mut server = Server::new(settings(policy), offer, trust, Identity::default(), now);
     let mut input = BytesMut::new();
     server.greet(&input, now);
@@ -73,7 +73,9 @@ fn run(script: &str, step: usize, name: &str) {
             said += &String::from_utf8(std::mem::take(server.output())).unwrap();
         } else if let Some(expected) = line.strip_prefix("S: ") {
             said += &String::from_utf8(std::mem::take(server.output())).unwrap();
-            let Some((first, rest)) = said.split_once("\r\n") else { panic!("{place}: expected {expected}, nothing was said") };
+            let Some((first, rest)) = said.split_once("\r\n") else {
+                panic!("{place}: expected {expected}, nothing was said")
+            };
             assert!(first.starts_with(expected), "{place}: expected {expected:?}, got {first:?}");
             said = rest.to_owned();
         } else {

@@ -8,7 +8,8 @@ use crate::support::next_hop::{Behaviour, NextHop};
 use crate::support::relay::{TestRelay, hop, hops};
 use crate::support::smtp_client::{SmtpClient, assert_starts};
 
-const SMUGGLED: &str = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@y.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nboo";
+const SMUGGLED: &str =
+    "MAIL FROM:<evil@x.example>\r\nRCPT TO:<victim@y.example>\r\nDATA\r\nSubject: smuggled\r\n\r\nboo";
 
 #[tokio::test]
 async fn one_message_whatever_surrounds_the_dot() {

@@ -201,7 +201,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
             return None;
         }
         let verb = command.split(' ').next().unwrap_or_default().to_ascii_uppercase();
-        let told_reply = behaviour.replies.iter().find(|(part, _)| command.contains(part)).map(|(_, reply)| reply.clone());
+        let told_reply =
+            behaviour.replies.iter().find(|(part, _)| command.contains(part)).map(|(_, reply)| reply.clone());
         let reply = told_reply.clone().unwrap_or_else(|| match verb.as_str() {
             "EHLO" if behaviour.refuse_ehlo => "502 what".into(),
             "EHLO" | "LHLO" => {

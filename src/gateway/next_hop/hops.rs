@@ -338,7 +338,8 @@ mod tests {
 
     #[test]
     fn routes_by_domain() {
-        let route = |domain: &str, hop: &str| RouteConfig { domains: vec![domain.to_owned()], hops: vec![hop.to_owned()] };
+        let route =
+            |domain: &str, hop: &str| RouteConfig { domains: vec![domain.to_owned()], hops: vec![hop.to_owned()] };
         let config = NextHopsConfig {
             hops: vec![hop("a"), hop("b"), hop("c")],
             routes: vec![route("B.example", "b"), route(".c.example", "c")],

@@ -78,11 +78,7 @@ impl Link {
         Ok(link)
     }
 
-    async fn open(
-        hop: &Arc<Hop>,
-        source: Option<SocketAddr>,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<Self, LinkError> {
+    async fn open(hop: &Arc<Hop>, source: Option<SocketAddr>, permit: OwnedSemaphorePermit) -> Result<Self, LinkError> {
         let connecting = timeout(hop.limits.connect, TcpStream::connect(&hop.config.address));
         let mut stream = match connecting.await {
             Ok(Ok(stream)) => stream,

@@ -148,7 +148,10 @@ impl RelayConfig {
     /// Refuses what could not work.
     pub fn check(&self) -> Result<(), ConfigError> {
         let name = &self.host_name;
-        if name.is_empty() || name.len() > 255 || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b)) {
+        if name.is_empty()
+            || name.len() > 255
+            || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b".-_[]:".contains(&b))
+        {
             return Err(ConfigError::HostName(name.clone()));
         }
         let numbers = [

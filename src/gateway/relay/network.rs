@@ -23,7 +23,9 @@ impl Network {
     /// Whether the address lies in it. An IPv4 address mapped into IPv6 counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
-            (IpAddr::V4(net), IpAddr::V4(addr)) => same_bits(net.to_bits().into(), addr.to_bits().into(), self.prefix, 32),
+            (IpAddr::V4(net), IpAddr::V4(addr)) => {
+                same_bits(net.to_bits().into(), addr.to_bits().into(), self.prefix, 32)
+            }
             (IpAddr::V6(net), IpAddr::V6(addr)) => same_bits(net.to_bits(), addr.to_bits(), self.prefix, 128),
             _ => false,
         }

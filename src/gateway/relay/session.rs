@@ -62,8 +62,7 @@ impl<I: Inspect> Session<I> {
         }
         let trusted = |networks: &[super::Network]| networks.iter().any(|network| network.contains(peer.ip()));
         let trust = Trust { xclient: trusted(&config.xclient_from), xforward: trusted(&config.xforward_from) };
-        let identity =
-            Identity { addr: Some(source.ip()), port: Some(source.port()), ..Identity::default() };
+        let identity = Identity { addr: Some(source.ip()), port: Some(source.port()), ..Identity::default() };
         let offer = shared.next_hops.offer(own);
         let server = Server::new(shared.settings.clone(), offer, trust, identity, now());
         Self {
@@ -266,7 +265,8 @@ impl<I: Inspect> Session<I> {
 
     /// Reads once, until the machine's deadline or the end of the service.
     async fn fill(&mut self) -> io::Result<()> {
-        let mut deadline = self.server.deadline().map_or_else(|| Instant::now() + Duration::from_secs(60), Instant::from_std);
+        let mut deadline =
+            self.server.deadline().map_or_else(|| Instant::now() + Duration::from_secs(60), Instant::from_std);
         let stopping = self.stop.is_cancelled();
         if stopping {
             if !self.server.in_transaction() {

@@ -6,7 +6,7 @@ fn feed(client: &mut Client, text: &str, step: usize) -> Result<Vec<(Step, u16)>
     let (mut input, mut out) = (BytesMut::new(), Vec::new());
     for piece in text.as_bytes().chunks(step) {
         input.extend_from_slice(piece);
-        while !(client.is_unusable() && !out.is_empty())
+        while (!client.is_unusable() || out.is_empty())
             && let Some((step, reply)) = client.receive(&mut input)?
         {
             out.push((step, reply.code));
@@ -31,7 +31,8 @@ fn one_message() {
         client.mail(&Path { text: "a@b.example".into(), params: vec!["RET=HDRS".into()] }).unwrap();
         client.rcpt(&Path::new("c@d.example")).unwrap();
         client.rcpt(&Path::new("e@d.example")).unwrap();
-        let wire = "EHLO us.example\r\nMAIL FROM:<a@b.example> RET=HDRS\r\nRCPT TO:<c@d.example>\r\nRCPT TO:<e@d.example>\r\n";
+        let wire =
+            "EHLO us.example\r\nMAIL FROM:<a@b.example> RET=HDRS\r\nRCPT TO:<c@d.example>\r\nRCPT TO:<e@d.example>\r\n";
         assert_eq!(String::from_utf8_lossy(client.output()), wire);
         let got = feed(&mut client, "250 ok\r\n250 ok\r\n550-no\r\n550 way\r\n", step).unwrap();
         assert_eq!(got, [(Step::Mail, 250), (Step::Rcpt, 250), (Step::Rcpt, 550)]);

@@ -69,14 +69,14 @@ impl Command {
         let line = str::from_utf8(line).map_err(|_| CommandError::Syntax("Syntax: not UTF-8"))?;
         let (verb, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim_matches(' ');
-        let bare = |command| if rest.is_empty() { Ok(command) } else { Err(CommandError::Syntax("No arguments allowed")) };
+        let bare =
+            |command| if rest.is_empty() { Ok(command) } else { Err(CommandError::Syntax("No arguments allowed")) };
         match verb.to_ascii_uppercase().as_str() {
             "HELO" => host(rest).map(Self::Helo),
             "EHLO" => host(rest).map(Self::Ehlo),
             "MAIL" => path(rest, "FROM:", "Syntax: MAIL FROM:<address>").map(Self::Mail),
-            "RCPT" => path(rest, "TO:", "Syntax: RCPT TO:<address>").and_then(|path| {
-                if path.is_null() { Err(CommandError::BadPath) } else { Ok(Self::Rcpt(path)) }
-            }),
+            "RCPT" => path(rest, "TO:", "Syntax: RCPT TO:<address>")
+                .and_then(|path| if path.is_null() { Err(CommandError::BadPath) } else { Ok(Self::Rcpt(path)) }),
             "DATA" => bare(Self::Data),
             "BDAT" => chunk(rest),
             "RSET" => bare(Self::Rset),
@@ -150,7 +150,8 @@ fn parameters(text: &str) -> Result<Vec<String>, CommandError> {
         let keyword_fits = keyword.starts_with(|c: char| c.is_ascii_alphanumeric())
             && keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         // esmtp-value is printable without `=`; ENVID and ORCPT of real senders hold `=` all the same.
-        let value_fits = value.is_none_or(|v| !v.is_empty() && v.chars().all(|c| !c.is_control() && !c.is_whitespace()));
+        let value_fits =
+            value.is_none_or(|v| !v.is_empty() && v.chars().all(|c| !c.is_control() && !c.is_whitespace()));
         let twice = found.iter().any(|other| other.split('=').next().is_some_and(|k| k.eq_ignore_ascii_case(keyword)));
         if !keyword_fits || !value_fits || twice {
             return Err(CommandError::Syntax("Syntax: bad parameter"));
@@ -274,8 +275,14 @@ mod tests {
         ] {
             assert!(matches!(parse(line), Err(CommandError::Syntax(_))), "{line}: {:?}", parse(line));
         }
-        for line in ["RCPT TO:<>", "RCPT TO:<a b@c.example>", "RCPT TO:<a@b.example", "RCPT TO:<<a@b.example>>", "RCPT TO:<@x:>", "MAIL FROM:<a\u{85}@b.example>"]
-        {
+        for line in [
+            "RCPT TO:<>",
+            "RCPT TO:<a b@c.example>",
+            "RCPT TO:<a@b.example",
+            "RCPT TO:<<a@b.example>>",
+            "RCPT TO:<@x:>",
+            "MAIL FROM:<a\u{85}@b.example>",
+        ] {
             assert_eq!(parse(line), Err(CommandError::BadPath), "{line}");
         }
         assert!(Command::parse(b"MAIL FROM:<\xff@b.example>").is_err());

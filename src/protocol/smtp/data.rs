@@ -5,7 +5,7 @@
 //! another end of data than we did. No decision is taken before the bytes it needs are there: what is undecided (at most two bytes)
 //! stays in the caller's buffer, so that the place of a read never matters. Limits: bytes of the message, bytes of a line.
 
-use bytes::{Bytes, BytesMut, Buf as _};
+use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::{memchr2, memchr3};
 
 /// What to do with a bare CR or bare LF in a message.

@@ -30,7 +30,11 @@ fn clean_content() {
             for step in 1..=wire.len() {
                 let (body, findings, left, done) = framed(policy, wire.as_bytes(), step);
                 assert!(done && findings.is_empty(), "{wire:?} by {step}");
-                assert_eq!((body.as_slice(), left.as_slice()), (expected.as_bytes(), rest.as_bytes()), "{wire:?} by {step}");
+                assert_eq!(
+                    (body.as_slice(), left.as_slice()),
+                    (expected.as_bytes(), rest.as_bytes()),
+                    "{wire:?} by {step}"
+                );
             }
         }
     }

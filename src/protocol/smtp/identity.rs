@@ -49,16 +49,8 @@ impl Attribute {
     pub const XFORWARD: [Self; 7] =
         [Self::Name, Self::Addr, Self::Port, Self::Proto, Self::Helo, Self::Ident, Self::Source];
     /// Those of XCLIENT.
-    pub const XCLIENT: [Self; 8] = [
-        Self::Name,
-        Self::Addr,
-        Self::Port,
-        Self::Proto,
-        Self::Helo,
-        Self::Login,
-        Self::DestAddr,
-        Self::DestPort,
-    ];
+    pub const XCLIENT: [Self; 8] =
+        [Self::Name, Self::Addr, Self::Port, Self::Proto, Self::Helo, Self::Login, Self::DestAddr, Self::DestPort];
 
     /// The word on the wire.
     pub fn name(self) -> &'static str {
@@ -207,7 +199,8 @@ mod tests {
 
     #[test]
     fn another_address_is_another_client() {
-        let peer = Identity { name: Some("peer".into()), addr: "192.0.2.1".parse().ok(), port: Some(5), ..Default::default() };
+        let peer =
+            Identity { name: Some("peer".into()), addr: "192.0.2.1".parse().ok(), port: Some(5), ..Default::default() };
         let addr = |text: &str| vec![(Attribute::Addr, text.to_owned())];
         let next = peer.overridden(&addr("IPV6:2001:db8::1")).unwrap();
         assert_eq!((next.name, next.addr, next.port), (None, "2001:db8::1".parse().ok(), None));

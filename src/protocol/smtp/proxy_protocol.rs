@@ -119,14 +119,8 @@ pub fn write_proxy_v1(source: Option<SocketAddr>, destination: SocketAddr) -> Ve
     match source {
         Some(source) if source.is_ipv4() == destination.is_ipv4() => {
             let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
-            format!(
-                "PROXY {family} {} {} {} {}\r\n",
-                source.ip(),
-                destination.ip(),
-                source.port(),
-                destination.port()
-            )
-            .into_bytes()
+            format!("PROXY {family} {} {} {} {}\r\n", source.ip(), destination.ip(), source.port(), destination.port())
+                .into_bytes()
         }
         _ => b"PROXY UNKNOWN\r\n".to_vec(),
     }
@@ -189,7 +183,10 @@ mod tests {
             }
         }
         assert_eq!(parse(b"PROXY UNKNOWN\r\n", 1), Ok((Some(ProxyHeader::Local), vec![])));
-        assert_eq!(parse(&write_proxy_v2(None, "192.0.2.1:25".parse().unwrap()), 1).unwrap().0, Some(ProxyHeader::Local));
+        assert_eq!(
+            parse(&write_proxy_v2(None, "192.0.2.1:25".parse().unwrap()), 1).unwrap().0,
+            Some(ProxyHeader::Local)
+        );
     }
 
     #[test]

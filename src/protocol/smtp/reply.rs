@@ -191,7 +191,10 @@ mod tests {
             (Reply::composed(250, None, "a\nSIZE 10\nDSN".into()), "250-a\r\n250-SIZE 10\r\n250 DSN\r\n"),
             (Reply::composed(550, Some([4, 1, 1]), "no".into()), "550 no\r\n"),
             (Reply::composed(99, Some([2, 0, 0]), "x".into()), "451 4.3.0 x\r\n"),
-            (Reply::composed(550, Some([5, 7, 1]), "a\r\nb\0c\u{e9}\x1b[1m".into()), "550-5.7.1 a\r\n550 5.7.1 b?c???[1m\r\n"),
+            (
+                Reply::composed(550, Some([5, 7, 1]), "a\r\nb\0c\u{e9}\x1b[1m".into()),
+                "550-5.7.1 a\r\n550 5.7.1 b?c???[1m\r\n",
+            ),
         ];
         for (reply, expected) in cases {
             assert_eq!(written(&reply), expected);
@@ -227,7 +230,9 @@ mod tests {
 
     #[test]
     fn refuses_what_is_none() {
-        for text in ["hello\r\n", "25 x\r\n", "250x\r\n", "250-a\r\n251 b\r\n", "250 a\n", "650 a\r\n", "250 a\rb\r\n", "\r\n"] {
+        for text in
+            ["hello\r\n", "25 x\r\n", "250x\r\n", "250-a\r\n251 b\r\n", "250 a\n", "650 a\r\n", "250 a\rb\r\n", "\r\n"]
+        {
             assert_eq!(read(text.as_bytes(), 1), Err(ReplyError::Malformed), "{text:?}");
         }
         assert_eq!(read(&[b'2'; 3000], 100), Err(ReplyError::LineTooLong));

@@ -323,7 +323,8 @@ impl Server {
             Phase::Start | Phase::Command | Phase::TlsHandshake => Some(self.since + settings.command_timeout),
             Phase::Data(framer) => Some(self.content_deadline(framer.received_bytes())),
             Phase::Chunk { .. } => {
-                let received = self.transaction.as_ref().and_then(|t| t.chunks.as_ref()).map_or(0, |c| c.received_bytes());
+                let received =
+                    self.transaction.as_ref().and_then(|t| t.chunks.as_ref()).map_or(0, |c| c.received_bytes());
                 Some(self.content_deadline(received))
             }
         }
@@ -533,7 +534,7 @@ impl Server {
                 return self.refuse(&say::UNKNOWN_PARAMETER);
             }
         }
-        if !smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
+        if !smtputf8 && !is_ascii(&path) {
             return self.refuse(&say::NO_SMTPUTF8);
         }
         self.ask(Question::Mail(path.clone()), Event::Mail(path))
@@ -547,7 +548,7 @@ impl Server {
         if transaction.envelope.recipients.len() >= self.settings.max_recipients {
             return self.refuse(&say::TOO_MANY_RECIPIENTS);
         }
-        if !transaction.smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
+        if !transaction.smtputf8 && !is_ascii(&path) {
             return self.refuse(&say::NO_SMTPUTF8);
         }
         let dsn = self.extensions.has(Extension::Dsn);
@@ -685,7 +686,8 @@ impl Server {
             self.say(&reply);
             return Some(None);
         }
-        let Some(framer) = self.transaction.as_mut().and_then(|open| if last { open.chunks.take() } else { None }) else {
+        let Some(framer) = self.transaction.as_mut().and_then(|open| if last { open.chunks.take() } else { None })
+        else {
             say::CHUNK_TAKEN.write(&mut self.out);
             return Some(None);
         };
@@ -735,6 +737,10 @@ impl Server {
         self.forwarded = Some(next);
         self.refuse(&say::OK)
     }
+}
+
+fn is_ascii(path: &Path) -> bool {
+    path.text.is_ascii() && path.params.iter().all(|param| param.is_ascii())
 }
 
 fn has_param(path: &Path, keyword: &str) -> bool {

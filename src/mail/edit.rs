@@ -70,8 +70,11 @@ impl Edit {
     }
 }
 
+/// Name and value that come in the place of a field; `None`: it is taken out.
+type Replacement<'a> = Option<(&'a str, &'a str)>;
+
 /// Which fields change, in the order of the message: their bytes, and name and value that replace them.
-fn changes<'a>(raw: &[u8], edits: &'a [Edit]) -> Vec<(Range<usize>, Option<(&'a str, &'a str)>)> {
+fn changes<'a>(raw: &[u8], edits: &'a [Edit]) -> Vec<(Range<usize>, Replacement<'a>)> {
     let wanted: Vec<(&str, u32, Option<&str>)> = edits
         .iter()
         .filter_map(|edit| match edit {

@@ -11,3 +11,7 @@ mod message;
 mod milter_conversation;
 mod milter_driver;
 mod postfix_milter;
+mod relay;
+mod smtp_conversation;
+mod smtp_machines;
+mod smuggling;

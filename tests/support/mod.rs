@@ -4,3 +4,6 @@ pub mod client;
 pub mod milter;
 pub mod postfix;
 pub mod sink;
+pub mod next_hop;
+pub mod relay;
+pub mod smtp_client;

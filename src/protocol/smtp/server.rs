@@ -534,7 +534,7 @@ impl Server {
                 return self.refuse(&say::UNKNOWN_PARAMETER);
             }
         }
-        if !smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
+        if !smtputf8 && !is_ascii(&path) {
             return self.refuse(&say::NO_SMTPUTF8);
         }
         self.ask(Question::Mail(path.clone()), Event::Mail(path))
@@ -548,7 +548,7 @@ impl Server {
         if transaction.envelope.recipients.len() >= self.settings.max_recipients {
             return self.refuse(&say::TOO_MANY_RECIPIENTS);
         }
-        if !transaction.smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
+        if !transaction.smtputf8 && !is_ascii(&path) {
             return self.refuse(&say::NO_SMTPUTF8);
         }
         let dsn = self.extensions.has(Extension::Dsn);
@@ -737,6 +737,10 @@ impl Server {
         self.forwarded = Some(next);
         self.refuse(&say::OK)
     }
+}
+
+fn is_ascii(path: &Path) -> bool {
+    path.text.is_ascii() && path.params.iter().all(|param| param.is_ascii())
 }
 
 fn has_param(path: &Path, keyword: &str) -> bool {

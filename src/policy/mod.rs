@@ -1,1 +1,22 @@
-//! Evidence to verdict.
+//! From evidence to a verdict: score, thresholds, lists, per tenant and recipient.
+//!
+//! Pure: no sockets, no files, no clock. May import `mail`, `content` and `analysis`. Not here: what is done about a verdict
+//! (`pipeline`, `gateway`), reading the files that its settings name (`app`).
+
+mod config;
+mod gtube;
+mod judge;
+mod lists;
+mod score;
+mod tenant;
+mod verdict;
+mod weights;
+
+pub use config::{Config, ListsConfig};
+pub use gtube::{Gtube, gtube};
+pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
+pub use lists::{InvalidEntry, List};
+pub use score::{Score, Term, risk, score};
+pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};
+pub use verdict::{Action, Overrides, Reason, Subject, Verdict, allowed, blocked, verdict};
+pub use weights::{BUILT_IN_WEIGHTS, InvalidWeights, Weights};

@@ -1,1 +1,240 @@
-//! What is remembered.
+//! What is remembered: the ledger of all messages, the quarantine with its bodies, release passes, retention.
+//!
+//! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `mail`, `analysis` and `policy`. Not here: what is
+//! held or released and why (`pipeline`, `enforcement`).
+
+mod bodies;
+mod config;
+mod error;
+mod ledger;
+mod metrics;
+mod pass;
+mod quarantine;
+mod record;
+mod retention;
+mod sql;
+mod store;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use bodies::Bodies;
+use ledger::LedgerRow;
+use quarantine::{HeldRecipient, HeldRow};
+use store::Store;
+use writer::Writer;
+
+use crate::mail::MessageId;
+
+pub use config::{Config, S3Config};
+pub use error::StoreError;
+pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
+pub use metrics::Metrics;
+pub use pass::{Pass, PassKey, RELEASE_HEADER};
+pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
+pub use record::{RecipientVerdict, Record, Timing};
+
+/// All that is remembered; shared by everything that remembers.
+#[derive(Debug)]
+pub struct Records {
+    config: Config,
+    store: Store,
+    bodies: Bodies,
+    writer: Writer,
+    metrics: Arc<Metrics>,
+}
+
+impl Records {
+    /// Opens database and bodies, making them if need be. The second value is the writer's loop: run it until it returns,
+    /// which it does when all [`Records`] are gone and everything is written.
+    ///
+    /// # Errors
+    /// Names what could not be opened and why.
+    pub async fn open(
+        config: &Config,
+        data: &Path,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
+        let bodies = Bodies::open(config, data)?;
+        let store = Store::open(config, data).await?;
+        let (writer, run) = Writer::new(store.clone(), config, Arc::clone(&metrics));
+        let closing = store.clone();
+        let run = async move {
+            run.await;
+            closing.close().await;
+        };
+        Ok((Arc::new(Self { config: config.clone(), store, bodies, writer, metrics }), run))
+    }
+
+    /// Adds a record to the ledger, soon; never waits and never fails the mail.
+    pub fn note(&self, record: &Record) {
+        let lower = |text: &str| text.to_lowercase();
+        let mut signals = String::from(",");
+        for term in &record.score.terms {
+            signals.push_str(term.code.as_str());
+            signals.push(',');
+        }
+        let json = match serde_json::to_string(record) {
+            Ok(json) => json,
+            Err(error) => return tracing::error!(id = %record.id, %error, "a record could not be written as JSON"),
+        };
+        self.writer.ledger(LedgerRow {
+            id: record.id,
+            received_ms: record.received_ms,
+            door: record.connection.door.as_str(),
+            tenant: record.verdicts.first().map(|v| v.tenant.clone()).unwrap_or_default(),
+            action: record.action.as_str(),
+            risk: record.score.risk,
+            degraded: !record.degraded.is_empty(),
+            client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
+            sender: lower(&record.envelope.sender.text),
+            from_address: record.from.first().map(|from| lower(from)).unwrap_or_default(),
+            subject: record.subject.clone(),
+            header_id: record.header_id.clone(),
+            size: i64::try_from(record.size).unwrap_or(i64::MAX),
+            signals,
+            recipients: record.envelope.recipients.iter().map(|path| lower(&path.text)).collect(),
+            record: json,
+        });
+    }
+
+    /// Holds a message for some of its recipients (places in the envelope). When this returns `Ok`, bytes and rows are synced.
+    ///
+    /// # Errors
+    /// The sender must be asked to try later: nothing is held then.
+    pub async fn hold(&self, record: &Record, raw: Bytes, recipients: &[usize]) -> Result<(), StoreError> {
+        let started = tokio::time::Instant::now();
+        let body = self.bodies.put(raw).await?;
+        self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
+        let held = recipients.iter().filter_map(|place| {
+            let path = record.envelope.recipients.get(*place)?.clone();
+            let tenant = record.verdicts.get(*place).map(|v| v.tenant.clone()).unwrap_or_default();
+            Some(HeldRecipient { path, tenant })
+        });
+        let mut held: Vec<HeldRecipient> = held.collect();
+        held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
+        held.dedup_by(|a, b| a.path.text == b.path.text);
+        let reason = recipients.first().and_then(|place| record.verdicts.get(*place)).map(|v| &v.verdict.reason);
+        self.writer
+            .hold(HeldRow {
+                id: record.id,
+                held_ms: record.received_ms,
+                reason: reason.and_then(|r| serde_json::to_string(r).ok()).unwrap_or_default().replace('"', ""),
+                risk: record.score.risk,
+                sender: record.envelope.sender.clone(),
+                from_address: record.from.first().cloned().unwrap_or_default(),
+                subject: record.subject.clone(),
+                client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
+                size: i64::try_from(record.size).unwrap_or(i64::MAX),
+                body,
+                recipients: held,
+            })
+            .await
+    }
+
+    /// Searches the ledger, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn messages(&self, query: &MessageQuery) -> Result<Vec<MessageSummary>, StoreError> {
+        self.store.messages(query).await
+    }
+
+    /// The record of one message.
+    ///
+    /// # Errors
+    /// When the database does not answer or the record cannot be read.
+    pub async fn record(&self, id: MessageId) -> Result<Option<Record>, StoreError> {
+        self.store.record(id).await
+    }
+
+    /// Lists held messages, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn held(&self, query: &HeldQuery) -> Result<Vec<HeldMessage>, StoreError> {
+        self.store.held(query).await
+    }
+
+    /// One held message.
+    ///
+    /// # Errors
+    /// [`StoreError::NotHeld`] when there is none.
+    pub async fn held_message(&self, id: MessageId) -> Result<HeldMessage, StoreError> {
+        self.store.held_message(id).await
+    }
+
+    /// The bytes of a held message, as they came.
+    ///
+    /// # Errors
+    /// When they are gone or damaged.
+    pub async fn held_bytes(&self, message: &HeldMessage) -> Result<Bytes, StoreError> {
+        self.bodies.get(&message.body).await
+    }
+
+    /// Begins a release: takes the lease for those of the named recipients that wait, and gives them.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn begin_release(
+        &self,
+        id: MessageId,
+        recipients: &[String],
+        now_ms: i64,
+    ) -> Result<Vec<String>, StoreError> {
+        self.store.lease(id, recipients, now_ms).await
+    }
+
+    /// Ends a release: with the time of the next hop's 250, or with the reason why it failed (it can be tried again).
+    ///
+    /// # Errors
+    /// When the database does not answer; the lease then runs out by itself.
+    pub async fn end_release(
+        &self,
+        id: MessageId,
+        recipients: &[String],
+        outcome: Result<i64, &str>,
+    ) -> Result<(), StoreError> {
+        self.store.end_release(id, recipients, outcome).await
+    }
+
+    /// Throws a held message away for the named recipients, or for all. Gives for how many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn delete_held(&self, id: MessageId, recipients: &[String], now_ms: i64) -> Result<u64, StoreError> {
+        self.store.delete_held(id, recipients, now_ms).await
+    }
+
+    /// Notes a single-use pass through our own doors.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn add_pass(&self, nonce: &str, id: MessageId, expires_ms: i64) -> Result<(), StoreError> {
+        self.store.add_pass(nonce, id, expires_ms).await
+    }
+
+    /// Uses a pass up; `false` when it is unknown, used or too old.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn use_pass(&self, nonce: &str, now_ms: i64) -> Result<bool, StoreError> {
+        self.store.use_pass(nonce, now_ms).await
+    }
+
+    /// Asks the database for an answer.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.store.ping().await
+    }
+
+    /// Where database and bodies are, for people; without passwords.
+    pub fn places(&self) -> (String, String) {
+        (self.store.place.clone(), self.bodies.place())
+    }
+}

@@ -1,8 +1,13 @@
 //! The integration tests: one binary, one module a subject. Data is in `tests/cases` and `tests/conversations`.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+// Not every test needs all of it.
+#[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
 mod content;
 mod message;
+mod message;
+mod milter_conversation;
+mod milter_driver;

@@ -1,1 +1,5 @@
 //! What the tests stand on: servers to talk to, clients that talk.
+
+pub mod milter;
+
+pub mod sink;

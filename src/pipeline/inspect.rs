@@ -1,0 +1,375 @@
+//! The stages of one message, in their order: parse, enrich, analyse, judge, settle.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout};
+
+use super::answer::{self, Decision};
+use super::broken::Broken;
+use super::headers;
+use super::{Answer, Config, Inspect, Metrics, Refusal, Transaction};
+use crate::analysis::{self, Facts, Why};
+use crate::enrichment::SenderAuth;
+use crate::mail::{Address, Connection, Edit, Message, Network};
+use crate::policy::{Action, Judge, Judgement, Reason, Subject, Verdict, gtube};
+use crate::records::{PassKey, RELEASE_HEADER, RecipientVerdict, Record, Records, Timing};
+
+/// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
+const LARGE: usize = 256 * 1024;
+/// Longest subject kept in a record, in characters.
+const SUBJECT_CHARS: usize = 500;
+
+/// Everything that judging depends on and that a reload replaces, whole.
+pub struct Standing {
+    /// Weights, lists, tenants.
+    pub judge: Judge,
+    /// What detectors know of the operator's site.
+    pub site: analysis::Site,
+    /// Asks DNS about senders.
+    pub sender_auth: SenderAuth,
+    /// Name in `Authentication-Results`.
+    pub authserv_id: String,
+    /// Clients of our own: SPF is not asked about them.
+    pub own_networks: Vec<Network>,
+    /// Times and limits.
+    pub config: Config,
+}
+
+/// Judges messages: what the doors call.
+pub struct Pipeline {
+    standing: ArcSwap<Standing>,
+    records: Option<Arc<Records>>,
+    pass_key: Option<PassKey>,
+    metrics: Arc<Metrics>,
+    broken: Broken,
+}
+
+/// A message judged, before anything was done about it.
+pub struct Inspected {
+    /// Everything that led to the verdict.
+    pub record: Record,
+    pub(super) judgement: Judgement,
+    pub(super) message: Message,
+}
+
+impl Pipeline {
+    /// A pipeline that settles into these records. Without records nothing is held and nothing remembered: for `scan`.
+    pub fn new(
+        standing: Standing,
+        records: Option<Arc<Records>>,
+        pass_key: Option<PassKey>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let broken = Broken::default();
+        Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken }
+    }
+
+    /// Replaces all that judging depends on; messages under way keep what they began with.
+    pub fn replace(&self, standing: Standing) {
+        self.standing.store(Arc::new(standing));
+    }
+
+    /// What judging depends on now.
+    pub fn standing(&self) -> Arc<Standing> {
+        self.standing.load_full()
+    }
+
+    /// Judges a message without doing anything about it.
+    pub async fn judge(&self, standing: &Standing, transaction: &Transaction) -> Inspected {
+        let mut timing = Timing::default();
+        let started = Instant::now();
+        let limits = &standing.config.message;
+        let parse = || {
+            let message = Message::parse(transaction.raw.clone(), limits);
+            message.read_all();
+            message
+        };
+        // Large messages leave the thread to others meanwhile; on a runtime with one thread there are no others.
+        let large = transaction.raw.len() > LARGE && runtime_has_threads();
+        let message = if large { tokio::task::block_in_place(parse) } else { parse() };
+        timing.parse_us = micros(started);
+
+        let asked = Instant::now();
+        let facts = self.enrich(standing, transaction).await;
+        timing.enrich_us = micros(asked);
+
+        let judged = Instant::now();
+        let analyse = || decide(standing, transaction, &message, &facts);
+        let judgement = if large { tokio::task::block_in_place(analyse) } else { analyse() };
+        timing.judge_us = micros(judged);
+
+        let record = record(standing, transaction, &message, facts, &judgement, timing);
+        Inspected { record, judgement, message }
+    }
+
+    async fn enrich(&self, standing: &Standing, transaction: &Transaction) -> Facts {
+        let deadline = Duration::from_millis(standing.config.deadline_ms);
+        let own = |ip: IpAddr| standing.own_networks.iter().any(|network| network.contains(ip));
+        let connection = &*transaction.connection;
+        // Our own clients are not asked about: their addresses are in nobody's SPF record.
+        let hidden;
+        let connection = if connection.client_ip.is_some_and(own) {
+            hidden = Connection { client_ip: None, ..connection.clone() };
+            &hidden
+        } else {
+            connection
+        };
+        let ask = standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw);
+        timeout(deadline, ask).await.unwrap_or_else(|_| Facts::unknown(Why::Timeout))
+    }
+
+    async fn inspect_and_settle(&self, transaction: Transaction) -> Answer {
+        let standing = self.standing.load_full();
+        if let Some(answer) = self.released(&transaction).await {
+            return answer;
+        }
+        let Inspected { mut record, judgement, message } = self.judge(&standing, &transaction).await;
+        let edits = |action| headers::edits(&standing, &transaction, &message, &record, action);
+        let decision = answer::combine(&judgement, transaction.abilities);
+        let action = decision.action();
+        let result = match decision {
+            Decision::Deliver { held, tag } => {
+                let edits = edits(action);
+                let edits = if transaction.abilities.edit_headers {
+                    answer::tagged(edits, &message, tag.as_deref())
+                } else {
+                    Vec::new()
+                };
+                record.action = action;
+                self.settle(&mut record, &transaction, &held).await.map(|()| Answer::Deliver { edits, held })
+            }
+            Decision::HoldAtMta => {
+                let edits = if transaction.abilities.edit_headers { edits(action) } else { Vec::new() };
+                record.action = action;
+                Ok(Answer::HoldAtMta { reason: format!("Mailweir {} risk {:.0}", record.id, record.score.risk), edits })
+            }
+            Decision::Hold => {
+                record.action = action;
+                let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
+                self.settle(&mut record, &transaction, &all).await.map(|()| Answer::Hold)
+            }
+            Decision::Reject => Ok(Answer::Reject(Refusal::refused(transaction.id))),
+        };
+        let answer = result.unwrap_or_else(|refusal| {
+            record.action = Action::Defer;
+            Answer::Defer(refusal)
+        });
+        self.remember(record, &answer);
+        answer
+    }
+
+    /// Makes durable what must be: the copies of recipients that must not get the message.
+    async fn settle(&self, record: &mut Record, transaction: &Transaction, held: &[usize]) -> Result<(), Refusal> {
+        if held.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let Some(records) = &self.records else { return Err(Refusal::store(transaction.id)) };
+        let result = records.hold(record, transaction.raw.clone(), held).await;
+        record.timing.settle_us = micros(started);
+        result.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::error!(id = %transaction.id, %error, cause, "a message could not be held and was deferred");
+            Refusal::store(transaction.id)
+        })
+    }
+
+    /// A message that was released from quarantine and comes through our door again: passed on unjudged, once.
+    async fn released(&self, transaction: &Transaction) -> Option<Answer> {
+        let (Some(key), Some(records)) = (&self.pass_key, &self.records) else { return None };
+        let value = headers::first_value(&transaction.raw, RELEASE_HEADER)?;
+        let now_ms = unix_millis(transaction.received);
+        let pass = key.verify(&value, &transaction.raw, now_ms)?;
+        if !records.use_pass(&pass.nonce, now_ms).await.unwrap_or(false) {
+            tracing::warn!(id = %transaction.id, released = %pass.id, "a release pass was shown twice or is unknown: judged as any other");
+            return None;
+        }
+        tracing::info!(id = %transaction.id, released = %pass.id, "released message passed on");
+        self.metrics.messages.with_label_values(&[transaction.connection.door.as_str(), "released"]).inc();
+        let edits = vec![Edit::Remove { name: RELEASE_HEADER.into(), occurrence: 1 }];
+        let edits = if transaction.abilities.edit_headers { edits } else { Vec::new() };
+        Some(Answer::Deliver { edits, held: Vec::new() })
+    }
+
+    fn remember(&self, mut record: Record, answer: &Answer) {
+        if let Answer::Reject(refusal) | Answer::Defer(refusal) = answer {
+            let [class, subject, detail] = refusal.enhanced;
+            record.reply = Some(format!("{} {class}.{subject}.{detail} {}", refusal.code, refusal.text));
+        }
+        let metrics = &self.metrics;
+        metrics.messages.with_label_values(&[record.connection.door.as_str(), record.action.as_str()]).inc();
+        for one in &record.verdicts {
+            metrics.verdicts.with_label_values(&[one.tenant.as_str(), one.verdict.action.as_str()]).inc();
+        }
+        for (stage, us) in [
+            ("parse", record.timing.parse_us),
+            ("enrich", record.timing.enrich_us),
+            ("judge", record.timing.judge_us),
+            ("settle", record.timing.settle_us),
+        ] {
+            metrics.stage_seconds.with_label_values(&[stage]).observe(us as f64 / 1e6);
+        }
+        metrics.risk.observe(record.score.risk);
+        metrics.size_bytes.observe(record.size as f64);
+        for (what, why) in record.facts.unknowns().into_iter().filter(|(_, why)| *why != Why::Disabled) {
+            metrics.degraded.with_label_values(&[what, why.as_str()]).inc();
+        }
+        let risk = (record.score.risk * 10.0).round() / 10.0;
+        tracing::info!(
+            id = %record.id, door = record.connection.door.as_str(), action = record.action.as_str(), risk,
+            size = record.size, degraded = !record.degraded.is_empty(), "judged"
+        );
+        if let Some(records) = &self.records {
+            records.note(&record);
+        }
+    }
+
+    /// After a panic: 451, and when the same message does it again and again, what the operator chose.
+    async fn after_panic(&self, transaction: Transaction) -> Answer {
+        self.metrics.panics.inc();
+        let standing = self.standing.load_full();
+        let hash: [u8; 32] = Sha256::digest(&transaction.raw).into();
+        let times = self.broken.again(hash, Instant::now());
+        tracing::error!(id = %transaction.id, times, "the judgement of a message broke down");
+        if times <= standing.config.panic_retries {
+            return Answer::Defer(Refusal::later(transaction.id));
+        }
+        let result = match standing.config.after_panics {
+            super::AfterPanics::Defer => Err(Refusal::later(transaction.id)),
+            super::AfterPanics::Allow => {
+                let edit = Edit::Prepend { name: "X-Mailweir-Status".into(), value: "unscanned".into() };
+                Ok(Answer::Deliver {
+                    edits: if transaction.abilities.edit_headers { vec![edit] } else { Vec::new() },
+                    held: Vec::new(),
+                })
+            }
+            super::AfterPanics::Quarantine => {
+                let mut record = unjudged(&standing, &transaction);
+                let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
+                let held = self.settle(&mut record, &transaction, &all).await;
+                held.map(|()| {
+                    self.remember(record, &Answer::Hold);
+                    Answer::Hold
+                })
+            }
+        };
+        result.unwrap_or_else(Answer::Defer)
+    }
+}
+
+impl Inspect for Pipeline {
+    async fn inspect(&self, transaction: Transaction) -> Answer {
+        self.metrics.in_flight.inc();
+        let judged = AssertUnwindSafe(self.inspect_and_settle(transaction.clone())).catch_unwind().await;
+        let answer = match judged {
+            Ok(answer) => answer,
+            Err(_) => self.after_panic(transaction).await,
+        };
+        self.metrics.in_flight.dec();
+        answer
+    }
+}
+
+fn decide(standing: &Standing, transaction: &Transaction, message: &Message, facts: &Facts) -> Judgement {
+    let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
+    let evidence = analysis::analyse(&analysis::Input { message, envelope, connection, facts, site: &standing.site });
+    let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
+    let sender = envelope.sender.address();
+    let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
+    let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
+    let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
+    standing.judge.judge(evidence, &subject, pattern, &envelope.recipients)
+}
+
+fn attachment_hashes(message: &Message) -> Vec<String> {
+    let hex = |hash: &[u8; 32]| hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    message.attachments().map(|(_, part)| hex(part.sha256())).collect()
+}
+
+fn record(
+    standing: &Standing,
+    transaction: &Transaction,
+    message: &Message,
+    facts: Facts,
+    judgement: &Judgement,
+    timing: Timing,
+) -> Record {
+    let verdicts = transaction.envelope.recipients.iter().zip(&judgement.verdicts);
+    let verdicts = verdicts.map(|(path, (tenant, verdict))| RecipientVerdict {
+        recipient: path.text.clone(),
+        tenant: tenant.name.clone(),
+        verdict: verdict.clone(),
+    });
+    let degraded = facts.unknowns().into_iter().filter(|(_, why)| *why != Why::Disabled);
+    Record {
+        id: transaction.id,
+        received_ms: unix_millis(transaction.received),
+        connection: (*transaction.connection).clone(),
+        envelope: transaction.envelope.clone(),
+        size: transaction.raw.len() as u64,
+        from: message
+            .from()
+            .iter()
+            .map(|mailbox| mailbox.address.as_ref().map_or_else(|| mailbox.text.clone(), ToString::to_string))
+            .collect(),
+        subject: message.subject().chars().take(SUBJECT_CHARS).collect(),
+        header_id: message.message_id().unwrap_or_default(),
+        action: Action::Allow,
+        verdicts: verdicts.collect(),
+        score: judgement.score.clone(),
+        degraded: degraded.map(|(what, why)| format!("{what}={}", why.as_str())).collect(),
+        facts,
+        findings: message.findings().map(|finding| finding.kind.code().to_owned()).collect(),
+        policy_version: standing.judge.version().to_owned(),
+        timing,
+        reply: None,
+    }
+}
+
+/// The record of a message that could not be judged.
+fn unjudged(standing: &Standing, transaction: &Transaction) -> Record {
+    let verdict = |path: &crate::mail::Path| RecipientVerdict {
+        recipient: path.text.clone(),
+        tenant: standing.judge.tenant(path).name.clone(),
+        verdict: Verdict { action: Action::Quarantine, reason: Reason::Unjudged },
+    };
+    Record {
+        id: transaction.id,
+        received_ms: unix_millis(transaction.received),
+        connection: (*transaction.connection).clone(),
+        envelope: transaction.envelope.clone(),
+        size: transaction.raw.len() as u64,
+        from: Vec::new(),
+        subject: String::new(),
+        header_id: String::new(),
+        action: Action::Quarantine,
+        verdicts: transaction.envelope.recipients.iter().map(verdict).collect(),
+        score: crate::policy::Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new() },
+        facts: Facts::unknown(Why::Malformed),
+        findings: Vec::new(),
+        degraded: vec!["judgement=malformed".into()],
+        policy_version: standing.judge.version().to_owned(),
+        timing: Timing::default(),
+        reply: None,
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
+}
+
+fn unix_millis(at: std::time::SystemTime) -> i64 {
+    let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn runtime_has_threads() -> bool {
+    tokio::runtime::Handle::try_current()
+        .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
+}

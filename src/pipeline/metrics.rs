@@ -1,0 +1,64 @@
+//! Metrics of the inspection.
+
+use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+/// Counters and histograms of the inspection; declared here, with help, and nowhere else.
+#[derive(Debug)]
+pub struct Metrics {
+    pub(super) messages: IntCounterVec,
+    pub(super) verdicts: IntCounterVec,
+    pub(super) stage_seconds: HistogramVec,
+    pub(super) risk: Histogram,
+    pub(super) size_bytes: Histogram,
+    pub(super) degraded: IntCounterVec,
+    pub(super) panics: IntCounter,
+    pub(super) in_flight: IntGauge,
+}
+
+impl Metrics {
+    /// Declares them at a registry.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let stages =
+            vec![0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0];
+        let metrics = Self {
+            messages: IntCounterVec::new(
+                Opts::new("mailweir_messages_total", "Messages judged, by door and by what was done with the whole."),
+                &["door", "action"],
+            )?,
+            verdicts: IntCounterVec::new(
+                Opts::new("mailweir_verdicts_total", "Verdicts, one a recipient, by tenant and action."),
+                &["tenant", "action"],
+            )?,
+            stage_seconds: HistogramVec::new(
+                HistogramOpts::new("mailweir_stage_seconds", "Time of each stage of the inspection.").buckets(stages),
+                &["stage"],
+            )?,
+            risk: Histogram::with_opts(
+                HistogramOpts::new("mailweir_risk", "Risk of judged messages, 0 to 100.")
+                    .buckets(vec![1.0, 5.0, 10.0, 20.0, 30.0, 45.0, 60.0, 75.0, 90.0, 95.0, 99.0]),
+            )?,
+            size_bytes: Histogram::with_opts(
+                HistogramOpts::new("mailweir_message_size_bytes", "Size of judged messages.")
+                    .buckets(prometheus::exponential_buckets(1_024.0, 4.0, 9)?),
+            )?,
+            degraded: IntCounterVec::new(
+                Opts::new("mailweir_degraded_total", "Messages judged without something, by what and why."),
+                &["what", "why"],
+            )?,
+            panics: IntCounter::new("mailweir_panics_total", "Judgements that broke down and were answered 451.")?,
+            in_flight: IntGauge::new("mailweir_inspections_in_flight", "Messages being judged now.")?,
+        };
+        registry.register(Box::new(metrics.messages.clone()))?;
+        registry.register(Box::new(metrics.verdicts.clone()))?;
+        registry.register(Box::new(metrics.stage_seconds.clone()))?;
+        registry.register(Box::new(metrics.risk.clone()))?;
+        registry.register(Box::new(metrics.size_bytes.clone()))?;
+        registry.register(Box::new(metrics.degraded.clone()))?;
+        registry.register(Box::new(metrics.panics.clone()))?;
+        registry.register(Box::new(metrics.in_flight.clone()))?;
+        Ok(metrics)
+    }
+}

@@ -1,0 +1,140 @@
+//! Bodies as files: `FOLDER/ab/cd/<sha256>.zst`, mode 0600, written beside, synced, renamed, the folder synced.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::records::StoreError;
+
+/// A folder of bodies.
+#[derive(Debug)]
+pub(in crate::records) struct Files {
+    folder: PathBuf,
+    min_free_bytes: u64,
+    /// Tells apart writers of the same body at the same time.
+    serial: AtomicU64,
+}
+
+impl Files {
+    pub(super) fn open(folder: PathBuf, min_free_bytes: u64) -> Result<Self, StoreError> {
+        make_folder(&folder).map_err(failed("make", &folder))?;
+        Ok(Self { folder, min_free_bytes, serial: AtomicU64::new(0) })
+    }
+
+    pub(super) fn place(&self) -> String {
+        self.folder.display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(&name[..2]).join(&name[2..4]).join(format!("{name}.zst"))
+    }
+
+    pub(super) async fn put(&self, name: &str, packed: Vec<u8>) -> Result<(), StoreError> {
+        let path = self.path(name);
+        let aside =
+            path.with_extension(format!("{}-{}.part", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed)));
+        let (folder, keep) = (self.folder.clone(), self.min_free_bytes);
+        blocking(move || {
+            check_space(&folder, keep)?;
+            let written = write_synced(&folder, &aside, &path, &packed);
+            if written.is_err() {
+                // Best effort: a part left behind is removed by the retention.
+                let _ = fs::remove_file(&aside);
+            }
+            written.map_err(failed("write", &path))
+        })
+        .await
+    }
+
+    pub(super) async fn get(&self, name: &str) -> Result<Vec<u8>, StoreError> {
+        let path = self.path(name);
+        blocking(move || fs::read(&path).map_err(failed("read", &path))).await
+    }
+
+    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path(name);
+        blocking(move || match fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    pub(super) async fn older_than(&self, unix_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
+        let folder = self.folder.clone();
+        let before = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.max(0) as u64);
+        blocking(move || {
+            let mut names = Vec::new();
+            for outer in entries(&folder)? {
+                for inner in entries(&outer)? {
+                    for file in entries(&inner)? {
+                        let old = fs::metadata(&file).and_then(|m| m.modified()).is_ok_and(|at| at < before);
+                        if !old || names.len() >= limit {
+                            continue;
+                        }
+                        match (file.extension().and_then(|e| e.to_str()), file.file_stem().and_then(|s| s.to_str())) {
+                            (Some("zst"), Some(name)) if name.len() == 64 => names.push(name.to_owned()),
+                            (Some("part"), _) => drop(fs::remove_file(&file)),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            Ok(names)
+        })
+        .await
+    }
+}
+
+fn write_synced(folder: &Path, aside: &Path, path: &Path, packed: &[u8]) -> std::io::Result<()> {
+    let parent = path.parent().unwrap_or(folder);
+    if !parent.is_dir() {
+        make_folder(parent)?;
+        // The names of new folders must be durable as well.
+        for above in parent.ancestors().skip(1).take_while(|above| above.starts_with(folder)) {
+            File::open(above)?.sync_all()?;
+        }
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(aside)?;
+    file.write_all(packed)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(aside, path)?;
+    File::open(parent)?.sync_all()
+}
+
+fn check_space(folder: &Path, needed: u64) -> Result<(), StoreError> {
+    let stat = rustix::fs::statvfs(folder).map_err(|e| failed("measure", folder)(e.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < needed { Err(StoreError::DiskFull { path: folder.to_owned(), free, needed }) } else { Ok(()) }
+}
+
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// What is in a folder; nothing when it is none.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    match fs::read_dir(folder) {
+        Ok(entries) => Ok(entries.filter_map(|entry| entry.ok().map(|e| e.path())).collect()),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(failed("list", folder)(error)),
+    }
+}
+
+fn failed(attempt: &'static str, place: &Path) -> impl FnOnce(std::io::Error) -> StoreError {
+    move |source| StoreError::Body { attempt, place: place.display().to_string(), source }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    let lost =
+        |error| StoreError::Body { attempt: "wait for", place: "worker".into(), source: std::io::Error::other(error) };
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}

@@ -1,0 +1,82 @@
+//! Settings of the stores: section `[store]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where records and bodies are kept, and for how long.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Database: empty for `DATA/mailweir.db` (SQLite), `sqlite:///PATH`, or `postgres://USER@HOST/DATABASE`.
+    pub url: String,
+    /// File that holds the address instead, so that a password stays out of the configuration.
+    pub url_file: Option<PathBuf>,
+    /// Connections for reading; for PostgreSQL also for writing.
+    pub connections: u32,
+    /// How long a held message may wait for its commit before the sender is asked to try later.
+    pub commit_ms: u64,
+    /// Ledger rows that may wait for the writer; beyond that rows are dropped and counted, mail is not.
+    pub ledger_queue: usize,
+    /// How long the writer gathers ledger rows for one commit.
+    pub ledger_linger_ms: u64,
+    /// Bodies of held messages: empty for `DATA/bodies`, a folder, or `s3://BUCKET/PREFIX`.
+    pub bodies: String,
+    /// Free space below which nothing more is held (the sender is asked to try later). Folders only.
+    pub min_free_bytes: u64,
+    /// Days that ledger rows are kept. 0: for ever.
+    pub ledger_days: u32,
+    /// Days that held messages are kept. 0: for ever.
+    pub quarantine_days: u32,
+    /// Access to S3.
+    pub s3: S3Config,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            url_file: None,
+            connections: 4,
+            commit_ms: 5_000,
+            ledger_queue: 4_096,
+            ledger_linger_ms: 100,
+            bodies: String::new(),
+            min_free_bytes: 256 * 1024 * 1024,
+            ledger_days: 30,
+            quarantine_days: 30,
+            s3: S3Config::default(),
+        }
+    }
+}
+
+/// Access to an S3 object store; only used when `store.bodies` begins with `s3://`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Config {
+    /// Endpoint of a store that is not Amazon's, such as `https://minio.example:9000`. Empty: Amazon's.
+    pub endpoint: String,
+    /// Region.
+    pub region: String,
+    /// Access key. Empty: from the environment (`AWS_ACCESS_KEY_ID`).
+    pub access_key_id: String,
+    /// File that holds the secret key. None: from the environment (`AWS_SECRET_ACCESS_KEY`).
+    pub secret_access_key_file: Option<PathBuf>,
+    /// Allow plain HTTP to the endpoint.
+    pub allow_http: bool,
+    /// Deadline of one request.
+    pub request_seconds: u64,
+}
+
+impl Default for S3Config {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            region: "us-east-1".into(),
+            access_key_id: String::new(),
+            secret_access_key_file: None,
+            allow_http: false,
+            request_seconds: 10,
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What can go wrong with the stores. Every variant says what was attempted; the cause is its source.
+
+use std::path::PathBuf;
+
+use crate::mail::MessageId;
+
+/// A failure of the database or of the store of bodies.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The configured address is none that we know.
+    #[error("store.url `{0}` is not understood: use sqlite:///PATH or postgres://USER@HOST/DATABASE")]
+    Address(String),
+    /// The database could not be opened or brought to the current schema.
+    #[error("cannot open the database {place}")]
+    Open {
+        /// Path or address without password.
+        place: String,
+        /// The driver's reason.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// The schema could not be brought up to date.
+    #[error("cannot bring the database {place} to the current schema")]
+    Migrate {
+        /// Path or address without password.
+        place: String,
+        /// The migrator's reason.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A query failed.
+    #[error("database: {attempt}")]
+    Query {
+        /// What was to be done, such as `insert quarantine rows`.
+        attempt: &'static str,
+        /// The driver's reason.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A stored value does not read back.
+    #[error("database: the row of message {id} holds an unreadable {column}")]
+    Row {
+        /// Which message.
+        id: String,
+        /// Which column.
+        column: &'static str,
+    },
+    /// The writer did not take or confirm the row in time.
+    #[error("database: no commit within {0} ms")]
+    Slow(u64),
+    /// The writer has ended.
+    #[error("database: the writer has stopped")]
+    Stopped,
+    /// A body could not be stored or read.
+    #[error("body store: {attempt} {place}")]
+    Body {
+        /// `write`, `read`, `delete`, `list`.
+        attempt: &'static str,
+        /// File or object.
+        place: String,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Too little space is left to hold mail.
+    #[error("body store: {path} has {free} bytes free, {needed} are kept back (store.min_free_bytes)")]
+    DiskFull {
+        /// Folder of the bodies.
+        path: PathBuf,
+        /// Bytes free.
+        free: u64,
+        /// Bytes that must stay free.
+        needed: u64,
+    },
+    /// The bytes read back are not those that were stored.
+    #[error("body store: {0} is damaged: its content has another hash")]
+    Damaged(String),
+    /// Nothing with this id is there.
+    #[error("no message {0} in quarantine")]
+    NotHeld(MessageId),
+    /// The body's object store is not built in or not configured rightly.
+    #[error("body store: {0}")]
+    Bodies(String),
+}
+
+impl StoreError {
+    /// Pairs a driver's error with what was attempted.
+    pub(super) fn query(attempt: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
+        move |source| Self::Query { attempt, source }
+    }
+}

@@ -1,0 +1,94 @@
+//! Retention: what is too old goes, in small steps, so that no lock is held for long.
+
+use std::time::Duration;
+
+use super::sql::Sql;
+use super::{Records, StoreError};
+use crate::mail::MessageId;
+
+/// Rows or bodies removed in one step.
+const STEP: i64 = 500;
+/// A body younger than this may belong to a message whose row is being committed.
+const BODY_GRACE_MS: i64 = 60 * 60 * 1_000;
+/// Steps of one run at most; what is left waits for the next.
+const STEPS: u32 = 200;
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+impl Records {
+    /// Removes ledger rows, held messages and bodies that are too old at `now_ms`.
+    ///
+    /// # Errors
+    /// The first failure of the database or the store of bodies; what was removed until then stays removed.
+    pub async fn expire(&self, now_ms: i64) -> Result<(), StoreError> {
+        if self.config.ledger_days > 0 {
+            let before = boundary(now_ms, self.config.ledger_days);
+            let rows = [
+                "DELETE FROM message_recipients WHERE message_id IN (SELECT id FROM messages WHERE id < ",
+                "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id < ",
+            ];
+            self.expire_rows("ledger", rows, &before).await?;
+        }
+        if self.config.quarantine_days > 0 {
+            let before = boundary(now_ms, self.config.quarantine_days);
+            let rows = [
+                "DELETE FROM quarantine_recipients WHERE message_id IN (SELECT id FROM quarantine WHERE id < ",
+                "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE id < ",
+            ];
+            self.expire_rows("quarantine", rows, &before).await?;
+        }
+        let mut passes = Sql::new("DELETE FROM release_passes WHERE expires_ms < ");
+        passes.bind(now_ms - DAY_MS);
+        passes.execute(&self.store.write).await.map_err(StoreError::query("expire release passes"))?;
+        self.expire_bodies(now_ms).await
+    }
+
+    /// Runs both statements over the same step of ids, oldest first, until nothing is left.
+    async fn expire_rows(&self, kind: &str, statements: [&'static str; 2], before: &str) -> Result<(), StoreError> {
+        for _ in 0..STEPS {
+            let step = async {
+                let mut transaction = self.store.write.begin().await?;
+                let mut gone = 0;
+                for statement in statements {
+                    let mut sql = Sql::new(statement);
+                    sql.bind(before).push(" ORDER BY id LIMIT ").bind(STEP).push(")");
+                    gone = sql.execute(&mut *transaction).await?;
+                }
+                transaction.commit().await.map(|()| gone)
+            };
+            let gone = step.await.map_err(StoreError::query("expire rows"))?;
+            self.metrics.expired.with_label_values(&[kind]).inc_by(gone);
+            if (gone as i64) < STEP {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    /// Removes bodies that no held message names any more.
+    async fn expire_bodies(&self, now_ms: i64) -> Result<(), StoreError> {
+        let names = self.bodies.older_than(now_ms - BODY_GRACE_MS, (STEP * i64::from(STEPS)) as usize).await?;
+        for name in names {
+            let used: Option<i64> = sqlx::query_scalar(
+                "SELECT CAST(1 AS BIGINT) FROM quarantine q JOIN quarantine_recipients r ON r.message_id = q.id \
+                 WHERE q.body = $1 AND r.state <> 'deleted' LIMIT 1",
+            )
+            .bind(name.as_str())
+            .fetch_optional(&self.store.read)
+            .await
+            .map_err(StoreError::query("look up a body"))?;
+            if used.is_none() {
+                self.bodies.delete(&name).await?;
+                self.metrics.expired.with_label_values(&["body"]).inc();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The smallest id that is young enough.
+fn boundary(now_ms: i64, days: u32) -> String {
+    let before = now_ms.saturating_sub(i64::from(days) * DAY_MS).max(0);
+    MessageId::new(before as u64, [0; 10]).to_string()
+}

@@ -1,0 +1,131 @@
+//! The database: SQLite (one writer) or PostgreSQL, by the same SQL.
+//!
+//! SQLite runs in WAL with `synchronous=FULL`: what is committed survives a power cut. A pool of one connection writes,
+//! another reads. Any failure is a [`StoreError`]; nothing here retries.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::{AnyPool, ConnectOptions, Executor};
+
+use super::{Config, StoreError};
+
+/// How long SQLite waits for a lock that another process holds.
+const BUSY_MS: u64 = 5_000;
+
+/// Handles to the database; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Store {
+    pub(super) read: AnyPool,
+    pub(super) write: AnyPool,
+    /// Address without password, for people.
+    pub(super) place: String,
+}
+
+impl Store {
+    /// Opens (and for SQLite makes) the database and brings its schema up to date.
+    pub(super) async fn open(config: &Config, data: &Path) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let url = address(config, data)?;
+        let place = place(&url);
+        let sqlite = url.starts_with("sqlite:");
+        let open = |source| StoreError::Open { place: place.clone(), source };
+        let options = AnyConnectOptions::from_str(&url).map_err(open)?.disable_statement_logging();
+        let pool = |connections: u32| {
+            let pool = AnyPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(Duration::from_millis(config.commit_ms))
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(!sqlite);
+            if sqlite {
+                pool.after_connect(|connection, _| Box::pin(async move { pragmas(connection).await }))
+            } else {
+                pool
+            }
+        };
+        let write = pool(if sqlite { 1 } else { config.connections.max(1) });
+        let write = write.connect_with(options.clone()).await.map_err(open)?;
+        sqlx::migrate!("src/records/migrations")
+            .run(&write)
+            .await
+            .map_err(|source| StoreError::Migrate { place: place.clone(), source })?;
+        let read = pool(config.connections.max(1)).connect_lazy_with(options);
+        Ok(Self { read, write, place })
+    }
+
+    /// Asks the database for an answer.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let _: i64 = sqlx::query_scalar("SELECT CAST(1 AS BIGINT)")
+            .fetch_one(&self.read)
+            .await
+            .map_err(StoreError::query("ping"))?;
+        Ok(())
+    }
+
+    /// Closes all connections; what was committed stays.
+    pub(super) async fn close(&self) {
+        self.read.close().await;
+        self.write.close().await;
+    }
+}
+
+async fn pragmas(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
+    for pragma in ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON"] {
+        connection.execute(pragma).await?;
+    }
+    connection.execute(sqlx::AssertSqlSafe(format!("PRAGMA busy_timeout={BUSY_MS}"))).await?;
+    Ok(())
+}
+
+/// The address to open: of the file, of the setting, or the embedded database.
+fn address(config: &Config, data: &Path) -> Result<String, StoreError> {
+    let url = match &config.url_file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| StoreError::Address(format!("(store.url_file {}: {e})", file.display())))?
+            .trim()
+            .to_owned(),
+        None => config.url.clone(),
+    };
+    if url.is_empty() {
+        return Ok(format!("sqlite://{}?mode=rwc", data.join("mailweir.db").display()));
+    }
+    if let Some(path) = url.strip_prefix("sqlite:") {
+        return Ok(if path.contains('?') { url } else { format!("{url}?mode=rwc") });
+    }
+    let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
+    if known && cfg!(feature = "postgres") { Ok(url) } else { Err(StoreError::Address(place(&url))) }
+}
+
+/// The address without a password.
+fn place(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let rest = rest.split('?').next().unwrap_or_default();
+    match rest.rsplit_once('@') {
+        Some((who, host)) => format!("{scheme}://{}@{host}", who.split(':').next().unwrap_or_default()),
+        None => format!("{scheme}://{rest}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(place("postgres://weir:s3c@r@t@db.example/mail?sslmode=require"), "postgres://weir@db.example/mail");
+        assert_eq!(place("sqlite:///var/lib/x.db?mode=rwc"), "sqlite:///var/lib/x.db");
+    }
+
+    #[test]
+    fn unknown_schemes_are_refused() {
+        let config = Config { url: "mysql://root:pw@db/mail".into(), ..Config::default() };
+        let error = address(&config, Path::new("/x")).unwrap_err().to_string();
+        assert!(
+            error.contains("mysql://root@db/mail") && error.contains("postgres://") && !error.contains("pw"),
+            "{error}"
+        );
+    }
+}

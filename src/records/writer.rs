@@ -1,0 +1,200 @@
+//! The one writer: gathers rows and commits them in groups.
+//!
+//! A durable step per message is bound by fsync at a few hundred a second, so many messages share one commit. Ledger rows
+//! wait a little ([`Config::ledger_linger_ms`]) and are dropped, counted and logged when the queue is full: the mail has
+//! been answered by then. Quarantine rows are committed at once and confirmed to whoever waits; when the commit fails the
+//! sender is asked to try later. Nothing is confirmed that is not synced.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::ledger::LedgerRow;
+use super::quarantine::HeldRow;
+use super::sql::Sql;
+use super::store::Store;
+use super::{Config, Metrics, StoreError};
+
+/// Rows in one commit.
+const BATCH: usize = 256;
+/// Recipients in one statement: PostgreSQL takes at most 65,535 values.
+const RECIPIENTS: usize = 4_096;
+/// Pause before a ledger batch that failed is tried again, and how often it is tried.
+const RETRY: Duration = Duration::from_millis(500);
+const RETRIES: u32 = 5;
+
+enum Row {
+    Ledger(Box<LedgerRow>),
+    Held(Box<HeldRow>, oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// The sending side; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Writer {
+    rows: mpsc::Sender<Row>,
+    commit: Duration,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    /// Makes the writer and the loop that its owner has to run until it returns.
+    pub(super) fn new(
+        store: Store,
+        config: &Config,
+        metrics: Arc<Metrics>,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (rows, inbox) = mpsc::channel(config.ledger_queue.max(1));
+        let linger = Duration::from_millis(config.ledger_linger_ms);
+        let run = write_all(store, inbox, linger, Arc::clone(&metrics));
+        (Self { rows, commit: Duration::from_millis(config.commit_ms), metrics }, run)
+    }
+
+    /// Hands over a ledger row; never waits.
+    pub(super) fn ledger(&self, row: LedgerRow) {
+        if let Err(refused) = self.rows.try_send(Row::Ledger(Box::new(row))) {
+            self.metrics.ledger_dropped.inc();
+            let why =
+                if matches!(refused, mpsc::error::TrySendError::Full(_)) { "queue full" } else { "writer stopped" };
+            tracing::warn!(why, "ledger row dropped");
+        }
+    }
+
+    /// Commits a quarantine row; returns when it is on disk.
+    pub(super) async fn hold(&self, row: HeldRow) -> Result<(), StoreError> {
+        let (done, confirmed) = oneshot::channel();
+        let wait = async {
+            self.rows.send(Row::Held(Box::new(row), done)).await.map_err(|_| StoreError::Stopped)?;
+            confirmed.await.map_err(|_| StoreError::Stopped)?
+        };
+        let late = StoreError::Slow(self.commit.as_millis() as u64);
+        tokio::time::timeout(self.commit, wait).await.unwrap_or(Err(late))
+    }
+}
+
+async fn write_all(store: Store, mut inbox: mpsc::Receiver<Row>, linger: Duration, metrics: Arc<Metrics>) {
+    let mut ledger = Vec::with_capacity(BATCH);
+    let mut held = Vec::new();
+    while let Some(first) = inbox.recv().await {
+        let until = Instant::now() + linger;
+        let mut next = Some(first);
+        while let Some(row) = next.take() {
+            match row {
+                Row::Ledger(row) => ledger.push(*row),
+                Row::Held(row, done) => held.push((*row, done)),
+            }
+            if ledger.len() + held.len() >= BATCH {
+                break;
+            }
+            // Whoever waits for a commit waits for no other row than those that are there already.
+            next = if held.is_empty() {
+                tokio::time::timeout_at(until, inbox.recv()).await.ok().flatten()
+            } else {
+                inbox.try_recv().ok()
+            };
+        }
+        commit_held(&store, &mut held, &metrics).await;
+        commit_ledger(&store, &mut ledger, &metrics).await;
+    }
+}
+
+async fn commit_held(
+    store: &Store,
+    held: &mut Vec<(HeldRow, oneshot::Sender<Result<(), StoreError>>)>,
+    metrics: &Metrics,
+) {
+    // The waiter of a row that was given up has told the sender 451: holding it now would invent a message.
+    held.retain(|(_, done)| !done.is_closed());
+    if held.is_empty() {
+        return;
+    }
+    let started = Instant::now();
+    let rows: Vec<&HeldRow> = held.iter().map(|(row, _)| row).collect();
+    let mut together = insert_held(store, &rows).await;
+    metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    // One bad row must not take the others with it: after a failure each is tried by itself.
+    let alone = together.is_err() && held.len() > 1;
+    for (row, done) in held.drain(..) {
+        let result = match &mut together {
+            Ok(()) => Ok(()),
+            Err(_) if alone => insert_held(store, &[&row]).await,
+            Err(_) => std::mem::replace(&mut together, Ok(())),
+        };
+        let failed = result.is_err();
+        metrics.held.with_label_values(&[if failed { "failed" } else { "committed" }]).inc();
+        let abandoned = done.send(result).is_err();
+        if abandoned && !failed {
+            withdraw(store, &row).await;
+        }
+    }
+}
+
+async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError> {
+    let inserts = async {
+        let mut transaction = store.write.begin().await?;
+        let mut sql = Sql::new(HeldRow::INSERT);
+        sql.rows(rows, |sql, row| row.bind(sql));
+        sql.execute(&mut *transaction).await?;
+        let recipients: Vec<_> =
+            rows.iter().flat_map(|row| row.recipients.iter().map(move |one| (*row, one))).collect();
+        for some in recipients.chunks(RECIPIENTS) {
+            let mut sql = Sql::new(HeldRow::INSERT_RECIPIENT);
+            sql.rows(some, |sql, (row, recipient)| recipient.bind(row, sql));
+            sql.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    };
+    inserts.await.map_err(StoreError::query("hold messages"))
+}
+
+/// Takes back a row whose waiter gave up while it was being committed: the sender was told to come again.
+async fn withdraw(store: &Store, row: &HeldRow) {
+    for sql in ["DELETE FROM quarantine_recipients WHERE message_id = $1", "DELETE FROM quarantine WHERE id = $1"] {
+        if let Err(error) = sqlx::query(sql).bind(row.id.to_string()).execute(&store.write).await {
+            tracing::error!(id = %row.id, %error, "a message that was deferred stays in quarantine as well");
+        }
+    }
+}
+
+async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Metrics) {
+    if ledger.is_empty() {
+        return;
+    }
+    for attempt in 1..=RETRIES {
+        match insert_ledger(store, ledger).await {
+            Ok(()) => break,
+            Err(error) if attempt == RETRIES => {
+                metrics.ledger_dropped.inc_by(ledger.len() as u64);
+                tracing::error!(rows = ledger.len(), %error, source = ?std::error::Error::source(&error), "ledger rows dropped");
+            }
+            Err(error) => {
+                tracing::warn!(attempt, %error, source = ?std::error::Error::source(&error), "ledger commit failed");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+    ledger.clear();
+}
+
+async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreError> {
+    let inserts = async {
+        let mut transaction = store.write.begin().await?;
+        let mut sql = Sql::new(LedgerRow::INSERT);
+        sql.rows(rows, |sql, row| row.bind(sql));
+        sql.push(" ON CONFLICT (id) DO NOTHING");
+        sql.execute(&mut *transaction).await?;
+        let recipients: Vec<_> =
+            rows.iter().flat_map(|row| row.recipients.iter().map(move |one| (row.id, one))).collect();
+        for some in recipients.chunks(RECIPIENTS) {
+            let mut sql = Sql::new("INSERT INTO message_recipients (recipient, message_id) VALUES ");
+            sql.rows(some, |sql, (id, recipient)| {
+                sql.text(recipient).comma().bind(id.to_string());
+            });
+            sql.push(" ON CONFLICT (recipient, message_id) DO NOTHING");
+            sql.execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    };
+    inserts.await.map_err(StoreError::query("insert ledger rows"))
+}

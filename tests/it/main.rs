@@ -12,3 +12,4 @@ mod evaluation;
 mod message;
 mod milter_conversation;
 mod milter_driver;
+mod postfix_milter;

@@ -1,11 +1,21 @@
 //! From message and facts to named evidence.
 //!
-//! Pure: no sockets, no files, no clock. May import `mail` and `content`. Not here: what evidence is worth (`policy`).
+//! Pure: no sockets, no files, no clock. May import `mail` and `content`. A detector takes a [`Input`] and nothing else, and
+//! says nothing about what it cannot know. Not here: what evidence is worth (`policy`, `policies/weights.toml`), asking the
+//! outside (`enrichment`), the text classifier (later).
 
+mod brands;
+mod detectors;
 mod facts;
+mod hosts;
 mod signal;
+mod site;
+mod view;
+mod words;
 
+pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };
-pub use signal::{Code, Group, Input, Signal, Site, analyse};
+pub use signal::{Code, Group, Signal};
+pub use site::{Input, Site, Vip};

@@ -6,7 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cases;
 mod content;
+mod evaluation;
 mod message;
 mod milter_conversation;
 mod milter_driver;

@@ -1,0 +1,252 @@
+//! Who it says it is from: brands, our own people, roles, names made by chance.
+
+use crate::analysis::Code;
+use crate::analysis::brands::{BRANDS, Brand, has_word};
+use crate::analysis::hosts;
+use crate::analysis::signal::Signals;
+use crate::analysis::view::View;
+use crate::mail::{Address, registrable_domain};
+
+pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
+    brands(view, out);
+    own(view, out);
+    display(view, out);
+    address(view, out);
+}
+
+/// A brand in the name, subject or text, from elsewhere. Mail of the brand itself, and answers that quote, say nothing.
+fn brands(view: &View<'_>, out: &mut Signals) {
+    if view.from_domain.is_empty() || view.is_own() {
+        return;
+    }
+    let ours = |brand: &Brand| brand.owns(view.from_host);
+    if let Some(brand) = BRANDS.iter().find(|b| ours(b)) {
+        // The brand's own address: only whether that is proved matters. Mailboxes that anybody gets are no brand's word.
+        if view.proved == Some(false) && !hosts::is_free_mail(view.from_domain) {
+            out.add(Code::BrandSpoofed, 1.0, format!("{} claims {}", view.from_host, brand.name()));
+        }
+        if !hosts::is_free_mail(view.from_domain) {
+            return;
+        }
+    }
+    let free = hosts::is_free_mail(view.from_domain);
+    let display = folded(&view.display);
+    let other = |brand: &&Brand| !ours(brand) || free;
+    let named = BRANDS.iter().filter(other).find(|b| b.in_name(&display));
+    if let Some(brand) = named {
+        // A person's address in the name of a company is common ("Ann at Google"): a person's name is long.
+        let strength = if display.split_whitespace().count() > 4 { 0.6 } else { 1.0 };
+        out.add(Code::BrandDisplay, strength, format!("{} from {}", brand.name(), view.from_host));
+    }
+    if view.is_reply() {
+        return;
+    }
+    let subject = folded(&view.subject_lower);
+    if let Some(brand) = BRANDS.iter().filter(other).find(|b| strong_in(b, &subject)) {
+        out.add(Code::BrandSubject, 1.0, format!("{} from {}", brand.name(), view.from_host));
+    }
+    body(view, out, other);
+}
+
+/// The text speaks for one brand while neither sender nor links are the brand's, and it asks for something.
+fn body(view: &View<'_>, out: &mut Signals, other: impl Fn(&&Brand) -> bool) {
+    let asks = [Code::CredentialWords, Code::ParcelWords, Code::PaymentWords, Code::MailboxWords, Code::PrizeWords];
+    if view.links.is_empty() || asks.iter().all(|code| view.phrases(*code) == 0) || view.text.len() > 12_000 {
+        return;
+    }
+    let spoken: Vec<&Brand> = BRANDS.iter().filter(other).filter(|b| strong_in(b, &view.text)).take(4).collect();
+    let foreign = |brand: &Brand| view.links.iter().all(|l| l.host().is_none_or(|host| !brand.owns(host)));
+    if let [brand] | [brand, _] = spoken.as_slice()
+        && foreign(brand)
+    {
+        out.add(Code::BrandBody, if spoken.len() == 1 { 1.0 } else { 0.5 }, brand.name());
+    }
+}
+
+/// Ordinary words do not count in running text.
+fn strong_in(brand: &Brand, text: &str) -> bool {
+    brand.names.iter().filter(|n| !n.starts_with('~') && n.len() > 2).any(|name| has_word(text, name))
+}
+
+/// Letters made to look like others are read as those.
+fn folded(text: &str) -> String {
+    use unicode_normalization::UnicodeNormalization;
+    if text.is_ascii() {
+        return text.to_owned();
+    }
+    text.nfkc()
+        .filter(|c| !('\u{200b}'..='\u{200f}').contains(c))
+        .map(|c| match c {
+            'а' => 'a',
+            'е' => 'e',
+            'о' => 'o',
+            'р' => 'p',
+            'с' => 'c',
+            'у' => 'y',
+            'х' => 'x',
+            'і' => 'i',
+            'ո' => 'n',
+            'ɑ' | 'α' => 'a',
+            'ο' => 'o',
+            'ı' => 'i',
+            other => other,
+        })
+        .collect::<String>()
+        .to_lowercase()
+}
+
+fn own(view: &View<'_>, out: &mut Signals) {
+    let site = view.input.site;
+    let outside = view.input.connection.login.is_none();
+    if view.is_own() {
+        if outside && view.proved == Some(false) {
+            out.add(Code::OwnDomainSpoof, 1.0, view.from_host);
+        }
+        return;
+    }
+    let is_theirs = |vip: &crate::analysis::Vip| vip.address.as_ref().is_some_and(|a| Some(a) == view.from);
+    if let Some(vip) = site.vips.iter().find(|v| same_name(&v.name, &view.display) && !is_theirs(v)) {
+        out.add(Code::VipName, 1.0, format!("{} from {}", vip.name, view.from_host));
+    }
+    let local_names = |domain: &str| domain.split('.').next().filter(|l| l.len() >= 4).map(str::to_owned);
+    let ours: Vec<String> =
+        site.own_domains.iter().cloned().chain(view.recipients.iter().map(|r| r.domain.clone())).collect();
+    let names_us = |own: &String| {
+        own.as_str() != view.from_host
+            && !hosts::is_free_mail(own)
+            && registrable_domain(own) != registrable_domain(view.from_host)
+            && (has_word(&view.display, own) || local_names(own).is_some_and(|name| view.display == name))
+    };
+    if let Some(own) = ours.iter().find(|own| names_us(own)) {
+        out.add(Code::OwnNameDisplay, 1.0, own);
+    }
+}
+
+/// The same words in any order.
+fn same_name(a: &str, b: &str) -> bool {
+    let words = |text: &str| {
+        let mut list: Vec<String> = text.split([' ', ',', '.']).filter(|w| !w.is_empty()).map(str::to_owned).collect();
+        list.sort();
+        list
+    };
+    let (a, b) = (words(a), words(b));
+    !a.is_empty() && a == b
+}
+
+const ROLES: &[&str] = &[
+    "administrator",
+    "admin",
+    "webmaster",
+    "help desk",
+    "helpdesk",
+    "it support",
+    "it department",
+    "it-support",
+    "mail support",
+    "email support",
+    "mail admin",
+    "webmail",
+    "mail server",
+    "mailserver",
+    "server admin",
+    "mail delivery",
+    "email administrator",
+    "mailbox",
+    "postmaster",
+    "security team",
+    "account team",
+    "support team",
+    "notification",
+    "notifications",
+    "voicemail",
+    "hr department",
+    "human resources",
+    "payroll",
+    "email security",
+    "mail security",
+    "quarantine",
+    "storage",
+    "cloud storage",
+    "system administrator",
+    "customer support",
+    "customer service",
+    "kundenservice",
+    "kundendienst",
+    "service client",
+    "atendimento",
+    "servicio al cliente",
+    "delivery",
+    "shipping",
+    "rewards",
+    "reward",
+    "winner",
+    "survey",
+    "account services",
+    "billing",
+];
+
+fn display(view: &View<'_>, out: &mut Signals) {
+    let display = view.display.as_str();
+    // An address in the name, of another organisation than the address behind it.
+    let mut words = display.split(|c: char| c.is_whitespace() || "<>()[]\"',;".contains(c));
+    if let Some(shown) = words.find_map(|word| word.contains('@').then(|| Address::parse(word)).flatten()) {
+        let foreign = registrable_domain(&shown.domain).is_some_and(|d| d != view.from_domain);
+        let recipient = view.recipients.contains(&shown);
+        if foreign && !view.from_domain.is_empty() {
+            out.add(
+                Code::DisplayAddress,
+                if recipient { 1.0 } else { 0.8 },
+                format!("{shown} from {}", view.from_host),
+            );
+        }
+    }
+    let inside = view.is_own();
+    if !inside && !display.is_empty() && ROLES.iter().any(|role| has_word(display, role)) {
+        let strength = if hosts::is_free_mail(view.from_domain) { 1.0 } else { 0.6 };
+        out.add(Code::RoleDisplay, strength, display);
+    }
+    if let Some(odd) = odd_word(&view.sender.map(|m| m.display.clone()).unwrap_or_default()) {
+        out.add(Code::DisplayOddScript, 1.0, odd);
+    }
+    if let Some(odd) = odd_word(&view.subject) {
+        out.add(Code::OddScriptText, 1.0, odd);
+    }
+}
+
+/// A word that mixes Latin with Cyrillic or Greek, or is written in mathematical or enclosed letters.
+pub(super) fn odd_word(text: &str) -> Option<String> {
+    text.split(|c: char| c.is_whitespace() || "-/|,;:.()".contains(c)).find(|word| is_odd(word)).map(str::to_owned)
+}
+
+fn is_odd(word: &str) -> bool {
+    if word.is_ascii() {
+        return false;
+    }
+    let latin = word.chars().any(|c| c.is_ascii_alphabetic());
+    let other =
+        word.chars().any(|c| matches!(c, '\u{370}'..='\u{3ff}' | '\u{400}'..='\u{52f}' | '\u{531}'..='\u{58f}'));
+    let fancy = word
+        .chars()
+        .filter(|c| matches!(c, '\u{1d400}'..='\u{1d7ff}' | '\u{1f130}'..='\u{1f189}' | '\u{24b6}'..='\u{24e9}'));
+    // `µm`, `Ωs`: one Greek letter beside a unit is ordinary.
+    let mixed = latin && other && word.chars().filter(|c| c.is_alphabetic()).count() > 3;
+    mixed || fancy.count() >= 3
+}
+
+fn address(view: &View<'_>, out: &mut Signals) {
+    let Some(from) = view.from else { return };
+    let label = view.from_domain.split('.').next().unwrap_or_default();
+    if hosts::looks_random(&from.local) || hosts::looks_random(label) {
+        out.add(Code::RandomSender, if hosts::looks_random(label) { 1.0 } else { 0.7 }, from.to_string());
+    }
+    if hosts::is_risky_suffix(view.from_host) {
+        out.add(Code::SenderRiskyTld, 1.0, view.from_host);
+    }
+    if hosts::is_free_hosting(view.from_host) && !view.from_host.ends_with("sharepoint.com") {
+        out.add(Code::SenderFreeHosting, 1.0, view.from_host);
+    }
+    let to_self = view.recipients.iter().any(|r| r == from);
+    if to_self && view.input.connection.login.is_none() && view.proved == Some(false) {
+        out.add(Code::FromIsRecipient, 1.0, from.to_string());
+    }
+}

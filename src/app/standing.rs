@@ -26,7 +26,7 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
     let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
     Ok(Standing {
         judge: Judge::new(policy, &files)?,
-        site: Site::new(&policy.own_domains, &policy.vips),
+        site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
         sender_auth,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),

@@ -6,7 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
 mod cases;
+mod configuration;
 mod content;
 mod evaluation;
 mod message;

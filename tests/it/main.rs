@@ -1,9 +1,12 @@
 //! The integration tests: one binary, one module a subject. Data is in `tests/cases` and `tests/conversations`.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
+// Not every test needs all of it.
+#[allow(dead_code)]
 #[path = "../support/mod.rs"]
 mod support;
 
+mod postfix_relay;
 mod relay;
 mod smtp_conversation;
 mod smtp_machines;

@@ -1,5 +1,6 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
 pub mod next_hop;
+pub mod postfix;
 pub mod relay;
 pub mod smtp_client;

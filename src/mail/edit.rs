@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
-    /// A new header field on top of all others.
+    /// A new header field on top of all others; of several the first one is on top.
     Prepend {
         /// Field name, without colon.
         name: String,
@@ -39,13 +39,13 @@ pub enum Edit {
 impl Edit {
     /// The message with the edits carried out, in pieces to be written one after the other; the body is never copied.
     ///
-    /// `raw` has CRLF line ends. Occurrences are counted before any edit; one that is not there is left out. Each
-    /// `Prepend` goes above all that is there, so that of two the later one is on top. Names and values are written so that
+    /// `raw` has CRLF line ends. Occurrences are counted before any edit; one that is not there is left out. Of several
+    /// `Prepend`s the first one is on top. Names and values are written so that
     /// they stay one header field, whatever they hold.
     pub fn apply(raw: &Bytes, edits: &[Self]) -> Vec<Bytes> {
         let mut pieces = Vec::with_capacity(2 + edits.len());
         let mut top = Vec::new();
-        for edit in edits.iter().rev() {
+        for edit in edits {
             if let Self::Prepend { name, value } = edit {
                 write_field(name, value, &mut top);
             }

@@ -15,6 +15,7 @@ mod message;
 mod milter_conversation;
 mod milter_driver;
 mod postfix_milter;
+mod postfix_relay;
 mod relay;
 mod smtp_conversation;
 mod smtp_machines;

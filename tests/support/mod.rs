@@ -5,5 +5,6 @@ pub mod milter;
 pub mod postfix;
 pub mod sink;
 pub mod next_hop;
+pub mod postfix;
 pub mod relay;
 pub mod smtp_client;

@@ -22,8 +22,8 @@ pub struct Behaviour {
     pub replies: Vec<(&'static str, String)>,
     pub final_reply: String,
     pub drop_after_dot: bool,
-    /// Closes the connection when it reads a command with these letters.
-    pub drop_at: Option<&'static str>,
+    /// Closes the connection when it reads a command with these letters, so many times.
+    pub drop_at: Option<(&'static str, usize)>,
     /// Closes every connection after its first message.
     pub drop_after_message: bool,
     pub final_delay: Duration,
@@ -197,7 +197,11 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         let command = line(stream, &mut buffer).await?;
         let behaviour = told.lock().unwrap().clone();
         kept.lock().unwrap().commands.push(command.clone());
-        if behaviour.drop_at.is_some_and(|word| command.contains(word)) {
+        if let Some((word, times)) = behaviour.drop_at
+            && times > 0
+            && command.contains(word)
+        {
+            told.lock().unwrap().drop_at = Some((word, times - 1));
             return None;
         }
         let verb = command.split(' ').next().unwrap_or_default().to_ascii_uppercase();

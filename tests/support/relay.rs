@@ -69,6 +69,11 @@ impl TestRelay {
     }
 
     pub async fn start_with(config: RelayConfig, next_hops: NextHopsConfig, judge: Judge) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_on(listener, config, next_hops, judge).await
+    }
+
+    pub async fn start_on(listener: TcpListener, config: RelayConfig, next_hops: NextHopsConfig, judge: Judge) -> Self {
         let config = RelayConfig { host_name: "relay.example".into(), ..config };
         let registry = prometheus::Registry::new();
         let certs = tempfile::tempdir().unwrap();
@@ -80,7 +85,6 @@ impl TestRelay {
         let judge = Arc::new(judge);
         let metrics = RelayMetrics::new(&registry).unwrap();
         let relay = Relay::new(Arc::new(config), judge.clone(), next_hops.clone(), tls, metrics).unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let token = stop.clone();

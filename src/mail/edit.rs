@@ -170,7 +170,7 @@ mod tests {
     fn edits() {
         let cases = [
             (vec![], RAW.to_owned()),
-            (vec![prepend("X", "1"), prepend("Y", "2\n\tz")], format!("Y: 2\r\n\tz\r\nX: 1\r\n{RAW}")),
+            (vec![prepend("X", "1"), prepend("Y", "2\n\tz")], format!("X: 1\r\nY: 2\r\n\tz\r\n{RAW}")),
             (vec![remove("a", 2)], RAW.replace("a : 2\r\n", "")),
             (vec![remove("A", 1), remove("A", 2)], RAW.replace("A: 1\r\n", "").replace("a : 2\r\n", "")),
             (vec![remove("A", 3), remove("D", 1)], RAW.to_owned()),

@@ -5,6 +5,5 @@ pub mod milter;
 pub mod postfix;
 pub mod sink;
 pub mod next_hop;
-pub mod postfix;
 pub mod relay;
 pub mod smtp_client;

@@ -68,8 +68,10 @@ fn has_phone(text: &str) -> bool {
         let rest = &bytes[at..bytes.len().min(at + 24)];
         let run = rest.iter().take_while(|b| b.is_ascii_digit() || b"+()-. ".contains(b)).count();
         let digits = rest[..run].iter().filter(|b| b.is_ascii_digit()).count();
-        let parted = rest[..run].iter().any(|b| b"-( ".contains(b)) || rest[0] == b'+';
-        if (10..=11).contains(&digits) && parted {
+        // Groups of three or more: a date and a time are groups of two.
+        let groups = rest[..run].split(|b| !b.is_ascii_digit()).filter(|g| !g.is_empty());
+        let grouped = groups.clone().count() >= 3 && groups.clone().filter(|g| g.len() >= 3).count() >= 3;
+        if (10..=11).contains(&digits) && (grouped || rest[0] == b'+') {
             return true;
         }
         at += run.max(1);

@@ -208,10 +208,10 @@ impl Brand {
 
     /// Whether a host belongs to the brand: one of its domains, or its bare name under a country's suffix.
     pub(super) fn owns(&self, host: &str) -> bool {
-        let Some(domain) = registrable_domain(host) else { return false };
-        if self.domains.contains(&domain) || self.domains.contains(&host) {
+        if self.domains.iter().any(|d| host.strip_suffix(d).is_some_and(|r| r.is_empty() || r.ends_with('.'))) {
             return true;
         }
+        let Some(domain) = registrable_domain(host) else { return false };
         let Some((label, suffix)) = domain.split_once('.') else { return false };
         let country = suffix.rsplit('.').next().is_some_and(|tld| tld.len() == 2);
         let cheap = matches!(suffix, "tk" | "ml" | "ga" | "cf" | "gq" | "cc" | "pw" | "ws" | "su" | "co" | "me");

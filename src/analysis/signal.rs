@@ -122,11 +122,14 @@ catalogue! {
     SenderRiskyTld "SENDER_RISKY_TLD" Identity "The sender's domain is under a suffix that is mostly abused.";
     SenderFreeHosting "SENDER_FREE_HOSTING" Identity "The sender's domain is a name that anybody gets for nothing.";
     FromIsRecipient "FROM_IS_RECIPIENT" Identity "The sender pretends to be the recipient.";
+    OrganisationFreemail "ORGANISATION_FREEMAIL" Identity "The sender's name is an authority's, bank's or firm's, the address a free mailbox.";
+    RecipientAsName "RECIPIENT_AS_NAME" Identity "The subject or greeting uses the recipient's bare address for a name.";
 
     ReplyToOtherDomain "REPLY_TO_OTHER_DOMAIN" ReplyPath "Answers go to another domain than the sender's.";
     ReplyToFreemail "REPLY_TO_FREEMAIL" ReplyPath "Answers go to a free mailbox, the sender is none.";
     ReplyToOtherFreemail "REPLY_TO_OTHER_FREEMAIL" ReplyPath "Sender and address for answers are different free mailboxes.";
     EnvelopeOtherDomain "ENVELOPE_OTHER_DOMAIN" ReplyPath "Bounces go to another domain than the sender's, and nothing ties the two.";
+    FalseReply "FALSE_REPLY" ReplyPath "The subject says it is an answer, and no earlier message is named.";
     NullSenderNoBounce "NULL_SENDER_NO_BOUNCE" ReplyPath "The envelope is a bounce's, the message is none.";
 
     SpfFail "SPF_FAIL" Authentication "The envelope sender's domain forbids this client (SPF fail).";

@@ -42,6 +42,7 @@ impl<'a> View<'a> {
         let input = *input;
         let message = input.message;
         let sender = message.from().iter().find(|m| m.address.is_some()).or(message.from().first());
+        let named = message.from().iter().find(|m| !m.display.is_empty());
         let from = sender.and_then(|m| m.address.as_ref());
         let from_host = from.map_or("", |a| a.domain.as_str());
         let subject = message.subject();
@@ -58,7 +59,8 @@ impl<'a> View<'a> {
             from,
             from_host,
             from_domain: registrable_domain(from_host).unwrap_or_default(),
-            display: sender.map(|m| m.display.trim().to_lowercase()).unwrap_or_default(),
+            // The first name is what a reader shows, whichever address it belongs to.
+            display: named.map(|m| m.display.trim().to_lowercase()).unwrap_or_default(),
             subject,
             subject_lower,
             text,

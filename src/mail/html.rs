@@ -1,16 +1,13 @@
 //! HTML of a mail, read once: what a person sees, what is hidden from them, links, forms, scripts (WHATWG tokens).
 //!
-//! html5gum gives tokens as browsers form them; the small element stack here is ours and stops at a fixed depth.
+//! `tokens` gives tags and text as browsers form them; the small element stack here is ours and stops at a fixed depth.
 //! Never fails. Not here: a DOM, style sheets, anything fetched.
 
-use std::convert::Infallible;
-
-use html5gum::emitters::callback::{Callback, CallbackEmitter, CallbackEvent};
-use html5gum::{Span, Tokenizer};
 use url::Url;
 
 use super::link::{self, Link, LinkKind};
 use super::style::{self, Colour, Style};
+use super::tokens::{self, Event};
 
 const MAX_STACK: usize = 256;
 const MAX_SHOWN_BYTES: usize = 2_000;
@@ -80,10 +77,7 @@ pub(super) fn scan(html: &str, part: usize, links: &mut Vec<Link>, max_links: us
 }
 
 fn run(scanner: &mut Scanner<'_>, html: &str) {
-    let mut emitter = CallbackEmitter::new(|event: CallbackEvent<'_>, _: Span<()>| scanner.event(event));
-    emitter.naively_switch_states(true);
-    // The callback takes everything; no token comes out, and a string cannot fail to be read.
-    let Ok(()) = Tokenizer::new_with_emitter(html, emitter).finish();
+    tokens::tokenize(html, |event| scanner.event(event));
 }
 
 #[derive(Clone, Copy)]
@@ -106,7 +100,6 @@ struct Scanner<'l> {
     tag: u64,
     /// The tag's attributes that matter: name, value.
     attributes: Vec<(Attribute, String)>,
-    attribute: Attribute,
     anchor: Option<Anchor>,
     /// Element whose text is not shown: script, style, title.
     silent: u64,
@@ -139,30 +132,33 @@ enum Attribute {
     Alt,
 }
 
-fn attribute(name: &[u8]) -> Attribute {
-    match name {
-        b"href" | b"xlink:href" => Attribute::Href,
-        b"src" | b"data" => Attribute::Src,
-        b"action" => Attribute::Action,
-        b"formaction" => Attribute::FormAction,
-        b"style" => Attribute::Style,
-        b"background" => Attribute::Background,
-        b"bgcolor" => Attribute::BgColor,
-        b"color" => Attribute::Colour,
-        b"hidden" => Attribute::Hidden,
-        b"type" => Attribute::Type,
-        b"http-equiv" => Attribute::HttpEquiv,
-        b"content" => Attribute::Content,
-        b"alt" => Attribute::Alt,
-        _ => Attribute::Other,
-    }
+const ATTRIBUTES: &[(&str, Attribute)] = &[
+    ("href", Attribute::Href),
+    ("style", Attribute::Style),
+    ("src", Attribute::Src),
+    ("alt", Attribute::Alt),
+    ("bgcolor", Attribute::BgColor),
+    ("color", Attribute::Colour),
+    ("background", Attribute::Background),
+    ("action", Attribute::Action),
+    ("formaction", Attribute::FormAction),
+    ("xlink:href", Attribute::Href),
+    ("data", Attribute::Src),
+    ("hidden", Attribute::Hidden),
+    ("type", Attribute::Type),
+    ("http-equiv", Attribute::HttpEquiv),
+    ("content", Attribute::Content),
+];
+
+fn attribute(name: &str) -> Attribute {
+    ATTRIBUTES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map_or(Attribute::Other, |(_, kind)| *kind)
 }
 
 /// The first eight bytes of a tag's name: enough to tell those apart that matter here.
 const fn tag(name: &[u8]) -> u64 {
     let (mut value, mut at) = (0, 0);
     while at < name.len() && at < 8 {
-        value = value << 8 | name[at] as u64;
+        value = value << 8 | name[at].to_ascii_lowercase() as u64;
         at += 1;
     }
     value
@@ -191,12 +187,6 @@ fn is_block(tag: u64) -> bool {
     matches!(tag, BR | DIV | FORM | H1 | H2 | H3 | H4 | HR | LI | P | TABLE | TD | TH | TR | UL)
 }
 
-impl Callback<Infallible, ()> for Scanner<'_> {
-    fn handle_event(&mut self, event: CallbackEvent<'_>, _: Span<()>) -> Option<Infallible> {
-        self.event(event)
-    }
-}
-
 impl<'l> Scanner<'l> {
     fn new(part: usize, links: &'l mut Vec<Link>, max_links: usize) -> Self {
         Self {
@@ -208,7 +198,6 @@ impl<'l> Scanner<'l> {
             stack: Vec::with_capacity(64),
             tag: 0,
             attributes: Vec::new(),
-            attribute: Attribute::Other,
             anchor: None,
             silent: 0,
             conditional: Vec::new(),
@@ -216,33 +205,30 @@ impl<'l> Scanner<'l> {
         }
     }
 
-    fn event(&mut self, event: CallbackEvent<'_>) -> Option<Infallible> {
+    fn event(&mut self, event: Event<'_>) {
         match event {
-            CallbackEvent::OpenStartTag { name } => {
-                self.tag = tag(name);
+            Event::Open(name) => {
+                self.tag = tag(name.as_bytes());
                 self.attributes.clear();
             }
-            CallbackEvent::AttributeName { name } => {
-                self.attribute = attribute(name);
-                if self.attribute == Attribute::Hidden {
-                    self.attributes.push((Attribute::Hidden, String::new()));
+            Event::Attribute(name, value) => {
+                let kind = attribute(name);
+                let handler = name.len() > 4 && name.as_bytes()[..2].eq_ignore_ascii_case(b"on");
+                self.out.scripts += usize::from(handler);
+                if kind != Attribute::Other && (!value.is_empty() || kind == Attribute::Hidden) {
+                    self.attributes.push((kind, tokens::unescape(value, true).into_owned()));
                 }
-                self.out.scripts += usize::from(name.len() > 4 && name.starts_with(b"on"));
             }
-            CallbackEvent::AttributeValue { value } if self.attribute != Attribute::Other => {
-                self.attributes.push((self.attribute, String::from_utf8_lossy(value).into_owned()));
+            Event::Close { self_closing } => self.start_tag(self_closing),
+            Event::End(name) => self.end_tag(tag(name.as_bytes())),
+            Event::Text(text) => self.text(&text),
+            Event::Comment(text) => {
+                let conditional = text.starts_with("[if") && !self.only_links && self.conditional.len() < 64;
+                if conditional {
+                    self.conditional.push(text.to_owned());
+                }
             }
-            CallbackEvent::CloseStartTag { self_closing } => self.start_tag(self_closing),
-            CallbackEvent::EndTag { name } => self.end_tag(tag(name)),
-            CallbackEvent::String { value } => self.text(&String::from_utf8_lossy(value)),
-            CallbackEvent::Comment { value }
-                if value.starts_with(b"[if") && !self.only_links && self.conditional.len() < 64 =>
-            {
-                self.conditional.push(String::from_utf8_lossy(value).into_owned());
-            }
-            _ => {}
         }
-        None
     }
 
     fn value(&self, wanted: Attribute) -> Option<&str> {

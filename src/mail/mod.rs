@@ -25,6 +25,7 @@ mod parameters;
 mod part;
 mod structure;
 mod style;
+mod tokens;
 
 pub use address::{Address, registrable_domain};
 pub use body::Body;

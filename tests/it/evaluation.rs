@@ -26,7 +26,6 @@ fn shares() {
     for line in lines {
         let row: HashMap<&str, &str> = names.iter().copied().zip(line.split('\t')).collect();
         let Ok(raw) = std::fs::read(folder.join(row["path"])) else { continue };
-        if std::env::var("MAILWEIR_TRACE").is_ok() { eprintln!("{}", row["path"]); }
         let message = Message::parse(Bytes::from(raw), &MessageLimits::default());
         let facts = facts(&row, &message);
         let envelope = Envelope {

@@ -22,16 +22,19 @@ fn brands(view: &View<'_>, out: &mut Signals) {
     let ours = |brand: &Brand| brand.owns(view.from_host);
     if let Some(brand) = BRANDS.iter().find(|b| ours(b)) {
         // The brand's own address: only whether that is proved matters. Mailboxes that anybody gets are no brand's word.
-        if view.proved == Some(false) && !hosts::is_free_mail(view.from_domain) {
+        let free = hosts::is_free_mail(view.from_host);
+        if view.proved == Some(false) && !free {
             out.add(Code::BrandSpoofed, 1.0, format!("{} claims {}", view.from_host, brand.name()));
         }
-        if !hosts::is_free_mail(view.from_domain) {
+        if !free {
             return;
         }
+        if brand.in_name(&folded(&view.display)) {
+            out.add(Code::BrandDisplay, 0.5, format!("{} from {}", brand.name(), view.from_host));
+        }
     }
-    let free = hosts::is_free_mail(view.from_domain);
     let display = folded(&view.display);
-    let other = |brand: &&Brand| !ours(brand) || free;
+    let other = |brand: &&Brand| !ours(brand);
     let named = BRANDS.iter().filter(other).find(|b| b.in_name(&display));
     if let Some(brand) = named {
         // A person's address in the name of a company is common ("Ann at Google"): a person's name is long.
@@ -185,6 +188,41 @@ const ROLES: &[&str] = &[
     "billing",
 ];
 
+/// Who never writes from a free mailbox.
+const ORGANISATIONS: &[&str] = &[
+    "bank",
+    "banco",
+    "banque",
+    "ministry",
+    "federal",
+    "united nations",
+    "african union",
+    "european union",
+    "imf",
+    "fbi",
+    "interpol",
+    "police",
+    "court",
+    "foundation",
+    "lottery",
+    "customs",
+    "embassy",
+    "government",
+    "treasury",
+    "corporation",
+    "insurance",
+    "department",
+    "compensation",
+    "inspector",
+    "director general",
+    "attorney",
+    "solicitor",
+    "barrister",
+    "receita",
+    "consulate",
+    "world health",
+];
+
 fn display(view: &View<'_>, out: &mut Signals) {
     let display = view.display.as_str();
     // An address in the name, of another organisation than the address behind it.
@@ -204,6 +242,10 @@ fn display(view: &View<'_>, out: &mut Signals) {
     if !inside && !display.is_empty() && ROLES.iter().any(|role| has_word(display, role)) {
         let strength = if hosts::is_free_mail(view.from_domain) { 1.0 } else { 0.6 };
         out.add(Code::RoleDisplay, strength, display);
+    }
+    let organisation = ORGANISATIONS.iter().find(|word| has_word(display, word));
+    if let Some(word) = organisation.filter(|_| hosts::is_free_mail(view.from_host)) {
+        out.add(Code::OrganisationFreemail, 1.0, format!("{word} from {}", view.from_host));
     }
     if let Some(odd) = odd_word(&view.sender.map(|m| m.display.clone()).unwrap_or_default()) {
         out.add(Code::DisplayOddScript, 1.0, odd);
@@ -245,8 +287,28 @@ fn address(view: &View<'_>, out: &mut Signals) {
     if hosts::is_free_hosting(view.from_host) && !view.from_host.ends_with("sharepoint.com") {
         out.add(Code::SenderFreeHosting, 1.0, view.from_host);
     }
+    as_name(view, out);
     let to_self = view.recipients.iter().any(|r| r == from);
     if to_self && view.input.connection.login.is_none() && view.proved == Some(false) {
         out.add(Code::FromIsRecipient, 1.0, from.to_string());
+    }
+}
+
+/// "user@example.org, you have won", "Dear user@example.org": whoever writes knows nothing but the address.
+fn as_name(view: &View<'_>, out: &mut Signals) {
+    const GREETINGS: &[&str] =
+        &["dear", "hello", "hi", "hallo", "hey", "bonjour", "hola", "olá", "ciao", "beste", "attn", "guten tag"];
+    if view.is_reply() {
+        return;
+    }
+    for address in view.recipients.iter().take(5).map(|r| r.to_string().to_lowercase()) {
+        if view.subject_lower.contains(&address) {
+            out.add(Code::RecipientAsName, 1.0, "in the subject");
+        } else if view.text.match_indices(&address).take(20).any(|(at, _)| {
+            let before = view.text[..at].trim_end_matches([' ', ',', ':', '.', '<', '(']);
+            GREETINGS.iter().any(|g| before.ends_with(g))
+        }) {
+            out.add(Code::RecipientAsName, 0.8, "in the greeting");
+        }
     }
 }

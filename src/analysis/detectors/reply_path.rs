@@ -7,6 +7,10 @@ use crate::analysis::view::View;
 use crate::mail::registrable_domain;
 
 pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
+    let says_so = ["re:", "aw:", "sv:", "antw:", "res:"].iter().any(|p| view.subject_lower.trim_start().starts_with(p));
+    if says_so && !view.input.message.is_reply() {
+        out.add(Code::FalseReply, 1.0, "");
+    }
     if view.from_domain.is_empty() {
         return;
     }

@@ -11,10 +11,10 @@ const SUBJECTS: &[(Code, usize, Needs)] = &[
     (Code::UrgencyWords, 3, Needs::Nothing),
     (Code::ParcelWords, 3, Needs::Way),
     (Code::PaymentWords, 3, Needs::Nothing),
-    (Code::FortuneWords, 4, Needs::Nothing),
-    (Code::PrizeWords, 3, Needs::Nothing),
+    (Code::FortuneWords, 3, Needs::Nothing),
+    (Code::PrizeWords, 2, Needs::Nothing),
     (Code::ExtortionWords, 3, Needs::Nothing),
-    (Code::CryptoWords, 3, Needs::Nothing),
+    (Code::CryptoWords, 2, Needs::Nothing),
     (Code::GiftCardWords, 2, Needs::Nothing),
     (Code::OfferWords, 3, Needs::Nothing),
 ];
@@ -32,7 +32,11 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
     let damp = if view.text.len() > 15_000 { damp * 0.5 } else { damp };
     let way = !view.links.is_empty() || !view.files.is_empty();
     for (code, full, needs) in SUBJECTS {
-        let count = view.phrases(*code);
+        let mut count = view.phrases(*code);
+        // A sum of millions belongs to the tale; alone it is only a number.
+        if *code == Code::FortuneWords && count > 0 && has_fortune(&view.text) {
+            count += 1;
+        }
         if count == 0 || (*needs == Needs::Way && !way) {
             continue;
         }
@@ -56,6 +60,17 @@ fn has_coin_address(text: &str) -> bool {
     })
 }
 
+/// Seven digits or more in groups of three, beside a currency: `$ 3,500,000.00`.
+fn has_fortune(text: &str) -> bool {
+    let money = ["$", "usd", "€", "eur", "£", "gbp", "dollar", "million"].iter().any(|word| text.contains(word));
+    money
+        && text.split([' ', '$', '€', '£']).any(|word| {
+            let groups: Vec<&str> =
+                word.split([',', '.']).take_while(|g| !g.is_empty() && g.bytes().all(|b| b.is_ascii_digit())).collect();
+            groups.len() >= 3 && groups[0].len() <= 3 && groups[1..3].iter().all(|g| g.len() == 3)
+        })
+}
+
 /// A telephone number as North America writes it, which is where these letters come from: `+1 (800) 555-0100`.
 fn has_phone(text: &str) -> bool {
     let bytes = text.as_bytes();
@@ -68,8 +83,10 @@ fn has_phone(text: &str) -> bool {
         let rest = &bytes[at..bytes.len().min(at + 24)];
         let run = rest.iter().take_while(|b| b.is_ascii_digit() || b"+()-. ".contains(b)).count();
         let digits = rest[..run].iter().filter(|b| b.is_ascii_digit()).count();
-        let parted = rest[..run].iter().any(|b| b"-( ".contains(b)) || rest[0] == b'+';
-        if (10..=11).contains(&digits) && parted {
+        // Groups of three or more: a date and a time are groups of two.
+        let groups = rest[..run].split(|b| !b.is_ascii_digit()).filter(|g| !g.is_empty());
+        let grouped = groups.clone().count() >= 3 && groups.clone().filter(|g| g.len() >= 3).count() >= 3;
+        if (10..=11).contains(&digits) && (grouped || rest[0] == b'+') {
             return true;
         }
         at += run.max(1);

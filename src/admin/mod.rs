@@ -1,1 +1,5 @@
-//! HTTP API.
+//! HTTP API, health, metrics.
+
+mod config;
+
+pub use config::Config;

@@ -8,6 +8,5 @@ mod support;
 
 mod content;
 mod message;
-mod message;
 mod milter_conversation;
 mod milter_driver;

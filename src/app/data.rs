@@ -50,7 +50,9 @@ fn secret(file: &Path) -> anyhow::Result<String> {
     let cannot = |what: &str| format!("cannot {what} {}", file.display());
     match fs::read_to_string(file) {
         Ok(text) => return Ok(text.trim().to_owned()),
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).with_context(|| cannot("read")),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| cannot("read"));
+        }
         Err(_) => {}
     }
     let mut bytes = [0; 32];

@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 
 use super::cli::Common;
 use super::config::{self, Loaded};
-use super::telemetry::{self, LevelHandle};
 use super::standing;
+use super::telemetry::{self, LevelHandle};
 use crate::pipeline::Pipeline;
 
 /// Time for an editor to finish writing before the file is read.
@@ -105,7 +105,10 @@ impl Reload {
 
     fn keep_old(&self, error: &str) {
         self.reloads.with_label_values(&["refused"]).inc();
-        tracing::error!(error, "the new configuration cannot be used: the old one stays in effect, nothing was changed");
+        tracing::error!(
+            error,
+            "the new configuration cannot be used: the old one stays in effect, nothing was changed"
+        );
     }
 
     /// Keeps a copy of the file that is in effect; a failure is logged and harms nothing.

@@ -101,7 +101,8 @@ async fn set_up(
         Some((listeners, relay))
     };
     let admin = if config.http.enabled {
-        let release = Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
+        let release =
+            Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
         let token = data::admin_token(&config)?;
         let admin = Admin::new(&config.http, token, Arc::clone(&records), Arc::new(release), registry.clone())?;
         Some((bind("http.listen", config.http.listen).await?, admin))
@@ -234,7 +235,9 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
     if let Some((listener, _)) = &gateway.milter
         && let Some(address) = listener.local_addr()
     {
-        lines.push(format!("Postfix asks it with:  postconf -e smtpd_milters=inet:{address} milter_default_action=tempfail"));
+        lines.push(format!(
+            "Postfix asks it with:  postconf -e smtpd_milters=inet:{address} milter_default_action=tempfail"
+        ));
     }
     lines.push("Look closer with:      mailweir doctor, mailweir scan FILE, deploy/postfix/README.md".into());
     terminal.line(&lines.join("\n"))?;
@@ -245,4 +248,3 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
 fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     anyhow::Error::new(error)
 }
-

@@ -40,7 +40,8 @@ pub(super) fn host_name(config: &Config) -> String {
         return config.host_name.clone();
     }
     let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let fits = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    let fits =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
     match name {
         name if !fits(&name) => "mailweir.localdomain".to_owned(),
         name if name.contains('.') => name,

@@ -24,7 +24,9 @@ impl Terminal {
         let colours = match when {
             Colours::Always => true,
             Colours::Never => false,
-            Colours::Auto => std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+            Colours::Auto => {
+                std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+            }
         };
         Self { colours }
     }
@@ -88,7 +90,10 @@ impl Terminal {
 
 /// A stranger's text for a terminal: no control characters, no direction overrides, cut at a length.
 pub(super) fn plain(text: &str, most: usize) -> String {
-    let odd = |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let odd = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+    };
     let mut out: String = text.chars().take(most).map(|c| if odd(c) { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(most).is_some() {
         out.push('…');

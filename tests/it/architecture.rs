@@ -27,15 +27,35 @@ const ROOMS: &[(&str, bool, &[&str])] = &[
         "app",
         false,
         &[
-            "mail", "protocol", "content", "analysis", "policy", "egress", "deferred", "enrichment", "records",
-            "enforcement", "pipeline", "gateway", "admin",
+            "mail",
+            "protocol",
+            "content",
+            "analysis",
+            "policy",
+            "egress",
+            "deferred",
+            "enrichment",
+            "records",
+            "enforcement",
+            "pipeline",
+            "gateway",
+            "admin",
         ],
     ),
 ];
 
 /// Words that a pure room does not say: runtime, sockets, files, clocks, chance, processes.
-const IMPURE: &[&str] =
-    &["tokio", "std::net::Tcp", "std::net::Udp", "std::fs", "std::process", "std::thread", "::now()", "getrandom", "std::env"];
+const IMPURE: &[&str] = &[
+    "tokio",
+    "std::net::Tcp",
+    "std::net::Udp",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "::now()",
+    "getrandom",
+    "std::env",
+];
 
 const DRAWERS: &[&str] = &["util", "utils", "common", "core", "helper", "helpers", "types", "misc"];
 
@@ -63,7 +83,9 @@ fn code(path: &Path) -> String {
 /// The rooms that a file names by `crate::room`, in braces too.
 fn imports(code: &str) -> BTreeSet<String> {
     let mut rooms = BTreeSet::new();
-    let name = |text: &str| text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned();
+    let name = |text: &str| {
+        text.trim_start().split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("").to_owned()
+    };
     for (at, _) in code.match_indices("crate::") {
         let rest = &code[at + "crate::".len()..];
         if let Some(list) = rest.strip_prefix('{') {
@@ -117,7 +139,9 @@ fn rooms_import_only_what_they_may() {
                 }
             }
             if *pure {
-                wrong.extend(IMPURE.iter().filter(|w| code.contains(**w)).map(|w| format!("{shown} is pure and says {w}")));
+                wrong.extend(
+                    IMPURE.iter().filter(|w| code.contains(**w)).map(|w| format!("{shown} is pure and says {w}")),
+                );
             }
             let stem = file.file_stem().unwrap().to_str().unwrap();
             if DRAWERS.contains(&stem) {
@@ -135,7 +159,10 @@ fn every_room_opens_with_what_it_is() {
     for (name, ..) in ROOMS {
         let Ok(text) = fs::read_to_string(src.join(name).join("mod.rs")) else { continue };
         let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
-        assert!(head.len() > 80 && (head.contains("mport")), "src/{name}/mod.rs does not say what it does and may import");
+        assert!(
+            head.len() > 80 && (head.contains("mport")),
+            "src/{name}/mod.rs does not say what it does and may import"
+        );
     }
 }
 

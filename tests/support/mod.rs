@@ -2,8 +2,8 @@
 
 pub mod client;
 pub mod milter;
-pub mod postfix;
-pub mod sink;
 pub mod next_hop;
+pub mod postfix;
 pub mod relay;
+pub mod sink;
 pub mod smtp_client;

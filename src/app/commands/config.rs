@@ -40,7 +40,8 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
         usable(&loaded.config)?;
         Ok(loaded)
     });
-    let place = |loaded: &Loaded| loaded.file.as_ref().map_or("(built-in defaults)".to_owned(), |f| f.display().to_string());
+    let place =
+        |loaded: &Loaded| loaded.file.as_ref().map_or("(built-in defaults)".to_owned(), |f| f.display().to_string());
     match (&checked, json) {
         (Ok(loaded), true) => terminal.json(&serde_json::json!({"ok": true, "file": place(loaded)}))?,
         (Ok(loaded), false) => terminal.line(&format!("{} {}", terminal.toned(Tone::Good, "ok"), place(loaded)))?,

@@ -84,7 +84,11 @@ fn clock() -> Look {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
     let shown = super::super::terminal::time(i64::try_from(now).unwrap_or_default().saturating_mul(1_000));
     if now < CLOCK_FLOOR {
-        look("clock", Finding::Problem, format!("{shown} cannot be: signatures and certificates will not verify; start NTP"))
+        look(
+            "clock",
+            Finding::Problem,
+            format!("{shown} cannot be: signatures and certificates will not verify; start NTP"),
+        )
     } else {
         look("clock", Finding::Ok, shown)
     }
@@ -102,7 +106,11 @@ fn data_folder(config: &Config) -> Look {
     }
     if mode & 0o077 != 0 {
         let mend = format!("chmod 700 {}", folder.display());
-        return look("data", Finding::Problem, format!("{} has mode {mode:o}: others can read held mail; {mend}", folder.display()));
+        return look(
+            "data",
+            Finding::Problem,
+            format!("{} has mode {mode:o}: others can read held mail; {mend}", folder.display()),
+        );
     }
     let free = rustix::fs::statvfs(folder).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
     let detail = format!("{}, mode {mode:o}, {} MiB free", folder.display(), free >> 20);
@@ -172,9 +180,11 @@ async fn next_hops(config: &Config) -> Vec<Look> {
         let what = format!("next hop {}", hop.name);
         looks.push(match timeout(PATIENCE, greeting(&hop.address)).await {
             Ok(Ok(offers)) => look(&what, Finding::Ok, format!("{} offers {}", hop.address, offers.join(", "))),
-            Ok(Err(error)) => {
-                look(&what, Finding::Problem, format!("{}: {error}: mail is deferred (451) until it answers", hop.address))
-            }
+            Ok(Err(error)) => look(
+                &what,
+                Finding::Problem,
+                format!("{}: {error}: mail is deferred (451) until it answers", hop.address),
+            ),
             Err(_) => look(&what, Finding::Problem, format!("{}: no greeting within 5 s", hop.address)),
         });
     }
@@ -222,13 +232,21 @@ fn postfix(config: &Config, file: &Path) -> Vec<Look> {
         let default = get("milter_default_action");
         if !matches!(default, "" | "tempfail" | "quarantine") {
             let mend = "set milter_default_action=tempfail";
-            looks.push(look("postfix", Finding::Problem, format!("milter_default_action={default}: mail passes unjudged when the gateway is down; {mend}")));
+            looks.push(look(
+                "postfix",
+                Finding::Problem,
+                format!("milter_default_action={default}: mail passes unjudged when the gateway is down; {mend}"),
+            ));
         }
     } else {
         looks.push(look("postfix", Finding::Note, format!("smtpd_milters does not ask {asks} (see deploy/postfix)")));
     }
     if get("smtpd_forbid_bare_newline").is_empty() {
-        looks.push(look("postfix", Finding::Note, "smtpd_forbid_bare_newline is not set: set it to normalize or reject where mail comes in"));
+        looks.push(look(
+            "postfix",
+            Finding::Note,
+            "smtpd_forbid_bare_newline is not set: set it to normalize or reject where mail comes in",
+        ));
     }
     looks
 }

@@ -84,7 +84,8 @@ async fn release(
 ) -> anyhow::Result<ExitCode> {
     let metrics = NextHopMetrics::new(&prometheus::Registry::new())?;
     let hops = Arc::new(NextHops::new(&config.next_hop, &standing::host_name(config), metrics)?);
-    let release = Release::new(records, data::pass_key(config)?, IntoNextHop(Arc::clone(&hops)), config.release.clone());
+    let release =
+        Release::new(records, data::pass_key(config)?, IntoNextHop(Arc::clone(&hops)), config.release.clone());
     let mut code = ExitCode::SUCCESS;
     for id in ids {
         let id: MessageId = id.parse()?;
@@ -98,11 +99,19 @@ async fn release(
                     continue;
                 }
                 for recipient in &outcome.released {
-                    terminal.line(&format!("{} {id} to {}", terminal.toned(Tone::Good, "released"), plain(recipient, 200)))?;
+                    terminal.line(&format!(
+                        "{} {id} to {}",
+                        terminal.toned(Tone::Good, "released"),
+                        plain(recipient, 200)
+                    ))?;
                 }
                 for failure in &outcome.failed {
                     let why = plain(&failure.why, 300);
-                    terminal.line(&format!("{} {id} to {}: {why}", terminal.toned(Tone::Bad, "still held"), plain(&failure.recipient, 200)))?;
+                    terminal.line(&format!(
+                        "{} {id} to {}: {why}",
+                        terminal.toned(Tone::Bad, "still held"),
+                        plain(&failure.recipient, 200)
+                    ))?;
                 }
             }
             Err(error) => {
@@ -148,14 +157,21 @@ fn show(terminal: &Terminal, held: &HeldMessage, message: &Message, json: bool) 
         message.headers().map(|field| (field.name.to_owned(), plain(&defang(&field.text()), 500))).collect();
     let text = defang(message.text());
     if json {
-        let attachments: Vec<_> =
-            message.attachments().map(|(_, part)| json!({"name": part.file_name(), "type": part.content_type.value, "size": part.size()})).collect();
+        let attachments: Vec<_> = message
+            .attachments()
+            .map(|(_, part)| json!({"name": part.file_name(), "type": part.content_type.value, "size": part.size()}))
+            .collect();
         terminal.json(&json!({"held": held, "headers": headers, "text": text, "attachments": attachments}))?;
         return Ok(());
     }
-    let row = |name: &str, value: &str| terminal.line(&format!("{} {value}", terminal.toned(Tone::Quiet, &format!("{name:<12}"))));
+    let row = |name: &str, value: &str| {
+        terminal.line(&format!("{} {value}", terminal.toned(Tone::Quiet, &format!("{name:<12}"))))
+    };
     row("message", &terminal.toned(Tone::Strong, &held.id.to_string()))?;
-    row("held", &format!("{}, {}, risk {:.1}, {} bytes", time(held.held_ms), plain(&held.reason, 120), held.risk, held.size))?;
+    row(
+        "held",
+        &format!("{}, {}, risk {:.1}, {} bytes", time(held.held_ms), plain(&held.reason, 120), held.risk, held.size),
+    )?;
     for one in &held.recipients {
         let error = one.last_error.as_ref().map(|e| format!(" (last try: {})", plain(e, 200))).unwrap_or_default();
         row("recipient", &format!("{}: {}{error}", plain(&one.recipient, 200), one.state.as_str()))?;
@@ -170,7 +186,11 @@ fn show(terminal: &Terminal, held: &HeldMessage, message: &Message, json: bool) 
     }
     for (_, part) in message.attachments() {
         let name = plain(part.file_name().unwrap_or("(no name)"), 120);
-        terminal.line(&format!("[attachment {name}, {}, {} bytes]", plain(&part.content_type.value, 60), part.size()))?;
+        terminal.line(&format!(
+            "[attachment {name}, {}, {} bytes]",
+            plain(&part.content_type.value, 60),
+            part.size()
+        ))?;
     }
     Ok(())
 }

@@ -58,7 +58,9 @@ pub(in crate::app) async fn run(options: &Replay, common: &Common) -> anyhow::Re
     hops.close().await;
     let seconds = started.elapsed().as_secs_f64();
     if options.json {
-        terminal.json(&serde_json::json!({"messages": total, "unanswered": unanswered, "seconds": seconds, "replies": replies}))?;
+        terminal.json(
+            &serde_json::json!({"messages": total, "unanswered": unanswered, "seconds": seconds, "replies": replies}),
+        )?;
     } else {
         let rows: Vec<Vec<String>> =
             replies.iter().map(|(reply, count)| vec![count.to_string(), plain(reply, 160)]).collect();
@@ -92,7 +94,8 @@ async fn send(hops: &Arc<NextHops>, options: &Replay, file: PathBuf) -> anyhow::
 
 /// A bar on a terminal; nothing elsewhere.
 fn progress(total: usize) -> ProgressBar {
-    let target = if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
     let bar = ProgressBar::with_draw_target(Some(total as u64), target);
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} messages, {per_sec}, {eta} left") {
         bar.set_style(style);

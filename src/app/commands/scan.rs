@@ -81,7 +81,11 @@ pub(in crate::app) async fn run(options: &Scan, config: &Config, common: &Common
         } else {
             let action = format!("{:<10}", record.action.as_str());
             let action = terminal.toned(tone(record.action), &action);
-            terminal.line(&format!("{action} {:>6.1}  {}", record.score.risk, plain(&path.display().to_string(), 200)))?;
+            terminal.line(&format!(
+                "{action} {:>6.1}  {}",
+                record.score.risk,
+                plain(&path.display().to_string(), 200)
+            ))?;
         }
     }
     Ok(if failed > 0 || (options.exit_code && bad > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -1,5 +1,7 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
+pub mod http;
+
 pub mod milter;
 
 pub mod sink;

@@ -5,5 +5,7 @@ pub mod milter;
 pub mod next_hop;
 pub mod postfix;
 pub mod relay;
+pub mod admin;
+pub mod http;
 pub mod sink;
 pub mod smtp_client;

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::AdminError;
+
 /// Where the HTTP side listens, and who may ask.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,12 +19,41 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Time for one request, in seconds.
     pub request_seconds: u64,
+    /// Time for the header of a request, and for an idle connection to begin the next one, in seconds.
+    pub header_seconds: u64,
+    /// Time that a client may take nothing of its answer before it is cut, in seconds.
+    pub write_seconds: u64,
     /// Largest request body, in bytes.
     pub request_bytes: usize,
-    /// Requests worked on at a time.
+    /// Connections at a time; beyond that new ones are closed at once.
+    pub connections: usize,
+    /// Requests worked on at a time; others wait within their time. Health is never kept waiting.
     pub requests: usize,
-    /// Failed authentications of one address within a minute after which it is refused (429).
+    /// Held messages read into memory at a time, for viewing and download.
+    pub bodies: usize,
+    /// Most text of a held message that is shown, and most of its headers, in bytes each.
+    pub view_bytes: usize,
+    /// Wrong tokens of one address (IPv6: one /64) within a minute after which it is refused (429) until the minute is over.
+    /// All that come through one proxy have one address. A request without any token is refused but not counted.
     pub failed_tokens_per_minute: u32,
+    /// Free space of the body store below which `/health` says DEGRADED, in bytes. Folders only.
+    pub low_space_bytes: u64,
+}
+
+impl Config {
+    /// Refuses settings under which nothing could be answered.
+    pub(super) fn check(&self) -> Result<(), AdminError> {
+        let sizes = [
+            ("request_seconds", self.request_seconds),
+            ("header_seconds", self.header_seconds),
+            ("write_seconds", self.write_seconds),
+            ("connections", self.connections as u64),
+            ("requests", self.requests as u64),
+            ("bodies", self.bodies as u64),
+            ("failed_tokens_per_minute", self.failed_tokens_per_minute.into()),
+        ];
+        sizes.iter().find(|(_, value)| *value == 0).map_or(Ok(()), |(name, _)| Err(AdminError::Zero(name)))
+    }
 }
 
 impl Default for Config {
@@ -32,9 +63,15 @@ impl Default for Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8025)),
             token_file: None,
             request_seconds: 30,
+            header_seconds: 10,
+            write_seconds: 30,
             request_bytes: 1024 * 1024,
+            connections: 256,
             requests: 64,
+            bodies: 4,
+            view_bytes: 256 * 1024,
             failed_tokens_per_minute: 20,
+            low_space_bytes: 1024 * 1024 * 1024,
         }
     }
 }

@@ -1,1 +1,25 @@
-//! HTTP API.
+//! The HTTP side: health for probes, metrics, and the API over records and quarantine.
+//!
+//! Three paths (`/alive`, `/ready`, `/health`) are open; everything else, unknown paths included, needs the bearer token. The
+//! token is asked for before a path is looked at, so router and guard cannot disagree about what a path means.
+//! May import all rooms but `protocol`, `gateway`, `egress` and `app`. Not here: TLS (put a proxy in front before you open the
+//! port to others), users and roles (one token is one administrator), the console.
+
+mod access;
+mod api;
+mod config;
+mod defang;
+mod error;
+mod front;
+mod health;
+mod metrics;
+mod paced;
+mod problem;
+mod router;
+mod server;
+
+pub use config::Config;
+pub use defang::{clean, defang};
+pub use error::AdminError;
+pub use router::openapi;
+pub use server::Admin;

@@ -68,7 +68,7 @@ pub enum Command {
 }
 
 /// `mailweir scan`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Scan {
     /// A message, a folder of messages (looked through to the bottom), or `-` for standard input.
     #[arg(required = true, value_name = "FILE|DIR|-")]
@@ -191,7 +191,7 @@ pub enum ConfigCommand {
 }
 
 /// `mailweir replay`
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct Replay {
     /// Folder of messages (looked through to the bottom).
     #[arg(value_name = "DIR")]

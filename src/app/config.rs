@@ -150,7 +150,9 @@ pub fn load(
     environment: impl Iterator<Item = (String, String)>,
 ) -> Result<Loaded, ConfigError> {
     let text = match file {
-        Some(file) => std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?,
+        Some(file) => {
+            std::fs::read_to_string(file).map_err(|source| ConfigError::Read { file: file.to_owned(), source })?
+        }
         None => String::new(),
     };
     let place = file.unwrap_or(Path::new("(built in)"));

@@ -1,1 +1,68 @@
-//! Configuration, wiring, commands.
+//! Configuration, wiring, commands. Imports all rooms; none imports it. Only here are long-lived tasks spawned.
+
+mod cli;
+mod commands;
+pub mod config;
+mod data;
+mod reinject;
+mod reload;
+mod serve;
+mod standing;
+mod telemetry;
+mod terminal;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use config::ConfigError;
+
+/// Exit code of a wrong command line or configuration; the command line's own errors have it too.
+const USAGE: u8 = 2;
+
+/// Parses the command line and does what it says; gives the exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // One provider for all TLS; a second call in one process would be refused, and is harmless.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::anyhow!("cannot start: {error}")),
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(code) => code,
+        Err(error) => fail(&error),
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { command, common } = cli;
+    let loaded = config::load(common.config.as_deref(), common.data.as_deref(), std::env::vars());
+    if let Some(Command::Config(command)) = &command {
+        return commands::config::run(command, loaded, &common);
+    }
+    let loaded = loaded?;
+    match command.unwrap_or(Command::Serve) {
+        Command::Serve => Box::pin(serve::serve(loaded, &common)).await.map(|()| ExitCode::SUCCESS),
+        Command::Scan(options) => commands::scan::run(&options, &loaded.config, &common).await,
+        Command::Explain(options) => commands::explain::run(&options, &loaded.config, &common).await,
+        Command::Quarantine(command) => commands::quarantine::run(&command, &loaded.config, &common).await,
+        Command::Replay(options) => commands::replay::run(&options, &common).await,
+        Command::Doctor(options) => commands::doctor::run(&options, &loaded, &common).await,
+        Command::Config(_) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Says what went wrong, with its causes. Output that nobody reads any more is no failure.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    let gone = error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe);
+    if gone {
+        return ExitCode::SUCCESS;
+    }
+    // Nothing is left to do if standard error is gone too.
+    let _ = writeln!(std::io::stderr(), "mailweir: {error:#}");
+    let usage = error.downcast_ref::<ConfigError>().is_some();
+    if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
+}

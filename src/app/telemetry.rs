@@ -37,6 +37,7 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<LevelHandle> {
 /// # Errors
 /// When it is not understood.
 pub(super) fn filter(level: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(level)
-        .map_err(|error| anyhow::anyhow!("log.level `{level}`: {error} (use error, warn, info, debug, trace, or room by room)"))
+    EnvFilter::try_new(level).map_err(|error| {
+        anyhow::anyhow!("log.level `{level}`: {error} (use error, warn, info, debug, trace, or room by room)")
+    })
 }

@@ -18,15 +18,4 @@ pub enum ReleaseError {
     /// Nothing waits for the named recipients.
     #[error("nothing of message {0} waits for these recipients: it was released, deleted, or is being released now")]
     NothingHeld(MessageId),
-    /// The next hop did not take it; it can be tried again.
-    #[error("release of {id}: the next hop said: {why} (the message is still held, try again)")]
-    Refused {
-        /// Which message.
-        id: MessageId,
-        /// What it said, or why it could not be asked.
-        why: String,
-    },
-    /// The system gave no chance for a nonce.
-    #[error("release of {0}: the system has no random numbers")]
-    Chance(MessageId),
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Edit {
-    /// A new header field on top of all others.
+    /// A new header field on top of all others; of several the first one is on top.
     Prepend {
         /// Field name, without colon.
         name: String,
@@ -39,13 +39,13 @@ pub enum Edit {
 impl Edit {
     /// The message with the edits carried out, in pieces to be written one after the other; the body is never copied.
     ///
-    /// `raw` has CRLF line ends. Occurrences are counted before any edit; one that is not there is left out. Each
-    /// `Prepend` goes above all that is there, so that of two the later one is on top. Names and values are written so that
+    /// `raw` has CRLF line ends. Occurrences are counted before any edit; one that is not there is left out. Of several
+    /// `Prepend`s the first one is on top. Names and values are written so that
     /// they stay one header field, whatever they hold.
     pub fn apply(raw: &Bytes, edits: &[Self]) -> Vec<Bytes> {
         let mut pieces = Vec::with_capacity(2 + edits.len());
         let mut top = Vec::new();
-        for edit in edits.iter().rev() {
+        for edit in edits {
             if let Self::Prepend { name, value } = edit {
                 write_field(name, value, &mut top);
             }
@@ -70,8 +70,11 @@ impl Edit {
     }
 }
 
+/// Name and value that come in the place of a field; `None`: it is taken out.
+type Replacement<'a> = Option<(&'a str, &'a str)>;
+
 /// Which fields change, in the order of the message: their bytes, and name and value that replace them.
-fn changes<'a>(raw: &[u8], edits: &'a [Edit]) -> Vec<(Range<usize>, Option<(&'a str, &'a str)>)> {
+fn changes<'a>(raw: &[u8], edits: &'a [Edit]) -> Vec<(Range<usize>, Replacement<'a>)> {
     let wanted: Vec<(&str, u32, Option<&str>)> = edits
         .iter()
         .filter_map(|edit| match edit {
@@ -167,7 +170,7 @@ mod tests {
     fn edits() {
         let cases = [
             (vec![], RAW.to_owned()),
-            (vec![prepend("X", "1"), prepend("Y", "2\n\tz")], format!("Y: 2\r\n\tz\r\nX: 1\r\n{RAW}")),
+            (vec![prepend("X", "1"), prepend("Y", "2\n\tz")], format!("X: 1\r\nY: 2\r\n\tz\r\n{RAW}")),
             (vec![remove("a", 2)], RAW.replace("a : 2\r\n", "")),
             (vec![remove("A", 1), remove("A", 2)], RAW.replace("A: 1\r\n", "").replace("a : 2\r\n", "")),
             (vec![remove("A", 3), remove("D", 1)], RAW.to_owned()),

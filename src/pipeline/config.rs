@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::content::ContentLimits;
 use crate::mail::MessageLimits;
 
 /// How long a message may be looked at, and what is said about it.
@@ -18,6 +19,8 @@ pub struct Config {
     pub panic_retries: u32,
     /// Bounds of what is read of one message.
     pub message: MessageLimits,
+    /// Bounds of what is opened inside attachments.
+    pub content: ContentLimits,
 }
 
 impl Default for Config {
@@ -28,6 +31,7 @@ impl Default for Config {
             after_panics: AfterPanics::Quarantine,
             panic_retries: 3,
             message: MessageLimits::default(),
+            content: ContentLimits::default(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::tenant::{TenantConfig, Thresholds};
+use crate::mail::Network;
 
 /// How messages are judged.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Config {
     pub own_domains: Vec<String>,
     /// People whose names are worth borrowing: `Display Name <address@example.com>`.
     pub vips: Vec<String>,
+    /// Networks of our own clients: SPF is not asked about them. Clients that logged in are never asked about.
+    pub own_networks: Vec<Network>,
     /// Thresholds of every tenant that sets none of its own.
     pub default: Thresholds,
     /// Operator's lists.

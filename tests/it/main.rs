@@ -6,9 +6,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
 mod cases;
+mod configuration;
 mod content;
 mod evaluation;
 mod message;
 mod milter_conversation;
 mod milter_driver;
+mod postfix_milter;
+mod postfix_relay;
+mod relay;
+mod smtp_conversation;
+mod smtp_machines;
+mod smuggling;

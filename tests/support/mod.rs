@@ -1,5 +1,9 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
+pub mod client;
 pub mod milter;
-
+pub mod next_hop;
+pub mod postfix;
+pub mod relay;
 pub mod sink;
+pub mod smtp_client;

@@ -65,6 +65,16 @@ impl SenderAuth {
         Self { dns: None, config, host: String::new() }
     }
 
+    /// Asks the resolver for something that is always there.
+    ///
+    /// # Errors
+    /// What the resolver said instead.
+    pub async fn probe(&self) -> Result<(), ResolverError> {
+        let Some(dns) = &self.dns else { return Ok(()) };
+        let answer = dns.resolver().lookup(".", mail_auth::hickory_resolver::proto::rr::RecordType::NS).await;
+        answer.map(drop).map_err(|error| ResolverError::Setup(error.to_string()))
+    }
+
     /// Finds out what DNS says about a message's sender.
     ///
     /// Clients that logged in, and those without an address, are not asked about by SPF: they are ours.

@@ -16,7 +16,7 @@ use super::network::Network;
 pub struct RelayConfig {
     /// Addresses to listen on.
     pub listen: Vec<SocketAddr>,
-    /// Our name in the banner, in EHLO and in `Received`.
+    /// Our name in the banner, in EHLO and in `Received`. Empty: the `host_name` of all.
     pub host_name: String,
     /// STARTTLS for clients.
     pub tls: RelayTls,
@@ -96,7 +96,7 @@ impl Default for RelayConfig {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 2525))],
-            host_name: "mailweir.localdomain".to_owned(),
+            host_name: String::new(),
             tls: RelayTls::default(),
             max_message_bytes: 50 * 1024 * 1024,
             max_inflight_bytes: 512 * 1024 * 1024,

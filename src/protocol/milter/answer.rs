@@ -2,8 +2,8 @@
 //!
 //! Nothing leaves here that an MTA could choke on: reply texts are valid whatever they are made of (right class, the same code on every
 //! line, printable, `%` doubled, lines of at most 980 bytes), header values hold no NUL, no CR and no line break that is not
-//! followed by white space. What was not offered degrades safely and never lets pass what was to be held; see
-//! [`Verdict::write`].
+//! followed by white space. What was not offered degrades safely and never lets pass what was to be held. A replaced field
+//! gets the name as the edit writes it, in the edit's case: MTAs put it in as given.
 
 use super::Agreement;
 use super::command::smfir;
@@ -94,7 +94,7 @@ const NOT_ABLE: Refuse<'static> = Refuse { code: 451, enhanced: [4, 3, 0], text:
 
 /// A decision about one message, with what is needed to carry it out.
 #[derive(Debug)]
-pub struct Verdict<'a> {
+pub(super) struct Verdict<'a> {
     pub(super) agreement: Agreement,
     /// Recipients as the MTA sent them, with their brackets, each ended by NUL.
     pub(super) recipients: &'a [u8],

@@ -199,7 +199,8 @@ mod tests {
     #[test]
     fn header_and_body_as_they_were() {
         let limits = Limits::default();
-        let cases: [(bool, &[&[u8]], &[&[u8]], &[u8]); 6] = [
+        type Case<'a> = (bool, &'a [&'a [u8]], &'a [&'a [u8]], &'a [u8]);
+        let cases: [Case<'_>; 6] = [
             (true, &[b"Subject\0 hi\0"], &[b"text\r\n"], b"Subject: hi\r\n\r\ntext\r\n"),
             (false, &[b"Subject\0hi\0"], &[b"text\r\n"], b"Subject: hi\r\n\r\ntext\r\n"),
             (
@@ -234,7 +235,8 @@ mod tests {
     #[test]
     fn paths() {
         let limits = Limits { envelope_bytes: 40, ..Limits::default() };
-        let cases: [(&[u8], Option<(&str, &[&str])>); 7] = [
+        type Case<'a> = (&'a [u8], Option<(&'a str, &'a [&'a str])>);
+        let cases: [Case<'_>; 7] = [
             (b"<a@b>\0", Some(("a@b", &[]))),
             (b"<>\0SIZE=10\0BODY=8BITMIME\0", Some(("", &["SIZE=10", "BODY=8BITMIME"]))),
             (b"a@b\0\0", Some(("a@b", &[]))),

@@ -11,15 +11,17 @@ mod answer;
 mod assembly;
 mod command;
 mod error;
+mod exercise;
 mod frame;
 mod limits;
 mod macros;
 mod negotiate;
 mod session;
 
-pub use answer::{Action, Decision, Refuse, Said, Verdict};
+pub use answer::{Action, Decision, Refuse, Said};
 pub use assembly::{Message, Overrun};
 pub use error::Error;
+pub use exercise::exercise;
 pub use frame::{Frame, FrameReader, write_frame};
 pub use limits::Limits;
 pub use negotiate::{Agreement, Offer};

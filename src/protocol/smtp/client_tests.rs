@@ -6,7 +6,7 @@ fn feed(client: &mut Client, text: &str, step: usize) -> Result<Vec<(Step, u16)>
     let (mut input, mut out) = (BytesMut::new(), Vec::new());
     for piece in text.as_bytes().chunks(step) {
         input.extend_from_slice(piece);
-        while !(client.is_unusable() && !out.is_empty())
+        while (!client.is_unusable() || out.is_empty())
             && let Some((step, reply)) = client.receive(&mut input)?
         {
             out.push((step, reply.code));

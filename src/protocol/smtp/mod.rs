@@ -4,6 +4,7 @@
 //! they come and give events, replies and the next deadline. What ends a line is `CRLF`, what ends data is `CRLF . CRLF`,
 //! nothing else, in both directions. May import `mail` only. Not here: sockets, clocks, routing, TLS itself.
 
+mod check;
 mod client;
 mod command;
 mod data;
@@ -14,6 +15,7 @@ mod proxy_protocol;
 mod reply;
 mod server;
 
+pub use check::check_conversation;
 pub use client::{Client, ClientError, Dialect, Step};
 pub use command::{Command, CommandError};
 pub use data::{BareNewline, DataFramer, DotStuffer, Finding, Findings};

@@ -9,17 +9,19 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::mail::{Envelope, Path};
 
 use super::command::{Command, CommandError};
-use super::data::{BareNewline, DataFramer, Finding, Findings};
+use super::data::{BareNewline, DataFramer};
 use super::extension::{Extension, Extensions};
-use super::identity::{Attribute, Identity};
+use super::identity::Identity;
 use super::line::{Line, LineReader};
 use super::reply::Reply;
 
+mod content;
+mod envelope;
 mod replies;
 use replies as say;
 
@@ -263,7 +265,7 @@ impl Server {
         let taken = reply.is_positive();
         match question {
             Question::Mail(sender) if taken => {
-                let smtputf8 = has_param(&sender, "SMTPUTF8");
+                let smtputf8 = envelope::has_param(&sender, "SMTPUTF8");
                 let envelope = Envelope { sender, recipients: Vec::new() };
                 self.transaction = Some(Transaction { envelope, smtputf8, chunks: None, chunk_failed: false });
             }
@@ -381,12 +383,6 @@ impl Server {
         Reply::composed(220, None, format!("{} ESMTP", self.settings.host_name)).write(&mut self.out);
     }
 
-    fn content_deadline(&self, received: u64) -> Instant {
-        let rate = self.settings.data_min_bytes_per_second.max(1);
-        let earned = self.settings.command_timeout + Duration::from_secs(received / rate);
-        self.since + earned.min(self.settings.data_timeout)
-    }
-
     /// The one place where a transaction ends, however it ended. `true` when there was one.
     fn end_transaction(&mut self) -> bool {
         self.refusal = None;
@@ -475,270 +471,4 @@ impl Server {
         }
         self.refuse(reply)
     }
-
-    fn greeted(&mut self, name: String, extended: bool) -> Option<Event> {
-        let ended = self.end_transaction();
-        self.helo = Some(Helo { name, extended });
-        let reply = if extended {
-            let mut offer = self.extensions;
-            if self.trust.xforward {
-                offer = offer.with_xforward();
-            }
-            if self.trust.xclient {
-                offer = offer.with_xclient();
-            }
-            offer.reply(&self.settings.host_name)
-        } else {
-            Reply::composed(250, None, self.settings.host_name.clone())
-        };
-        self.idle(&reply);
-        ended.then_some(Event::Reset)
-    }
-
-    fn mail(&mut self, path: Path) -> Option<Event> {
-        if self.settings.require_tls && !self.tls {
-            return self.refuse(&say::TLS_FIRST);
-        }
-        if self.helo.is_none() {
-            return self.refuse(&say::HELO_FIRST);
-        }
-        if self.transaction.is_some() {
-            return self.refuse(&say::NESTED_MAIL);
-        }
-        let mut smtputf8 = false;
-        for param in &path.params {
-            let (keyword, value) = param.split_once('=').map_or((param.as_str(), None), |(k, v)| (k, Some(v)));
-            let known = match (keyword.to_ascii_uppercase().as_str(), value) {
-                ("SIZE", Some(digits)) => match digits.parse::<u64>() {
-                    Ok(size) if size > self.max_size() => return self.refuse(&say::TOO_BIG),
-                    Ok(_) => true,
-                    // More digits than any limit.
-                    Err(_) if digits.bytes().all(|b| b.is_ascii_digit()) => return self.refuse(&say::TOO_BIG),
-                    Err(_) => return self.refuse(&say::BAD_PARAMETER),
-                },
-                ("BODY", Some(body)) if self.extensions.has(Extension::EightBitMime) => {
-                    if !body.eq_ignore_ascii_case("7BIT") && !body.eq_ignore_ascii_case("8BITMIME") {
-                        return self.refuse(&say::BAD_PARAMETER);
-                    }
-                    true
-                }
-                ("SMTPUTF8", None) if self.extensions.has(Extension::SmtpUtf8) => {
-                    smtputf8 = true;
-                    true
-                }
-                ("SMTPUTF8", _) => return self.refuse(&say::NO_SMTPUTF8),
-                ("RET" | "ENVID", Some(_)) => self.extensions.has(Extension::Dsn),
-                _ => false,
-            };
-            if !known {
-                return self.refuse(&say::UNKNOWN_PARAMETER);
-            }
-        }
-        if !smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
-            return self.refuse(&say::NO_SMTPUTF8);
-        }
-        self.ask(Question::Mail(path.clone()), Event::Mail(path))
-    }
-
-    fn rcpt(&mut self, path: Path) -> Option<Event> {
-        let Some(transaction) = &self.transaction else { return self.refuse(&say::MAIL_FIRST) };
-        if transaction.chunks.is_some() || transaction.chunk_failed {
-            return self.refuse(&say::BAD_SEQUENCE);
-        }
-        if transaction.envelope.recipients.len() >= self.settings.max_recipients {
-            return self.refuse(&say::TOO_MANY_RECIPIENTS);
-        }
-        if !transaction.smtputf8 && !(path.text.is_ascii() && path.params.iter().all(|p| p.is_ascii())) {
-            return self.refuse(&say::NO_SMTPUTF8);
-        }
-        let dsn = self.extensions.has(Extension::Dsn);
-        let known = path.params.iter().all(|param| {
-            let keyword = param.split('=').next().unwrap_or_default().to_ascii_uppercase();
-            dsn && param.contains('=') && matches!(keyword.as_str(), "NOTIFY" | "ORCPT")
-        });
-        if !known {
-            return self.refuse(&say::UNKNOWN_PARAMETER);
-        }
-        self.ask(Question::Rcpt(path.clone()), Event::Rcpt(path))
-    }
-
-    fn ask(&mut self, question: Question, event: Event) -> Option<Event> {
-        self.phase = Phase::Asked(question);
-        Some(event)
-    }
-
-    fn data(&mut self, input: &BytesMut) -> Option<Event> {
-        let Some(transaction) = &self.transaction else { return self.refuse(&say::MAIL_FIRST) };
-        if transaction.chunks.is_some() || transaction.chunk_failed {
-            return self.refuse(&say::BAD_SEQUENCE);
-        }
-        if transaction.envelope.recipients.is_empty() {
-            return self.refuse(&say::NO_RECIPIENTS);
-        }
-        // RFC 2920, 3.1: DATA ends a group. Content sent before 354 comes from one who does not listen.
-        if !input.is_empty() {
-            self.violations.push(Violation::EarlyTalk);
-            self.close(say::EARLY);
-            return None;
-        }
-        say::GO_AHEAD.write(&mut self.out);
-        self.phase = Phase::Data(Box::new(self.framer()));
-        None
-    }
-
-    fn framer(&self) -> DataFramer {
-        let settings = &self.settings;
-        DataFramer::new(settings.bare_newline, self.max_size(), settings.max_line_bytes)
-    }
-
-    fn max_size(&self) -> u64 {
-        self.extensions.size.map_or(self.settings.max_message_bytes, |size| size.min(self.settings.max_message_bytes))
-    }
-
-    /// The content is complete: ask for the message's answer, or refuse what must not be passed on.
-    fn message(&mut self, framer: DataFramer) -> Event {
-        let (raw, findings) = framer.finish();
-        self.note(findings);
-        let refusal = self.refusal.take().or_else(|| self.objection(findings));
-        if let Some(reply) = refusal {
-            self.end_transaction();
-            self.say(&reply);
-            return Event::Reset;
-        }
-        let Some(transaction) = &mut self.transaction else {
-            self.close(say::INTERNAL);
-            return Event::Reset;
-        };
-        let envelope = std::mem::take(&mut transaction.envelope);
-        self.phase = Phase::Asked(Question::Message);
-        Event::Message { envelope, raw }
-    }
-
-    fn objection(&self, findings: Findings) -> Option<Reply> {
-        let bare = findings.has(Finding::BareCr) || findings.has(Finding::BareLf);
-        match () {
-            () if findings.has(Finding::Nul) => Some(say::NUL_IN_MESSAGE),
-            () if bare && self.settings.bare_newline == BareNewline::Reject => Some(say::BARE_IN_MESSAGE),
-            () if findings.has(Finding::TooBig) => Some(say::TOO_BIG),
-            () if findings.has(Finding::LineTooLong) => Some(say::MESSAGE_LINE_TOO_LONG),
-            () => None,
-        }
-    }
-
-    fn note(&mut self, findings: Findings) {
-        for (finding, violation) in [
-            (Finding::BareCr, Violation::BareCr),
-            (Finding::BareLf, Violation::BareLf),
-            (Finding::Nul, Violation::Nul),
-            (Finding::LineTooLong, Violation::LineTooLong),
-        ] {
-            if findings.has(finding) {
-                self.violations.push(violation);
-            }
-        }
-    }
-
-    fn bdat(&mut self, size: u64, last: bool) -> Option<Event> {
-        // Octets must be consumed whatever the answer is, or they would run as commands.
-        let refusal = match &self.transaction {
-            _ if !self.extensions.has(Extension::Chunking) => Some(say::NOT_IMPLEMENTED),
-            None => Some(say::MAIL_FIRST),
-            Some(open) if open.chunk_failed => Some(say::BAD_SEQUENCE),
-            Some(open) if open.envelope.recipients.is_empty() => Some(say::NO_RECIPIENTS),
-            Some(_) => None,
-        };
-        if let (None, true) = (&refusal, self.transaction.as_ref().is_some_and(|open| open.chunks.is_none())) {
-            let framer = Box::new(self.framer());
-            if let Some(open) = &mut self.transaction {
-                open.chunks = Some(framer);
-            }
-        }
-        if let (Some(_), Some(open)) = (&refusal, &mut self.transaction) {
-            open.chunk_failed = true;
-            open.chunks = None;
-        }
-        // More than any message may have: nobody waits for the end of that.
-        if size > self.max_size().saturating_mul(2) {
-            self.close(say::TOO_BIG_TO_READ);
-            return None;
-        }
-        self.phase = Phase::Chunk { left: size, last, refusal };
-        None
-    }
-
-    /// `None`: more octets are needed. `Some(None)`: the chunk is complete and answered.
-    fn chunk(&mut self, input: &mut BytesMut, now: Instant) -> Option<Option<Event>> {
-        let Phase::Chunk { left, last, refusal } = &mut self.phase else { return Some(None) };
-        let take = usize::try_from(*left).map_or(input.len(), |left| left.min(input.len()));
-        let framer = self.transaction.as_mut().and_then(|open| open.chunks.as_mut());
-        if let (None, Some(framer)) = (&refusal, framer) {
-            framer.receive_chunk(&input[..take]);
-        }
-        input.advance(take);
-        *left -= take as u64;
-        if *left > 0 {
-            return None;
-        }
-        let (last, refusal) = (*last, refusal.take());
-        self.phase = Phase::Command;
-        self.since = now;
-        if let Some(reply) = refusal {
-            self.say(&reply);
-            return Some(None);
-        }
-        let Some(framer) = self.transaction.as_mut().and_then(|open| if last { open.chunks.take() } else { None })
-        else {
-            say::CHUNK_TAKEN.write(&mut self.out);
-            return Some(None);
-        };
-        Some(Some(self.message(*framer)))
-    }
-
-    fn start_tls(&mut self, input: &mut BytesMut) -> Option<Event> {
-        if !self.extensions.has(Extension::StartTls) {
-            return self.refuse(&if self.tls { say::BAD_SEQUENCE } else { say::NOT_IMPLEMENTED });
-        }
-        // RFC 3207: nothing that came in plain text may be taken for protected (CVE-2011-0411).
-        if !input.is_empty() {
-            self.violations.push(Violation::TlsInjection);
-            input.clear();
-        }
-        self.lines.clear();
-        self.end_transaction();
-        say::TLS_READY.write(&mut self.out);
-        self.phase = Phase::TlsHandshake;
-        Some(Event::StartTls)
-    }
-
-    fn xclient(&mut self, attributes: &[(Attribute, String)]) -> Option<Event> {
-        if !self.trust.xclient {
-            return self.refuse(&say::NOT_TRUSTED);
-        }
-        if self.transaction.is_some() {
-            return self.refuse(&say::BAD_SEQUENCE);
-        }
-        let Some(next) = self.peer.overridden(attributes) else { return self.refuse(&say::BAD_PARAMETER) };
-        self.peer = next;
-        self.forwarded = None;
-        self.helo = None;
-        self.banner();
-        Some(Event::Reconnected)
-    }
-
-    fn xforward(&mut self, attributes: &[(Attribute, String)]) -> Option<Event> {
-        if !self.trust.xforward {
-            return self.refuse(&say::NOT_TRUSTED);
-        }
-        if self.transaction.is_some() {
-            return self.refuse(&say::BAD_SEQUENCE);
-        }
-        let base = self.forwarded.take().unwrap_or_default();
-        let Some(next) = base.overridden(attributes) else { return self.refuse(&say::BAD_PARAMETER) };
-        self.forwarded = Some(next);
-        self.refuse(&say::OK)
-    }
-}
-
-fn has_param(path: &Path, keyword: &str) -> bool {
-    path.params.iter().any(|param| param.split('=').next().is_some_and(|k| k.eq_ignore_ascii_case(keyword)))
 }

@@ -1,0 +1,87 @@
+//! `/api/v1`: judged messages and the quarantine, as JSON.
+//!
+//! What goes over the wire has types of its own here, so that the stores can change without the API doing so.
+
+mod ask;
+mod messages;
+mod quarantine;
+mod settle;
+mod view;
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Config;
+use super::problem::Problem;
+use super::router::Shared;
+use crate::enforcement::{Reinject, Release, ReleaseError, Released};
+use crate::mail::MessageId;
+use crate::records::Records;
+
+pub(super) use settle::NotReleased;
+
+/// What the API works with.
+pub(super) struct Api {
+    records: Arc<Records>,
+    release: Arc<dyn Releases>,
+    /// Releases at work. They go on when whoever asked has gone: half a release is worse than one nobody waits for.
+    begun: TaskTracker,
+    /// Held messages in memory at a time.
+    bodies: Arc<Semaphore>,
+    view_bytes: usize,
+    pub(super) request_bytes: usize,
+}
+
+impl Api {
+    pub(super) fn new<R: Reinject>(config: &Config, records: Arc<Records>, release: Arc<Release<R>>) -> Self {
+        Self {
+            records,
+            release,
+            begun: TaskTracker::new(),
+            bodies: Arc::new(Semaphore::new(config.bodies)),
+            view_bytes: config.view_bytes,
+            request_bytes: config.request_bytes,
+        }
+    }
+
+    /// Waits until all releases that have begun are done.
+    pub(super) async fn finish(&self) {
+        self.begun.close();
+        self.begun.wait().await;
+    }
+}
+
+/// [`Release`] without the type of its next hop.
+trait Releases: Send + Sync {
+    fn release(
+        self: Arc<Self>,
+        id: MessageId,
+        recipients: Vec<String>,
+    ) -> BoxFuture<'static, Result<Released, ReleaseError>>;
+}
+
+impl<R: Reinject> Releases for Release<R> {
+    fn release(
+        self: Arc<Self>,
+        id: MessageId,
+        recipients: Vec<String>,
+    ) -> BoxFuture<'static, Result<Released, ReleaseError>> {
+        async move { Release::release(&self, id, &recipients).await }.boxed()
+    }
+}
+
+pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::new()
+        .routes(routes!(messages::list))
+        .routes(routes!(messages::one))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::view, settle::delete))
+        .routes(routes!(quarantine::raw))
+        .routes(routes!(settle::release))
+}

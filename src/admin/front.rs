@@ -1,0 +1,182 @@
+//! What stands before the routes: who asks, how long and how much at a time, what must be on every answer.
+//!
+//! In this order, the outermost first: headers and metrics for every answer, the token, the number of requests at a time,
+//! the time of one, a panic, and only then the router.
+
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use super::Config;
+use super::access::Access;
+use super::metrics::Metrics;
+use super::problem::Problem;
+
+/// Paths that need no token: compared as sent, without decoding, and only for reading.
+const OPEN: [&str; 3] = ["/alive", "/ready", "/health"];
+
+/// The routes and all that stands before them.
+pub(super) struct Front {
+    access: Access,
+    metrics: Arc<Metrics>,
+    requests: Semaphore,
+    request_seconds: u64,
+    router: TowerToHyperService<Router>,
+}
+
+/// In a request's extensions: it carried the token. The open paths tell more then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Trusted;
+
+/// In a request's extensions: the address of the peer, for the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Where the router leaves the template of the route it chose.
+#[derive(Debug, Clone, Default)]
+struct Chosen(Arc<OnceLock<MatchedPath>>);
+
+impl Front {
+    pub(super) fn new(config: &Config, access: Access, metrics: Arc<Metrics>, router: Router) -> Self {
+        Self {
+            access,
+            metrics,
+            requests: Semaphore::new(config.requests),
+            request_seconds: config.request_seconds,
+            router: TowerToHyperService::new(router.route_layer(axum::middleware::from_fn(note_route))),
+        }
+    }
+
+    /// Answers one request; never fails and never panics.
+    pub(super) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
+        let started = Instant::now();
+        let chosen = Chosen::default();
+        request.extensions_mut().insert(chosen.clone());
+        request.extensions_mut().insert(Peer(peer));
+        let open = OPEN.contains(&request.uri().path()) && matches!(*request.method(), Method::GET | Method::HEAD);
+        let (mut response, route) = match self.access.check(peer, request.headers(), started) {
+            Err(refusal) if !open => {
+                self.metrics.refused.with_label_values(&[refusal.as_str()]).inc();
+                (Problem::from(refusal).into_response(), "refused")
+            }
+            allowed => {
+                if allowed.is_ok() {
+                    request.extensions_mut().insert(Trusted);
+                }
+                let response = self.work(request, open).await.unwrap_or_else(IntoResponse::into_response);
+                (response, chosen.0.get().map_or("unmatched", MatchedPath::as_str))
+            }
+        };
+        self.metrics.answered(route, response.status(), started.elapsed());
+        harden(response.headers_mut());
+        response
+    }
+
+    async fn work(&self, request: Request, open: bool) -> Result<Response, Problem> {
+        let work = async {
+            // Probes are never kept waiting: a busy API must not look like a gateway that does not answer mail.
+            let _permit = if open { None } else { Some(self.requests.acquire().await) };
+            AssertUnwindSafe(self.router.call(request)).catch_unwind().await
+        };
+        match timeout(Duration::from_secs(self.request_seconds), work).await {
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Err(_panic)) => {
+                self.metrics.panics.inc();
+                tracing::error!("a panic was caught while a request was answered");
+                Err(Problem::internal())
+            }
+            Err(_elapsed) => Err(Problem::unavailable(
+                format!("no answer within {} s; a release that has begun goes on: look first", self.request_seconds),
+                5,
+            )),
+        }
+    }
+}
+
+async fn note_route(request: Request, next: Next) -> Response {
+    let extensions = request.extensions();
+    if let (Some(Chosen(chosen)), Some(path)) = (extensions.get::<Chosen>(), extensions.get::<MatchedPath>()) {
+        // Set once: a request meets one route.
+        let _ = chosen.set(path.clone());
+    }
+    next.run(request).await
+}
+
+/// Headers of every answer, unless the route has set its own: nothing is cached, sniffed, framed or run.
+fn harden(headers: &mut HeaderMap) {
+    const NEEDED: [(HeaderName, HeaderValue); 4] = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"),
+        ),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ];
+    for (name, value) in NEEDED {
+        headers.entry(name).or_insert(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::StatusCode;
+    use axum::routing::get;
+
+    use super::*;
+
+    fn front(config: &Config) -> (Front, prometheus::Registry) {
+        let registry = prometheus::Registry::new();
+        let metrics = Arc::new(Metrics::new(registry.clone()).unwrap());
+        let router = Router::new()
+            .route("/panic", get(async || -> Response { panic!("as the test wants it") }))
+            .route("/slow/{id}", get(async || std::future::pending::<Response>().await))
+            .route("/health", get(async || "fine"));
+        let access = Access::new("0123456789abcdef", 3).unwrap();
+        (Front::new(config, access, metrics, router), registry)
+    }
+
+    async fn get_status(front: &Front, path: &str) -> StatusCode {
+        let request = Request::get(path).header("Authorization", "Bearer 0123456789abcdef");
+        front.answer([192, 0, 2, 1].into(), request.body(Body::empty()).unwrap()).await.status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_500_and_the_next_request_is_answered() {
+        let (front, _) = front(&Config::default());
+        assert_eq!(get_status(&front, "/panic").await, StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(front.metrics.panics.get(), 1);
+        assert_eq!(get_status(&front, "/health").await, StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stuck_request_is_503_and_health_is_not_kept_waiting() {
+        let (front, registry) = front(&Config { requests: 1, request_seconds: 7, ..Config::default() });
+        let begun = Instant::now();
+        let health = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            (get_status(&front, "/health").await, begun.elapsed().as_secs())
+        };
+        let (stuck, waiting, health) =
+            tokio::join!(get_status(&front, "/slow/1"), get_status(&front, "/slow/2"), health);
+        assert_eq!((stuck, waiting), (StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(health, (StatusCode::OK, 1));
+        assert_eq!(begun.elapsed().as_secs(), 7, "waiting counts");
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+        assert!(text.contains("mailweir_http_requests_total{class=\"5xx\",route=\"/slow/{id}\"} 1"), "{text}");
+        assert!(text.contains("mailweir_http_requests_total{class=\"5xx\",route=\"unmatched\"} 1"), "{text}");
+    }
+}

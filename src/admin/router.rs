@@ -1,0 +1,100 @@
+//! The routes and the document that describes them (OpenAPI 3.1), made of the same list.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::api::{self, Api};
+use super::health::{self, Health};
+use super::metrics::Metrics;
+use super::problem::{Denied, Problem};
+
+/// What the routes work with.
+pub(super) struct Shared {
+    pub(super) health: Health,
+    pub(super) api: Api,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// The description of all routes.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    routes().into_openapi()
+}
+
+/// The router with everything but what [`super::front`] puts before it.
+pub(super) fn router(shared: Arc<Shared>) -> Router {
+    let (router, _) = routes().split_for_parts();
+    let limit = axum::extract::DefaultBodyLimit::max(shared.api.request_bytes);
+    router
+        .fallback(async || Problem::not_found("no such path; /openapi.json lists those that are"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes other methods; the Allow header lists them")
+        })
+        .layer(limit)
+        .with_state(shared)
+}
+
+fn routes() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(health::alive))
+        .routes(routes!(health::ready))
+        .routes(routes!(health::health))
+        .routes(routes!(metrics))
+        .routes(routes!(openapi_json))
+        .merge(api::routes())
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Mailweir",
+        description = "Judged messages, the quarantine, health and metrics of a Mailweir gateway. Times are milliseconds \
+                       since 1970 unless said otherwise. Failures are RFC 9457 problem details."
+    ),
+    components(schemas(Problem)),
+    modifiers(&Token),
+    tags(
+        (name = "health", description = "For probes; no token needed"),
+        (name = "messages", description = "What was judged, and why"),
+        (name = "quarantine", description = "What is held"),
+        (name = "service", description = "Metrics and this document"),
+    ),
+    security(("token" = []))
+)]
+struct Document;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The admin token: in the file that the gateway names at start."))
+            .build();
+        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// All metrics in Prometheus' text format.
+#[utoipa::path(get, path = "/metrics", tag = "service", responses(
+    (status = 200, body = String, content_type = "text/plain; version=0.0.4"), Denied))]
+async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let text = shared.metrics.text().map_err(|error| {
+        tracing::error!(%error, "the metrics could not be written");
+        Problem::internal()
+    })?;
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())
+}
+
+/// This document.
+#[utoipa::path(get, path = "/openapi.json", tag = "service", responses((status = 200, body = Object), Denied))]
+async fn openapi_json() -> Json<utoipa::openapi::OpenApi> {
+    Json(openapi())
+}

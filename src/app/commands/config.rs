@@ -1,0 +1,116 @@
+//! `mailweir config check|explain|print`
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::app::cli::{Common, ConfigCommand};
+use crate::app::config::{Config, ConfigError, Loaded};
+use crate::app::terminal::{Terminal, Tone};
+use crate::app::{standing, telemetry};
+
+#[derive(Serialize)]
+struct Setting<'a> {
+    name: &'a str,
+    value: &'a str,
+    source: &'static str,
+}
+
+/// Runs the command; a configuration that cannot be used gives exit code 2.
+pub(in crate::app) fn run(
+    command: &ConfigCommand,
+    loaded: Result<Loaded, ConfigError>,
+    common: &Common,
+) -> anyhow::Result<ExitCode> {
+    let terminal = Terminal::new(common.colour);
+    match command {
+        ConfigCommand::Check { json } => check(&terminal, loaded, *json),
+        ConfigCommand::Explain { filter, json } => explain(&terminal, &loaded?, filter.as_deref(), *json),
+        ConfigCommand::Print { json: true } => Ok(terminal.json(&loaded?.config).map(|()| ExitCode::SUCCESS)?),
+        ConfigCommand::Print { json: false } => {
+            terminal.line(toml::to_string_pretty(&loaded?.config)?.trim_end())?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -> anyhow::Result<ExitCode> {
+    let checked = loaded.map_err(anyhow::Error::new).and_then(|loaded| {
+        usable(&loaded.config)?;
+        Ok(loaded)
+    });
+    let place =
+        |loaded: &Loaded| loaded.file.as_ref().map_or("(built-in defaults)".to_owned(), |f| f.display().to_string());
+    match (&checked, json) {
+        (Ok(loaded), true) => terminal.json(&serde_json::json!({"ok": true, "file": place(loaded)}))?,
+        (Ok(loaded), false) => terminal.line(&format!("{} {}", terminal.toned(Tone::Good, "ok"), place(loaded)))?,
+        (Err(error), true) => terminal.json(&serde_json::json!({"ok": false, "error": format!("{error:#}")}))?,
+        (Err(error), false) => terminal.line(&format!("{} {error:#}", terminal.toned(Tone::Bad, "not usable:")))?,
+    }
+    Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(crate::app::USAGE) })
+}
+
+/// Whether everything that can be known of settings before a port is bound is right.
+pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<()> {
+    telemetry::filter(&config.log.level)?;
+    standing::build(config, false)?;
+    let mut relay = config.relay.clone();
+    if relay.host_name.is_empty() {
+        relay.host_name = standing::host_name(config);
+    }
+    relay.check()?;
+    // Builds the routing and reads certificate authorities; connects to nothing.
+    let metrics = crate::gateway::next_hop::NextHopMetrics::new(&prometheus::Registry::new())?;
+    crate::gateway::next_hop::NextHops::new(&config.next_hop, &relay.host_name, metrics)?;
+    for file in config.relay.tls.cert_file.iter().chain(&config.relay.tls.key_file) {
+        std::fs::metadata(file).map_err(|e| anyhow::anyhow!("relay.tls: {}: {e}", file.display()))?;
+    }
+    Ok(())
+}
+
+fn explain(terminal: &Terminal, loaded: &Loaded, filter: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let values = flat(&loaded.config);
+    let in_file: toml::Table = toml::from_str(&loaded.text)?;
+    let in_file = flat(&in_file);
+    let source = |name: &str| {
+        let within = |list: &str| list == name || name.starts_with(&format!("{list}."));
+        if loaded.overridden.iter().any(|o| within(o)) {
+            "environment or command line"
+        } else if in_file.contains_key(name) {
+            "file"
+        } else {
+            "default"
+        }
+    };
+    let shown = values.iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part)));
+    if json {
+        for (name, value) in shown {
+            terminal.json(&Setting { name, value, source: source(name) })?;
+        }
+    } else {
+        let rows: Vec<Vec<String>> = shown.map(|(n, v)| vec![n.clone(), source(n).to_owned(), v.clone()]).collect();
+        terminal.table(&["SETTING", "FROM", "VALUE"], &rows)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Every setting by its full name, with its value as TOML. Settings that are not set have no row.
+pub(in crate::app) fn flat(config: &impl Serialize) -> BTreeMap<String, String> {
+    fn walk(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
+        match value {
+            toml::Value::Table(table) if !table.is_empty() => {
+                for (key, value) in table {
+                    let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                    walk(&name, value, into);
+                }
+            }
+            other => drop(into.insert(prefix.to_owned(), other.to_string())),
+        }
+    }
+    let mut into = BTreeMap::new();
+    if let Ok(value) = toml::Value::try_from(config) {
+        walk("", &value, &mut into);
+    }
+    into
+}

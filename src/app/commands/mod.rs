@@ -1,0 +1,8 @@
+//! The commands, one file each.
+
+pub(super) mod config;
+pub(super) mod doctor;
+pub(super) mod explain;
+pub(super) mod quarantine;
+pub(super) mod replay;
+pub(super) mod scan;

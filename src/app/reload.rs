@@ -1,0 +1,171 @@
+//! Reload on SIGHUP and when the configuration's file changes: whole or not at all; it says what changed.
+//!
+//! What judging depends on, and the log level, change at once; for the rest the log names what waits for a restart. Every
+//! version that came into effect is kept in `DATA/config`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use notify::{RecursiveMode, Watcher};
+use prometheus::{IntCounterVec, Opts, Registry};
+use tokio::sync::mpsc;
+
+use super::cli::Common;
+use super::config::{self, Loaded};
+use super::standing;
+use super::telemetry::{self, LevelHandle};
+use crate::pipeline::Pipeline;
+
+/// Time for an editor to finish writing before the file is read.
+const SETTLE: Duration = Duration::from_millis(300);
+/// Versions kept.
+const VERSIONS: usize = 20;
+/// Sections that take effect without a restart.
+const LIVE: [&str; 4] = ["policy", "inspection", "enrichment", "log"];
+
+/// Watches for new settings.
+pub(super) struct Reload {
+    loaded: Loaded,
+    common: Common,
+    pipeline: Arc<Pipeline>,
+    level: LevelHandle,
+    reloads: IntCounterVec,
+}
+
+impl Reload {
+    pub(super) fn new(
+        loaded: Loaded,
+        common: Common,
+        pipeline: Arc<Pipeline>,
+        level: LevelHandle,
+        registry: &Registry,
+    ) -> anyhow::Result<Self> {
+        let reloads = IntCounterVec::new(
+            Opts::new("mailweir_config_reloads_total", "Reloads of the configuration, by outcome."),
+            &["outcome"],
+        )?;
+        registry.register(Box::new(reloads.clone()))?;
+        let reload = Self { loaded, common, pipeline, level, reloads };
+        reload.keep_version();
+        Ok(reload)
+    }
+
+    /// Runs until it is aborted.
+    pub(super) async fn run(mut self) {
+        let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        let Ok(mut hangups) = hangups else { return };
+        let (changed, mut changes) = mpsc::channel(1);
+        // Kept alive: dropping it ends the watch.
+        let _watcher = self.loaded.file.as_deref().and_then(|file| watch(file, changed));
+        loop {
+            let by_signal = tokio::select! {
+                got = hangups.recv() => { if got.is_none() { return } true }
+                Some(()) = changes.recv() => false,
+            };
+            if !by_signal {
+                tokio::time::sleep(SETTLE).await;
+                let _ = changes.try_recv();
+            }
+            self.reload(by_signal);
+        }
+    }
+
+    fn reload(&mut self, by_signal: bool) {
+        let loaded = config::load(self.loaded.file.as_deref(), self.common.data.as_deref(), std::env::vars());
+        let loaded = match loaded {
+            // Files that the settings name (lists, weights) are read anew on SIGHUP even when the settings are the same.
+            Ok(loaded) if loaded.config == self.loaded.config && !by_signal => return,
+            Ok(loaded) => loaded,
+            Err(error) => return self.keep_old(&error.to_string()),
+        };
+        let standing = match standing::build(&loaded.config, false) {
+            Ok(standing) => standing,
+            Err(error) => return self.keep_old(&format!("{error:#}")),
+        };
+        let level = match telemetry::filter(&loaded.config.log.level) {
+            Ok(level) => level,
+            Err(error) => return self.keep_old(&error.to_string()),
+        };
+        let changes = changes(&self.loaded, &loaded);
+        self.pipeline.replace(standing);
+        if self.level.reload(level).is_err() {
+            tracing::warn!("the log level could not be changed");
+        }
+        let (live, waiting): (Vec<&String>, Vec<&String>) =
+            changes.iter().partition(|change| LIVE.iter().any(|section| change.starts_with(section)));
+        tracing::info!(changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded");
+        if !waiting.is_empty() {
+            tracing::warn!(waiting = ?waiting, "these settings take effect after a restart");
+        }
+        self.reloads.with_label_values(&["done"]).inc();
+        self.loaded = loaded;
+        self.keep_version();
+    }
+
+    fn keep_old(&self, error: &str) {
+        self.reloads.with_label_values(&["refused"]).inc();
+        tracing::error!(
+            error,
+            "the new configuration cannot be used: the old one stays in effect, nothing was changed"
+        );
+    }
+
+    /// Keeps a copy of the file that is in effect; a failure is logged and harms nothing.
+    fn keep_version(&self) {
+        if self.loaded.file.is_none() {
+            return;
+        }
+        if let Err(error) = keep(&self.loaded.config.data.join("config"), &self.loaded.text) {
+            tracing::warn!(%error, "a copy of the configuration could not be kept");
+        }
+    }
+}
+
+fn watch(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    let file = file.canonicalize().ok()?;
+    // The folder, not the file: editors and package managers replace files.
+    let folder = file.parent()?.to_owned();
+    let name = file.file_name()?.to_owned();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        let Ok(event) = event else { return };
+        let writes = event.kind.is_modify() || event.kind.is_create();
+        if writes && event.paths.iter().any(|path| path.file_name() == Some(&name)) {
+            // Full: a reload is waiting already.
+            let _ = changed.try_send(());
+        }
+    });
+    let mut watcher = watcher.ok()?;
+    match watcher.watch(&folder, RecursiveMode::NonRecursive) {
+        Ok(()) => Some(watcher),
+        Err(error) => {
+            tracing::warn!(%error, "the configuration's folder cannot be watched: reload with SIGHUP");
+            None
+        }
+    }
+}
+
+/// Names of all settings whose values differ, as `section.key: old → new`.
+fn changes(old: &Loaded, new: &Loaded) -> Vec<String> {
+    let (old, new) = (super::commands::config::flat(&old.config), super::commands::config::flat(&new.config));
+    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    let shown = |value: Option<&String>| value.map_or("(none)", String::as_str).to_owned();
+    names
+        .into_iter()
+        .filter(|name| old.get(*name) != new.get(*name))
+        .map(|name| format!("{name}: {} → {}", shown(old.get(name)), shown(new.get(name))))
+        .collect()
+}
+
+fn keep(folder: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let mut versions: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|e| Some(e.ok()?.path())).collect();
+    versions.sort();
+    if versions.last().is_some_and(|last| std::fs::read_to_string(last).is_ok_and(|kept| kept == text)) {
+        return Ok(());
+    }
+    let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
+    std::fs::write(folder.join(format!("{millis:016}.toml")), text)?;
+    let surplus = (versions.len() + 1).saturating_sub(VERSIONS);
+    versions.iter().take(surplus).try_for_each(std::fs::remove_file)
+}

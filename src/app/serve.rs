@@ -1,0 +1,250 @@
+//! The life of the gateway: settings checked, stores opened, ports bound, said what is listening, run, signal, drain.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use prometheus::Registry;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::cli::Common;
+use super::config::{Config, Loaded};
+use super::reinject::IntoNextHop;
+use super::reload::Reload;
+use super::terminal::{Terminal, Tone};
+use super::{data, standing, telemetry};
+use crate::admin::Admin;
+use crate::enforcement::Release;
+use crate::gateway::next_hop::{NextHopMetrics, NextHops};
+use crate::gateway::relay::{Relay, RelayMetrics};
+use crate::gateway::tls::ServerTls;
+use crate::gateway::{milter, next_hop};
+use crate::pipeline::{self, Pipeline};
+use crate::records::{self, Records};
+
+/// How often the retention looks for what is too old.
+const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// Everything that runs, before it runs.
+struct Gateway {
+    config: Arc<Config>,
+    records: Arc<Records>,
+    pipeline: Arc<Pipeline>,
+    next_hops: Arc<NextHops>,
+    admin: Option<(TcpListener, Admin)>,
+    milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
+    relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
+}
+
+/// Runs the gateway until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What could not be set up, or which part ended by itself.
+pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
+    let level = telemetry::start(&loaded.config.log)?;
+    let config = Arc::new(loaded.config.clone());
+    let standing = standing::build(&config, false)?;
+    data::prepare(&config)?;
+    let registry = Registry::new();
+    let metrics = Arc::new(records::Metrics::new(&registry)?);
+    let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
+    // The writer outlives everything that writes; it ends when the last of them has let go.
+    let writer = tokio::spawn(writer);
+    let gateway = set_up(Arc::clone(&config), standing, records, &registry).await?;
+    say_what_listens(&gateway, common)?;
+
+    let stop = CancellationToken::new();
+    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, &registry)?;
+    let result = run(gateway, reload, stop).await;
+    if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
+        tracing::error!("the records did not close in time");
+    }
+    result
+}
+
+async fn set_up(
+    config: Arc<Config>,
+    standing: pipeline::Standing,
+    records: Arc<Records>,
+    registry: &Registry,
+) -> anyhow::Result<Gateway> {
+    let host = standing::host_name(&config);
+    let key = data::pass_key(&config)?;
+    let metrics = Arc::new(pipeline::Metrics::new(registry)?);
+    let pipeline = Arc::new(Pipeline::new(standing, Some(Arc::clone(&records)), Some(key.clone()), metrics));
+    let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
+    let next_hops = Arc::new(next_hops);
+
+    let milter = if config.milter.enabled {
+        let listener = milter::Listener::bind(&config.milter).await.context("[milter]")?;
+        Some((listener, Arc::new(milter::Metrics::new(registry)?)))
+    } else {
+        None
+    };
+    let relay = if config.relay.listen.is_empty() {
+        None
+    } else {
+        let mut settings = config.relay.clone();
+        if settings.host_name.is_empty() {
+            settings.host_name.clone_from(&host);
+        }
+        let tls = relay_tls(&config, &host)?;
+        let (inspect, hops, metrics) = (Arc::clone(&pipeline), Arc::clone(&next_hops), RelayMetrics::new(registry)?);
+        let relay = Relay::new(Arc::new(settings), inspect, hops, tls, metrics).context("[relay]")?;
+        let mut listeners = Vec::new();
+        for address in &config.relay.listen {
+            listeners.push(bind("relay.listen", *address).await?);
+        }
+        Some((listeners, relay))
+    };
+    let admin = if config.http.enabled {
+        let release =
+            Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
+        let token = data::admin_token(&config)?;
+        let admin = Admin::new(&config.http, token, Arc::clone(&records), Arc::new(release), registry.clone())?;
+        Some((bind("http.listen", config.http.listen).await?, admin))
+    } else {
+        None
+    };
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay })
+}
+
+async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{setting}: cannot listen on {address}"))
+}
+
+fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls>>> {
+    let tls = &config.relay.tls;
+    if !tls.enabled {
+        return Ok(None);
+    }
+    let made = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => ServerTls::from_files(cert.clone(), key.clone()),
+        _ => {
+            let folder: PathBuf = config.data.join("certs");
+            std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+            ServerTls::self_signed(&folder, host)
+        }
+    };
+    Ok(Some(Arc::new(made.context("[relay.tls]")?)))
+}
+
+/// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
+async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay } = gateway;
+    let mut parts: JoinSet<&'static str> = JoinSet::new();
+    if let Some((listener, metrics)) = milter {
+        let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());
+        parts.spawn(async move {
+            milter::serve(listener, inspect, settings, metrics, stop).await;
+            "milter"
+        });
+    }
+    if let Some((listeners, relay)) = relay {
+        for listener in listeners {
+            let (relay, stop) = (relay.clone(), stop.clone());
+            parts.spawn(async move {
+                relay.serve(listener, stop).await;
+                "relay"
+            });
+        }
+    }
+    // HTTP answers until the mail has drained: whoever watches must see it happen.
+    let http_stop = CancellationToken::new();
+    let http = admin.map(|(listener, admin)| {
+        let (draining, stop) = (stop.clone(), http_stop.clone());
+        tokio::spawn(async move { admin.serve(listener, draining, stop).await })
+    });
+    let retention = tokio::spawn(expire(Arc::clone(&records)));
+    let reload = tokio::spawn(reload.run());
+
+    let ended = tokio::select! {
+        signal = shutdown_signal() => {
+            tracing::info!(signal = signal?, "stopping: listeners close, messages in flight are answered");
+            None
+        }
+        Some(part) = parts.join_next() => Some(part),
+    };
+    stop.cancel();
+    let drain = async { while parts.join_next().await.is_some() {} };
+    if tokio::time::timeout(Duration::from_secs(config.drain_seconds), drain).await.is_err() {
+        tracing::warn!(connections = "cut", "not everything was answered in time: those senders will try again");
+        parts.shutdown().await;
+    }
+    reload.abort();
+    retention.abort();
+    http_stop.cancel();
+    if let Some(http) = http {
+        let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
+    }
+    next_hop::NextHops::close(&next_hops).await;
+    tracing::info!("stopped");
+    match ended {
+        None => Ok(()),
+        Some(part) => bail!("a part of the gateway ended by itself: {}", part.unwrap_or("(broke down)")),
+    }
+}
+
+async fn expire(records: Arc<Records>) {
+    let mut every = tokio::time::interval(RETENTION_EVERY);
+    loop {
+        every.tick().await;
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        if let Err(error) = records.expire(i64::try_from(now.as_millis()).unwrap_or(i64::MAX)).await {
+            tracing::warn!(error = %with_causes(error), "retention: tried again in an hour");
+        }
+    }
+}
+
+async fn shutdown_signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
+    let terminal = Terminal::new(common.colour);
+    let config = &gateway.config;
+    let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION")))];
+    let mut row = |name: &str, value: String| lines.push(format!("  {name:<10}{value}"));
+    if let Some((listener, _)) = &gateway.milter {
+        let address = listener.local_addr().map_or_else(|| config.milter.listen.to_string(), |a| format!("inet:{a}"));
+        row("milter", address);
+    }
+    if let Some((listeners, _)) = &gateway.relay {
+        let hops: Vec<&str> = config.next_hop.hops.iter().map(|hop| hop.address.as_str()).collect();
+        for listener in listeners {
+            row("relay", format!("{} to {}", listener.local_addr()?, hops.join(", ")));
+        }
+    }
+    if let Some((listener, _)) = &gateway.admin {
+        row("http", format!("http://{}", listener.local_addr()?));
+        row("token", data::token_file(config).display().to_string());
+    }
+    let (database, bodies) = gateway.records.places();
+    row("data", config.data.display().to_string());
+    row("store", format!("{database}, bodies in {bodies}"));
+    lines.push(String::new());
+    if let Some((listener, _)) = &gateway.milter
+        && let Some(address) = listener.local_addr()
+    {
+        lines.push(format!(
+            "Postfix asks it with:  postconf -e smtpd_milters=inet:{address} milter_default_action=tempfail"
+        ));
+    }
+    lines.push("Look closer with:      mailweir doctor, mailweir scan FILE, deploy/postfix/README.md".into());
+    terminal.line(&lines.join("\n"))?;
+    Ok(())
+}
+
+/// An error with its causes in one.
+fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+    anyhow::Error::new(error)
+}

@@ -1,0 +1,58 @@
+//! From settings to what judging depends on: everything that can be wrong with them is found here, before any port is bound.
+
+use std::path::Path;
+
+use anyhow::Context;
+
+use super::config::Config;
+use crate::analysis::Site;
+use crate::enrichment::SenderAuth;
+use crate::pipeline::Standing;
+use crate::policy::{Judge, PolicyFiles};
+
+/// Builds it.
+///
+/// # Errors
+/// Names the setting or file that cannot be used.
+pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> {
+    let host = host_name(config);
+    let policy = &config.policy;
+    let files = PolicyFiles {
+        weights: policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?,
+        allow: optional("policy.lists.allow_file", policy.lists.allow_file.as_deref())?,
+        block: optional("policy.lists.block_file", policy.lists.block_file.as_deref())?,
+    };
+    let auth = &config.enrichment.sender_auth;
+    let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
+    Ok(Standing {
+        judge: Judge::new(policy, &files)?,
+        site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
+        sender_auth,
+        authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
+        own_networks: policy.own_networks.clone(),
+        config: config.inspection.clone(),
+    })
+}
+
+/// Our host name: as configured, else the system's.
+pub(super) fn host_name(config: &Config) -> String {
+    if !config.host_name.is_empty() {
+        return config.host_name.clone();
+    }
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let fits =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+    match name {
+        name if !fits(&name) => "mailweir.localdomain".to_owned(),
+        name if name.contains('.') => name,
+        name => format!("{name}.localdomain"),
+    }
+}
+
+fn optional(setting: &str, file: Option<&Path>) -> anyhow::Result<String> {
+    file.map_or(Ok(String::new()), |file| read(setting, file))
+}
+
+fn read(setting: &str, file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("{setting}: cannot read {}", file.display()))
+}

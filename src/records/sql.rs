@@ -9,11 +9,18 @@ use sqlx::{Arguments, AssertSqlSafe, Executor};
 pub(super) struct Sql {
     text: String,
     values: AnyArguments,
+    numbered: bool,
 }
 
 impl Sql {
     pub(super) fn new(text: &'static str) -> Self {
-        Self { text: text.to_owned(), values: AnyArguments::default() }
+        Self { text: text.to_owned(), values: AnyArguments::default(), numbered: true }
+    }
+
+    /// One with many values. SQLite looks a numbered place up by name, one after the other: a thousand places cost a
+    /// million comparisons. It takes `?` instead, which has no name.
+    pub(super) fn many(text: &'static str, sqlite: bool) -> Self {
+        Self { numbered: !sqlite, ..Self::new(text) }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
@@ -25,8 +32,12 @@ impl Sql {
     pub(super) fn bind<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
         // Encoding of numbers and text cannot fail; were it to, the statement would miss a value and be refused whole.
         if self.values.add(value).is_ok() {
-            self.text.push('$');
-            self.text.push_str(&self.values.len().to_string());
+            if self.numbered {
+                self.text.push('$');
+                self.text.push_str(&self.values.len().to_string());
+            } else {
+                self.text.push('?');
+            }
         }
         self
     }

@@ -458,6 +458,13 @@ const PHRASES: &[(Code, &[&str])] = &[
             "your btc",
             "mining",
             "blockchain",
+            "btc",
+            "xrp",
+            "usdt",
+            "staking",
+            "tokens",
+            "your balance",
+            "on your balance",
         ],
     ),
     (

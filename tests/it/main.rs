@@ -10,6 +10,7 @@ mod architecture;
 mod cases;
 mod configuration;
 mod content;
+mod end_to_end;
 mod evaluation;
 mod message;
 mod milter_conversation;

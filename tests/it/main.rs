@@ -12,6 +12,7 @@ mod configuration;
 mod content;
 mod end_to_end;
 mod evaluation;
+mod kill;
 mod message;
 mod milter_conversation;
 mod milter_driver;

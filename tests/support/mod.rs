@@ -4,6 +4,7 @@ pub mod client;
 pub mod dkim;
 pub mod dns;
 pub mod gateway;
+pub mod load;
 pub mod milter;
 pub mod next_hop;
 pub mod postfix;

@@ -130,27 +130,24 @@ impl Pipeline {
             return answer;
         }
         let Inspected { mut record, judgement, message } = self.judge(&standing, &transaction).await;
-        let edits = |action| headers::edits(&standing, &transaction, &message, &record, action);
         let decision = answer::combine(&judgement, transaction.abilities);
-        let action = decision.action();
+        record.action = decision.action();
+        let edits = || headers::edits(&standing, &transaction, &message, &record, record.action);
         let result = match decision {
             Decision::Deliver { held, tag } => {
-                let edits = edits(action);
+                let edits = edits();
                 let edits = if transaction.abilities.edit_headers {
                     answer::tagged(edits, &message, tag.as_deref())
                 } else {
                     Vec::new()
                 };
-                record.action = action;
                 self.settle(&mut record, &transaction, &held).await.map(|()| Answer::Deliver { edits, held })
             }
             Decision::HoldAtMta => {
-                let edits = if transaction.abilities.edit_headers { edits(action) } else { Vec::new() };
-                record.action = action;
+                let edits = if transaction.abilities.edit_headers { edits() } else { Vec::new() };
                 Ok(Answer::HoldAtMta { reason: format!("Mailweir {} risk {:.0}", record.id, record.score.risk), edits })
             }
             Decision::Hold => {
-                record.action = action;
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
                 self.settle(&mut record, &transaction, &all).await.map(|()| Answer::Hold)
             }

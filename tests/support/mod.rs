@@ -1,6 +1,10 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
 pub mod client;
+pub mod dkim;
+pub mod dns;
+pub mod gateway;
+pub mod load;
 pub mod milter;
 pub mod next_hop;
 pub mod postfix;

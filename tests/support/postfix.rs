@@ -26,6 +26,10 @@ pub struct Options {
     pub proxy_filter: Option<SocketAddr>,
     /// Where all mail goes in the end (`relayhost`).
     pub sink: Option<SocketAddr>,
+    /// Where clients send mail; any free port when not said.
+    pub smtp: Option<SocketAddr>,
+    /// Where a filter sends mail back to; any free port when not said.
+    pub reinject: Option<SocketAddr>,
     /// Further lines of `main.cf`.
     pub main_cf: Vec<String>,
 }
@@ -61,21 +65,31 @@ impl Postfix {
         // Postfix's own user must be able to pass.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let [smtp, reinject] = free_ports();
+        let (smtp, reinject) = (options.smtp.unwrap_or(smtp), options.reinject.unwrap_or(reinject));
         make_folders(folder.path());
         fs::write(folder.path().join("conf/main.cf"), main_cf(folder.path(), &options)).unwrap();
         fs::write(folder.path().join("conf/master.cf"), master_cf(smtp, reinject, &options)).unwrap();
-        let master = Command::new(format!("{DAEMONS}/master"))
-            .args(["-d", "-c"])
-            .arg(folder.path().join("conf"))
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let master = master(folder.path());
         let postfix = Self { smtp, reinject, folder, master };
         postfix.wait().await;
         postfix
+    }
+
+    /// Ends Postfix; its queue stays.
+    pub fn stop(&mut self) {
+        if matches!(self.master.try_wait(), Ok(Some(_))) {
+            return;
+        }
+        if let Some(group) = Pid::from_raw(self.master.id() as i32) {
+            let _ = kill_process_group(group, Signal::TERM);
+        }
+        let _ = self.master.wait();
+    }
+
+    /// Starts it again after [`Self::stop`], on the same queue and ports.
+    pub async fn start_again(&mut self) {
+        self.master = master(self.folder.path());
+        self.wait().await;
     }
 
     async fn wait(&self) {
@@ -120,11 +134,20 @@ impl Postfix {
 
 impl Drop for Postfix {
     fn drop(&mut self) {
-        if let Some(group) = Pid::from_raw(self.master.id() as i32) {
-            let _ = kill_process_group(group, Signal::TERM);
-        }
-        let _ = self.master.wait();
+        self.stop();
     }
+}
+
+fn master(folder: &Path) -> Child {
+    Command::new(format!("{DAEMONS}/master"))
+        .args(["-d", "-c"])
+        .arg(folder.join("conf"))
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
 }
 
 fn free_ports<const N: usize>() -> [SocketAddr; N] {

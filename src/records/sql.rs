@@ -1,4 +1,7 @@
 //! A statement in the making: text and bound values, with `$1`-style places that SQLite and PostgreSQL both take.
+//!
+//! SQLite looks such a place up among all that came before it, which takes seconds for the tens of thousands of values of a
+//! statement with many rows: those have `?` there ([`Sql::many`]).
 
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::encode::Encode;
@@ -9,11 +12,17 @@ use sqlx::{Arguments, AssertSqlSafe, Executor};
 pub(super) struct Sql {
     text: String,
     values: AnyArguments,
+    numbered: bool,
 }
 
 impl Sql {
     pub(super) fn new(text: &'static str) -> Self {
-        Self { text: text.to_owned(), values: AnyArguments::default() }
+        Self { text: text.to_owned(), values: AnyArguments::default(), numbered: true }
+    }
+
+    /// A statement of many rows, for one of the two databases.
+    pub(super) fn many(text: &'static str, sqlite: bool) -> Self {
+        Self { numbered: !sqlite, ..Self::new(text) }
     }
 
     pub(super) fn push(&mut self, text: &'static str) -> &mut Self {
@@ -25,8 +34,10 @@ impl Sql {
     pub(super) fn bind<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
         // Encoding of numbers and text cannot fail; were it to, the statement would miss a value and be refused whole.
         if self.values.add(value).is_ok() {
-            self.text.push('$');
-            self.text.push_str(&self.values.len().to_string());
+            self.text.push(if self.numbered { '$' } else { '?' });
+            if self.numbered {
+                self.text.push_str(&self.values.len().to_string());
+            }
         }
         self
     }

@@ -22,6 +22,8 @@ pub(super) struct Store {
     pub(super) write: AnyPool,
     /// Address without password, for people.
     pub(super) place: String,
+    /// SQLite, not PostgreSQL.
+    pub(super) sqlite: bool,
 }
 
 impl Store {
@@ -53,7 +55,7 @@ impl Store {
             .await
             .map_err(|source| StoreError::Migrate { place: place.clone(), source })?;
         let read = pool(config.connections.max(1)).connect_lazy_with(options);
-        Ok(Self { read, write, place })
+        Ok(Self { read, write, place, sqlite })
     }
 
     /// Asks the database for an answer.

@@ -133,13 +133,13 @@ async fn commit_held(
 async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError> {
     let inserts = async {
         let mut transaction = store.write.begin().await?;
-        let mut sql = Sql::new(HeldRow::INSERT);
+        let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
         sql.rows(rows, |sql, row| row.bind(sql));
         sql.execute(&mut *transaction).await?;
         let recipients: Vec<_> =
             rows.iter().flat_map(|row| row.recipients.iter().map(move |one| (*row, one))).collect();
         for some in recipients.chunks(RECIPIENTS) {
-            let mut sql = Sql::new(HeldRow::INSERT_RECIPIENT);
+            let mut sql = Sql::many(HeldRow::INSERT_RECIPIENT, store.sqlite);
             sql.rows(some, |sql, (row, recipient)| recipient.bind(row, sql));
             sql.execute(&mut *transaction).await?;
         }
@@ -180,14 +180,15 @@ async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Met
 async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreError> {
     let inserts = async {
         let mut transaction = store.write.begin().await?;
-        let mut sql = Sql::new(LedgerRow::INSERT);
+        let mut sql = Sql::many(LedgerRow::INSERT, store.sqlite);
         sql.rows(rows, |sql, row| row.bind(sql));
         sql.push(" ON CONFLICT (id) DO NOTHING");
         sql.execute(&mut *transaction).await?;
         let recipients: Vec<_> =
             rows.iter().flat_map(|row| row.recipients.iter().map(move |one| (row.id, one))).collect();
         for some in recipients.chunks(RECIPIENTS) {
-            let mut sql = Sql::new("INSERT INTO message_recipients (recipient, message_id) VALUES ");
+            let into = "INSERT INTO message_recipients (recipient, message_id) VALUES ";
+            let mut sql = Sql::many(into, store.sqlite);
             sql.rows(some, |sql, (id, recipient)| {
                 sql.text(recipient).comma().bind(id.to_string());
             });

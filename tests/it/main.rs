@@ -18,6 +18,7 @@ mod milter_conversation;
 mod milter_driver;
 mod postfix_milter;
 mod postfix_relay;
+mod records;
 mod relay;
 mod smtp_conversation;
 mod smtp_machines;

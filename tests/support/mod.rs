@@ -8,6 +8,8 @@ pub mod load;
 pub mod milter;
 pub mod next_hop;
 pub mod postfix;
+pub mod postgres;
+pub mod records;
 pub mod relay;
 pub mod sink;
 pub mod smtp_client;

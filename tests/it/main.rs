@@ -7,6 +7,7 @@
 mod support;
 
 mod architecture;
+mod bodies;
 mod cases;
 mod configuration;
 mod content;

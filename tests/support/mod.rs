@@ -11,5 +11,6 @@ pub mod postfix;
 pub mod postgres;
 pub mod records;
 pub mod relay;
+pub mod s3;
 pub mod sink;
 pub mod smtp_client;

@@ -49,7 +49,8 @@ fn domain(address: &str) -> &str {
 
 impl LedgerRow {
     pub(super) const INSERT: &'static str = "INSERT INTO messages (id, received_ms, door, tenant, action, risk, degraded, \
-         client_ip, sender, sender_domain, from_address, from_domain, subject, header_id, size, signals, record) VALUES ";
+         client_ip, sender, sender_domain, from_address, from_domain, subject, header_id, size, signals, record, \
+         subject_folded) VALUES ";
 
     pub(super) fn bind(&self, sql: &mut Sql) {
         sql.bind(self.id.to_string()).comma().bind(self.received_ms).comma().bind(self.door).comma();
@@ -58,7 +59,8 @@ impl LedgerRow {
         sql.text(clip(&self.sender)).comma().text(domain(clip(&self.sender))).comma();
         sql.text(clip(&self.from_address)).comma().text(domain(clip(&self.from_address))).comma();
         sql.text(clip(&self.subject)).comma().text(clip(&self.header_id)).comma();
-        sql.bind(self.size).comma().bind(self.signals.as_str()).comma().text(&self.record);
+        sql.bind(self.size).comma().bind(self.signals.as_str()).comma().text(&self.record).comma();
+        sql.text(&clip(&self.subject).to_lowercase());
     }
 }
 
@@ -184,7 +186,7 @@ fn select(query: &MessageQuery) -> Sql {
     }
     if let Some(subject) = lower(&query.subject) {
         let pattern = format!("%{}%", subject.replace('!', "!!").replace('%', "!%").replace('_', "!_"));
-        sql.push(" AND LOWER(subject) LIKE ").text(&pattern).push(" ESCAPE '!'");
+        sql.push(" AND subject_folded LIKE ").text(&pattern).push(" ESCAPE '!'");
     }
     for (column, value) in [
         (" AND client_ip = ", &query.client_ip),

@@ -1,4 +1,7 @@
 //! A statement in the making: text and bound values, with `$1`-style places that SQLite and PostgreSQL both take.
+//!
+//! SQLite looks such a place up among all that came before it, which takes seconds for the tens of thousands of values of a
+//! statement with many rows: those have `?` there ([`Sql::many`]).
 
 use sqlx::any::{Any, AnyArguments, AnyRow};
 use sqlx::encode::Encode;
@@ -17,8 +20,7 @@ impl Sql {
         Self { text: text.to_owned(), values: AnyArguments::default(), numbered: true }
     }
 
-    /// One with many values. SQLite looks a numbered place up by name, one after the other: a thousand places cost a
-    /// million comparisons. It takes `?` instead, which has no name.
+    /// A statement of many rows, for one of the two databases.
     pub(super) fn many(text: &'static str, sqlite: bool) -> Self {
         Self { numbered: !sqlite, ..Self::new(text) }
     }
@@ -32,11 +34,9 @@ impl Sql {
     pub(super) fn bind<'v, T: Encode<'v, Any> + Type<Any>>(&mut self, value: T) -> &mut Self {
         // Encoding of numbers and text cannot fail; were it to, the statement would miss a value and be refused whole.
         if self.values.add(value).is_ok() {
+            self.text.push(if self.numbered { '$' } else { '?' });
             if self.numbered {
-                self.text.push('$');
                 self.text.push_str(&self.values.len().to_string());
-            } else {
-                self.text.push('?');
             }
         }
         self

@@ -187,7 +187,8 @@ async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreErr
         let recipients: Vec<_> =
             rows.iter().flat_map(|row| row.recipients.iter().map(move |one| (row.id, one))).collect();
         for some in recipients.chunks(RECIPIENTS) {
-            let mut sql = Sql::many("INSERT INTO message_recipients (recipient, message_id) VALUES ", store.sqlite);
+            let into = "INSERT INTO message_recipients (recipient, message_id) VALUES ";
+            let mut sql = Sql::many(into, store.sqlite);
             sql.rows(some, |sql, (id, recipient)| {
                 sql.text(recipient).comma().bind(id.to_string());
             });

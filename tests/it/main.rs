@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod architecture;
+mod bodies;
 mod cases;
 mod configuration;
 mod content;
@@ -19,6 +20,7 @@ mod milter_conversation;
 mod milter_driver;
 mod postfix_milter;
 mod postfix_relay;
+mod records;
 mod relay;
 mod smtp_conversation;
 mod smtp_machines;

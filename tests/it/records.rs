@@ -1,0 +1,356 @@
+//! What is remembered, on SQLite and on PostgreSQL by the same tests: each takes a [`Place`] and knows no more of it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mailweir::analysis::Code;
+use mailweir::mail::MessageId;
+use mailweir::policy::Action;
+use mailweir::records::{HeldQuery, HeldState, MessageQuery, Record, StoreError};
+use sqlx::{AnyConnection, Connection, Executor};
+use tokio::task::JoinSet;
+
+use crate::support::postgres::{Postgres, available};
+use crate::support::records::{Open, Place, id_at, now_ms, record};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+const RAW: &[u8] = b"Subject: x\r\n\r\nHello\r\n";
+
+async fn everything(place: &Place) {
+    let open = place.open().await;
+    searched(&open).await;
+    paged(&open).await;
+    odd_text(&open).await;
+    quarantine(&open).await;
+    listed(&open).await;
+    passes(&open).await;
+    many_at_once(&open).await;
+    half_a_failure(place, &open).await;
+    expired(place, &open).await;
+    reopened(place, open).await;
+}
+
+#[tokio::test]
+async fn sqlite() {
+    everything(&Place::new("")).await;
+}
+
+#[tokio::test]
+async fn postgresql() {
+    if !available("records::postgresql") {
+        return;
+    }
+    let mut postgres = Postgres::start().await;
+    let place = Place::new(&postgres.url);
+    everything(&place).await;
+
+    // The server goes away: nothing is held, and it works again when it is back.
+    let open = place.open().await;
+    assert!(open.hold(&record(id_at(now_ms(), 1), "before", &["a@x.example"]), RAW).await.is_ok());
+    postgres.stop();
+    let lost = record(id_at(now_ms(), 2), "down", &["a@x.example"]);
+    assert!(open.hold(&lost, RAW).await.is_err());
+    assert!(open.records.ping().await.is_err());
+    postgres.start_again().await;
+    assert!(open.hold(&record(id_at(now_ms(), 3), "after", &["a@x.example"]), RAW).await.is_ok());
+    assert!(matches!(open.records.held_message(lost.id).await, Err(StoreError::NotHeld(_))));
+    open.close().await;
+}
+
+/// Every filter finds what it should and nothing else.
+async fn searched(open: &Open) {
+    let start = now_ms();
+    let mut records: Vec<Record> = (0..6).map(|n| record(id_at(start + n, 0), "plain", &["bob@x.example"])).collect();
+    records[1].from = vec!["Eve@Other.example".into()];
+    records[1].subject = "100% of it_all!".into();
+    records[2].envelope.sender.text = "bounce@lists.example".into();
+    records[2].action = Action::Reject;
+    records[3].envelope.recipients[0].text = "Carol@Y.example".into();
+    records[3].connection.client_ip = "2001:db8::1".parse().ok();
+    records[4].score.terms[0].code = Code::ALL[1];
+    records[4].score.risk = 99.0;
+    records[4].verdicts[0].tenant = "strict".into();
+    records[5].subject = "\u{dc}berweisung \u{41f}\u{440}\u{438}\u{432}\u{435}\u{442}".into();
+    open.note(&records).await;
+    let all = || MessageQuery { since_ms: Some(start as u64), limit: 100, ..MessageQuery::default() };
+    let text = |text: &str| Some(text.to_owned());
+    let cases: Vec<(MessageQuery, &[usize])> = vec![
+        (all(), &[5, 4, 3, 2, 1, 0]),
+        (MessageQuery { from: text("EVE@other.example"), ..all() }, &[1]),
+        (MessageQuery { from: text("Other.example"), ..all() }, &[1]),
+        (MessageQuery { from: text("other.exampl_"), ..all() }, &[]),
+        (MessageQuery { sender: text("lists.example"), ..all() }, &[2]),
+        (MessageQuery { sender: text("Bounce@lists.example"), ..all() }, &[2]),
+        (MessageQuery { to: text("carol@y.EXAMPLE"), ..all() }, &[3]),
+        (MessageQuery { subject: text("OF IT"), ..all() }, &[1]),
+        (MessageQuery { subject: text("100% of it_all!"), ..all() }, &[1]),
+        (MessageQuery { subject: text("l%n"), ..all() }, &[]),
+        (MessageQuery { subject: text("pl_in"), ..all() }, &[]),
+        (MessageQuery { subject: text("' OR 1=1 --"), ..all() }, &[]),
+        (MessageQuery { subject: text("\u{dc}berweisung"), ..all() }, &[5]),
+        (MessageQuery { subject: text("\u{fc}berWEISUNG \u{43f}\u{420}"), ..all() }, &[5]),
+        (MessageQuery { client_ip: text("2001:db8::1"), ..all() }, &[3]),
+        (MessageQuery { header_id: Some(records[0].header_id.clone()), ..all() }, &[0]),
+        (MessageQuery { action: text("reject"), ..all() }, &[2]),
+        (MessageQuery { signal: text(Code::ALL[1].as_str()), ..all() }, &[4]),
+        (MessageQuery { signal: text("%"), ..all() }, &[]),
+        (MessageQuery { tenant: text("strict"), ..all() }, &[4]),
+        (MessageQuery { risk_min: Some(98.5), ..all() }, &[4]),
+        (MessageQuery { since_ms: Some(start as u64 + 2), until_ms: Some(start as u64 + 4), ..all() }, &[3, 2]),
+        (MessageQuery { before: Some(records[2].id), ..all() }, &[1, 0]),
+        (MessageQuery { action: text("quarantine"), from: text("from.example"), limit: 2, ..all() }, &[5, 4]),
+    ];
+    for (query, expected) in cases {
+        let found = open.records.messages(&query).await.unwrap();
+        let found: Vec<MessageId> = found.iter().map(|summary| summary.id).collect();
+        let expected: Vec<MessageId> = expected.iter().map(|n| records[*n].id).collect();
+        assert_eq!(found, expected, "{query:?}");
+    }
+    assert_eq!(open.records.record(records[4].id).await.unwrap().as_ref(), Some(&records[4]));
+    assert_eq!(open.records.record(id_at(start, 9)).await.unwrap(), None);
+}
+
+async fn paged(open: &Open) {
+    let start = now_ms() + 1_000;
+    // Three ids in each millisecond.
+    let ids: Vec<MessageId> = (0..30).map(|n| id_at(start + i64::from(n / 3), n)).collect();
+    let records: Vec<Record> = ids.iter().map(|id| record(*id, "page", &["pages@x.example"])).collect();
+    open.note(&records).await;
+    let mut query = MessageQuery { to: Some("pages@x.example".into()), limit: 7, ..MessageQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = open.records.messages(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        assert!(page.len() <= 7);
+        query.before = Some(last.id);
+        found.extend(page.into_iter().map(|summary| summary.id));
+    }
+    assert_eq!(found, ids.into_iter().rev().collect::<Vec<_>>());
+}
+
+/// NUL, quotes, other scripts, too long: kept as far as the database can, and never a failure.
+async fn odd_text(open: &Open) {
+    let texts = ["a\0b", "'; DROP TABLE messages; --", "\u{1f600} \u{202e}txt", "$1 ? %s :x", &"\u{e9}".repeat(3_000)];
+    for (place, text) in texts.into_iter().enumerate() {
+        let recipient = format!("\"{}\"@x.example", text.chars().take(60).collect::<String>());
+        let mut one = record(id_at(now_ms(), 100 + place as u16), text, &[&recipient]);
+        one.envelope.sender.text = format!("\"{recipient}");
+        one.from = vec![text.to_owned()];
+        one.header_id = text.to_owned();
+        open.note(std::slice::from_ref(&one)).await;
+        let raw = format!("Subject: {text}\r\n\r\n{text}\r\n");
+        open.hold(&one, raw.as_bytes()).await.unwrap();
+        let held = open.records.held_message(one.id).await.unwrap();
+        assert_eq!(open.records.held_bytes(&held).await.unwrap(), raw.as_bytes());
+        let readable = |text: &str| text.replace('\0', "\u{fffd}");
+        assert_eq!(held.recipients[0].recipient, readable(&recipient));
+        assert_eq!(held.sender, readable(&one.envelope.sender.text));
+        assert_eq!(held.subject, readable(text));
+        // What was read can be released by the name under which it was read.
+        let names = [held.recipients[0].recipient.clone()];
+        assert_eq!(open.records.begin_release(one.id, &names, now_ms()).await.unwrap(), names);
+    }
+}
+
+/// The life of a held message, recipient by recipient.
+async fn quarantine(open: &Open) {
+    let (one, now) = (record(id_at(now_ms(), 200), "life", &["a@x.example", "B@x.example", "c@x.example"]), now_ms());
+    open.records.hold(&one, RAW.into(), &[0, 1]).await.unwrap();
+    let held = open.records.held_message(one.id).await.unwrap();
+    let names: Vec<&str> = held.recipients.iter().map(|r| r.recipient.as_str()).collect();
+    assert_eq!(BTreeSet::from_iter(names), BTreeSet::from(["a@x.example", "B@x.example"]), "only those it is held for");
+    assert_eq!((held.sender.as_str(), held.reason.as_str()), ("Ada@Sender.example", "gtube"));
+    assert!(held.is_held());
+    let envelope = held.envelope(&["B@x.example".into()]);
+    assert_eq!(envelope.sender, one.envelope.sender, "with its parameters");
+    assert_eq!(envelope.recipients, one.envelope.recipients[1..2]);
+
+    let (a, b) = (["a@x.example".to_owned()], ["B@x.example".to_owned()]);
+    // Twenty at once: one gets the lease.
+    let mut tries = JoinSet::new();
+    for _ in 0..20 {
+        let (records, a, id) = (Arc::clone(&open.records), a.clone(), one.id);
+        tries.spawn(async move { records.begin_release(id, &a, now).await.unwrap().len() });
+    }
+    assert_eq!(tries.join_all().await.into_iter().sum::<usize>(), 1);
+    assert_eq!(open.records.delete_held(one.id, &a, now).await.unwrap(), 0, "not while it is being released");
+    open.records.end_release(one.id, &a, Err("451 later")).await.unwrap();
+    let state = async |name: &str| {
+        let held = open.records.held_message(one.id).await.unwrap();
+        let one = held.recipients.into_iter().find(|r| r.recipient == name).unwrap();
+        (one.state, one.attempts, one.last_error, one.settled_ms)
+    };
+    assert_eq!(state("a@x.example").await, (HeldState::Held, 1, Some("451 later".into()), None));
+    assert_eq!(open.records.begin_release(one.id, &a, now).await.unwrap(), a, "retriable");
+    // Whoever had the lease died: after ten minutes another may try.
+    assert!(open.records.begin_release(one.id, &a, now + 599_000).await.unwrap().is_empty());
+    assert_eq!(open.records.begin_release(one.id, &a, now + 601_000).await.unwrap(), a);
+    open.records.end_release(one.id, &a, Ok(now + 602_000)).await.unwrap();
+    assert_eq!(state("a@x.example").await, (HeldState::Released, 3, None, Some(now + 602_000)));
+    for later in [now, now + DAY_MS] {
+        assert!(open.records.begin_release(one.id, &a, later).await.unwrap().is_empty(), "released once");
+    }
+    assert_eq!(open.records.delete_held(one.id, &[], now).await.unwrap(), 1, "the other one");
+    assert_eq!(state("B@x.example").await.0, HeldState::Deleted);
+    assert!(open.records.begin_release(one.id, &b, now + DAY_MS).await.unwrap().is_empty());
+    assert!(!open.records.held_message(one.id).await.unwrap().is_held());
+    let nobody = id_at(1, 1);
+    assert!(matches!(open.records.held_message(nobody).await, Err(StoreError::NotHeld(id)) if id == nobody));
+}
+
+async fn listed(open: &Open) {
+    let start = now_ms() + 2_000;
+    for n in 0..25 {
+        let mut one = record(id_at(start, n), "list", &["lists@x.example", "Second@x.example"]);
+        one.verdicts[1].tenant = if n % 5 == 0 { "fifth".into() } else { "default".into() };
+        open.hold(&one, RAW).await.unwrap();
+    }
+    let mut query = HeldQuery { to: Some("LISTS@x.example".into()), limit: 10, ..HeldQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = open.records.held(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query.before = Some(last.id);
+        assert!(page.iter().all(|held| held.recipients.len() == 2));
+        found.extend(page.into_iter().map(|held| held.id));
+    }
+    assert_eq!(found, (0..25).rev().map(|n| id_at(start, n)).collect::<Vec<_>>());
+    let by = |tenant: &str| HeldQuery { tenant: Some(tenant.into()), limit: 500, ..HeldQuery::default() };
+    assert_eq!(open.records.held(&by("fifth")).await.unwrap().len(), 5);
+    let deleted = HeldQuery { state: Some("deleted".into()), to: query.to.clone(), limit: 500, ..HeldQuery::default() };
+    assert!(open.records.held(&deleted).await.unwrap().is_empty());
+    open.records.delete_held(id_at(start, 3), &[], now_ms()).await.unwrap();
+    assert_eq!(open.records.held(&deleted).await.unwrap().len(), 1);
+    let waiting = HeldQuery { to: query.to.clone(), limit: 500, ..HeldQuery::default() };
+    assert_eq!(open.records.held(&waiting).await.unwrap().len(), 24);
+}
+
+async fn passes(open: &Open) {
+    let (now, id) = (now_ms(), id_at(now_ms(), 300));
+    open.records.add_pass("nonce", id, now + 1_000).await.unwrap();
+    let mut uses = JoinSet::new();
+    for _ in 0..20 {
+        let records = Arc::clone(&open.records);
+        uses.spawn(async move { records.use_pass("nonce", now).await.unwrap() });
+    }
+    assert_eq!(uses.join_all().await.into_iter().filter(|used| *used).count(), 1, "single use");
+    open.records.add_pass("old", id, now - 1).await.unwrap();
+    assert!(!open.records.use_pass("old", now).await.unwrap(), "too old");
+    assert!(!open.records.use_pass("unknown\0", now).await.unwrap());
+    assert!(open.records.add_pass("nonce", id, now).await.is_err(), "a nonce is there once");
+}
+
+/// Two hundred at once share commits.
+async fn many_at_once(open: &Open) {
+    let (start, before) = (now_ms() + 3_000, open.metric("mailweir_quarantine_commit_seconds"));
+    let mut holds = JoinSet::new();
+    for n in 0..200 {
+        let (records, one) = (Arc::clone(&open.records), record(id_at(start, n), "many", &["many@x.example"]));
+        holds.spawn(async move { records.hold(&one, format!("Subject: {n}\r\n\r\n").into(), &[0]).await });
+    }
+    assert!(holds.join_all().await.iter().all(Result::is_ok));
+    let query = HeldQuery { to: Some("many@x.example".into()), limit: 500, ..HeldQuery::default() };
+    let held = open.records.held(&query).await.unwrap();
+    assert_eq!(held.len(), 200);
+    let commits = open.metric("mailweir_quarantine_commit_seconds") - before;
+    assert!(commits < 150, "{commits} commits for 200 messages");
+    // Many recipients: more values than one statement can bind.
+    let names: Vec<String> = (0..9_000).map(|n| format!("r{n}@many.example")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let wide = record(id_at(start, 1_000), "wide", &names);
+    open.hold(&wide, RAW).await.unwrap();
+    assert_eq!(open.records.held_message(wide.id).await.unwrap().recipients.len(), 9_000);
+    open.note(&[wide]).await;
+}
+
+/// The second of the two statements of a hold fails: the first has left nothing behind.
+async fn half_a_failure(place: &Place, open: &Open) {
+    sqlx::any::install_default_drivers();
+    let mut past = AnyConnection::connect(&place.url()).await.unwrap();
+    past.execute("ALTER TABLE quarantine_recipients RENAME TO away").await.unwrap();
+    let (start, mut holds) = (now_ms() + 4_000, JoinSet::new());
+    for n in 0..5 {
+        let (records, one) = (Arc::clone(&open.records), record(id_at(start, n), "half", &["half@x.example"]));
+        holds.spawn(async move { records.hold(&one, RAW.into(), &[0]).await });
+    }
+    assert!(holds.join_all().await.iter().all(Result::is_err));
+    past.execute("ALTER TABLE away RENAME TO quarantine_recipients").await.unwrap();
+    past.close().await.unwrap();
+    for n in 0..5 {
+        assert!(
+            matches!(open.records.held_message(id_at(start, n)).await, Err(StoreError::NotHeld(_))),
+            "half is there"
+        );
+    }
+    open.hold(&record(id_at(start, 9), "half", &["half@x.example"]), RAW).await.unwrap();
+    // One that is there already does not take the others of its commit with it.
+    let mut holds = JoinSet::new();
+    for n in 9..13 {
+        let (records, one) = (Arc::clone(&open.records), record(id_at(start, n), "half", &["half@x.example"]));
+        holds.spawn(async move { records.hold(&one, RAW.into(), &[0]).await.is_ok() });
+    }
+    assert_eq!(holds.join_all().await.into_iter().filter(|ok| *ok).count(), 3);
+}
+
+async fn expired(place: &Place, open: &Open) {
+    let now = now_ms();
+    let old =
+        |days: u32, number| record(id_at(now - i64::from(days) * DAY_MS - 60_000, number), "old", &["old@x.example"]);
+    let (ledger, quarantine) = (place.config.ledger_days, place.config.quarantine_days);
+    let gone = [old(ledger, 1), old(quarantine, 2)];
+    let stays = [old(ledger - 1, 3), old(quarantine - 1, 4)];
+    for one in gone.iter().chain(&stays) {
+        open.note(std::slice::from_ref(one)).await;
+        open.hold(one, one.id.to_string().as_bytes()).await.unwrap();
+    }
+    let body_of = async |one: &Record| open.records.held_message(one.id).await.unwrap();
+    let (gone_body, stays_body) = (body_of(&gone[0]).await, body_of(&stays[0]).await);
+    open.records.expire(now).await.unwrap();
+    for one in &gone {
+        assert_eq!(open.records.record(one.id).await.unwrap(), None);
+        assert!(matches!(open.records.held_message(one.id).await, Err(StoreError::NotHeld(_))));
+    }
+    let query = MessageQuery { to: Some("old@x.example".into()), limit: 9, ..MessageQuery::default() };
+    assert_eq!(open.records.messages(&query).await.unwrap().len(), 2);
+    // A young body may belong to a message whose row is not committed yet: it stays for an hour.
+    assert!(open.records.held_bytes(&gone_body).await.is_ok());
+    open.records.expire(now + 2 * 60 * 60 * 1_000).await.unwrap();
+    assert!(open.records.held_bytes(&gone_body).await.is_err(), "nobody names it any more");
+    assert_eq!(open.records.held_bytes(&stays_body).await.unwrap(), stays[0].id.to_string().as_bytes());
+}
+
+/// All that was there is there after closing and opening.
+async fn reopened(place: &Place, open: Open) {
+    let last = record(id_at(now_ms() + 5_000, 1), "last", &["last@x.example"]);
+    open.hold(&last, RAW).await.unwrap();
+    // Noted and not waited for: closing writes it.
+    open.records.note(&last);
+    open.close().await;
+    let open = place.open().await;
+    assert_eq!(open.records.record(last.id).await.unwrap().as_ref(), Some(&last));
+    let held = open.records.held_message(last.id).await.unwrap();
+    assert_eq!(open.records.held_bytes(&held).await.unwrap(), RAW);
+    open.close().await;
+}
+
+/// Another process holds SQLite's lock for too long: the sender is asked to try later, and nothing is held afterwards.
+#[tokio::test]
+async fn a_locked_database() {
+    let mut place = Place::new("");
+    place.config.commit_ms = 300;
+    let open = place.open().await;
+    sqlx::any::install_default_drivers();
+    let mut other = AnyConnection::connect(&place.url()).await.unwrap();
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    let one = record(id_at(now_ms(), 1), "locked", &["a@x.example"]);
+    assert!(matches!(open.hold(&one, RAW).await, Err(StoreError::Slow(300))));
+    other.execute("COMMIT").await.unwrap();
+    other.close().await.unwrap();
+    // The writer gets the lock now and finds that nobody waits any more.
+    let next = record(id_at(now_ms(), 2), "free", &["a@x.example"]);
+    let held = async { while open.hold(&next, RAW).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), held).await.unwrap();
+    assert!(matches!(open.records.held_message(one.id).await, Err(StoreError::NotHeld(_))), "invented");
+    open.close().await;
+}

@@ -58,13 +58,10 @@ impl Store {
         Ok(Self { read, write, place, sqlite })
     }
 
-    /// Asks the database for an answer.
+    /// Asks the database for an answer out of a table of ours.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let _: i64 = sqlx::query_scalar("SELECT CAST(1 AS BIGINT)")
-            .fetch_one(&self.read)
-            .await
-            .map_err(StoreError::query("ping"))?;
-        Ok(())
+        let row = sqlx::query("SELECT id FROM messages LIMIT 1").fetch_optional(&self.read).await;
+        row.map(drop).map_err(StoreError::query("ping"))
     }
 
     /// Closes all connections; what was committed stays.

@@ -13,7 +13,6 @@ mod cases;
 mod configuration;
 mod content;
 mod end_to_end;
-mod evaluation;
 mod kill;
 mod message;
 mod milter_conversation;

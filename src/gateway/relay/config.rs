@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::protocol::smtp::{BareNewline, ServerSettings};
 
-use super::network::Network;
+use crate::mail::Network;
 
 /// The SMTP relay's listeners and limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,11 +10,9 @@ mod limits;
 mod listener;
 mod message;
 mod metrics;
-mod network;
 mod session;
 mod trace;
 
 pub use config::{ConfigError, RelayConfig, RelayTls};
 pub use listener::Relay;
 pub use metrics::RelayMetrics;
-pub use network::{InvalidNetwork, Network};

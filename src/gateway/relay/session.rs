@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::next_hop::{Delivery, LinkError};
 use crate::gateway::stream::Stream;
-use crate::mail::{Connection, Door, Path, TlsSession};
+use crate::mail::{Connection, Door, Network, Path, TlsSession};
 use crate::pipeline::Inspect;
 use crate::protocol::smtp::{Event, Extension, Extensions, Identity, Reply, Server, Trust};
 
@@ -60,7 +60,7 @@ impl<I: Inspect> Session<I> {
         if config.chunking {
             own = own.with(Extension::Chunking);
         }
-        let trusted = |networks: &[super::Network]| networks.iter().any(|network| network.contains(peer.ip()));
+        let trusted = |networks: &[Network]| networks.iter().any(|network| network.contains(peer.ip()));
         let trust = Trust { xclient: trusted(&config.xclient_from), xforward: trusted(&config.xforward_from) };
         let identity = Identity { addr: Some(source.ip()), port: Some(source.port()), ..Identity::default() };
         let offer = shared.next_hops.offer(own);

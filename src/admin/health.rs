@@ -18,6 +18,7 @@ use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
@@ -26,9 +27,9 @@ use super::front::Trusted;
 use super::router::Shared;
 use crate::records::Records;
 
-/// How long the database may take to answer.
+/// How long the database, and the file system of the bodies, may take to answer.
 const PING: Duration = Duration::from_millis(500);
-/// How long an answer of the database serves for others who ask.
+/// How long their answers serve for others who ask.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// What health is told from.
@@ -37,13 +38,30 @@ pub(super) struct Health {
     low_space_bytes: u64,
     started: Instant,
     draining: OnceLock<CancellationToken>,
-    /// When the database was last asked, and how long it took; held while asking, so that it is asked once for many.
-    last: Mutex<Option<(Instant, Option<Duration>)>>,
+    /// Held while asking, so that one asks for many.
+    asked: Mutex<Asked>,
+}
+
+/// What was last asked, and when.
+#[derive(Default)]
+struct Asked {
+    last: Option<(Instant, Vitals)>,
+    /// Asks the file system. A network file system may hang for good: then one thread does, not one for each request.
+    measuring: Option<JoinHandle<Option<u64>>>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Copy)]
+struct Vitals {
+    /// How long the database took to answer; `None`: it did not.
+    database: Option<Duration>,
+    /// Free bytes of the body store; `None` for an object store, or when the system does not say in time.
+    free_bytes: Option<u64>,
 }
 
 impl Health {
     pub(super) fn new(records: Arc<Records>, low_space_bytes: u64) -> Self {
-        Self { records, low_space_bytes, started: Instant::now(), draining: OnceLock::new(), last: Mutex::default() }
+        Self { records, low_space_bytes, started: Instant::now(), draining: OnceLock::new(), asked: Mutex::default() }
     }
 
     /// Tells what says that the gateway drains.
@@ -56,21 +74,36 @@ impl Health {
         self.draining.get().is_some_and(CancellationToken::is_cancelled)
     }
 
-    /// How long the database took to answer; `None`: it did not.
-    async fn database(&self) -> Option<Duration> {
-        let mut last = self.last.lock().await;
-        let asked = Instant::now();
-        if let Some((at, answer)) = *last
-            && asked.saturating_duration_since(at) < FRESH
+    async fn vitals(&self) -> Vitals {
+        let mut asked = self.asked.lock().await;
+        let begun = Instant::now();
+        if let Some((at, vitals)) = asked.last
+            && begun.saturating_duration_since(at) < FRESH
         {
-            return answer;
+            return vitals;
         }
-        let answer = match timeout(PING, self.records.ping()).await {
-            Ok(Ok(())) => Some(asked.elapsed()),
-            _ => None,
+        let database = async {
+            let answered = timeout(PING, self.records.ping()).await;
+            matches!(answered, Ok(Ok(()))).then(|| begun.elapsed())
         };
-        *last = Some((Instant::now(), answer));
-        answer
+        let (database, free_bytes) = tokio::join!(database, self.free_bytes(&mut asked.measuring));
+        let vitals = Vitals { database, free_bytes };
+        asked.last = Some((Instant::now(), vitals));
+        vitals
+    }
+
+    async fn free_bytes(&self, measuring: &mut Option<JoinHandle<Option<u64>>>) -> Option<u64> {
+        let (_, place) = self.records.places();
+        if place.contains("://") {
+            return None;
+        }
+        let free = move || {
+            let stat = rustix::fs::statvfs(place.as_str()).ok()?;
+            Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        };
+        let measured = timeout(PING, measuring.get_or_insert_with(|| tokio::task::spawn_blocking(free))).await.ok()?;
+        *measuring = None;
+        measured.ok().flatten()
     }
 }
 
@@ -152,7 +185,7 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     if health.draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(ReadyReport { status: "draining" })).into_response();
     }
-    let status = if health.database().await.is_some() { "ready" } else { "degraded" };
+    let status = if health.vitals().await.database.is_some() { "ready" } else { "degraded" };
     Json(ReadyReport { status }).into_response()
 }
 
@@ -165,8 +198,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
     let health = &shared.health;
     let trusted = extensions.get::<Trusted>().is_some();
     let (database_place, body_place) = health.records.places();
-    let latency = health.database().await;
-    let free_bytes = free_bytes(body_place.clone()).await;
+    let Vitals { database: latency, free_bytes } = health.vitals().await;
     let draining = health.draining();
     let mut reasons = Vec::new();
     let mut status = HealthStatus::Healthy;
@@ -197,15 +229,4 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
     };
     let code = if status == HealthStatus::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report)).into_response()
-}
-
-/// Free bytes of a folder; `None` for what is none (an object store), or when the system does not say in time.
-async fn free_bytes(place: String) -> Option<u64> {
-    if place.contains("://") {
-        return None;
-    }
-    // A network file system may hang.
-    let asked = tokio::task::spawn_blocking(move || rustix::fs::statvfs(place.as_str()).ok());
-    let stat = timeout(PING, asked).await.ok()?.ok()??;
-    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
 }

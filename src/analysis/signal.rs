@@ -119,6 +119,7 @@ catalogue! {
     RoleDisplay "ROLE_DISPLAY" Identity "The sender's name is a service desk's or mail system's, from outside.";
     DisplayOddScript "DISPLAY_ODD_SCRIPT" Identity "The sender's name is written in letters made to look like others.";
     RandomSender "RANDOM_SENDER" Identity "The sender's address looks made by chance.";
+    RandomSubject "RANDOM_SUBJECT" Identity "The subject ends in letters and digits made by chance, so that no two are alike.";
     SenderRiskyTld "SENDER_RISKY_TLD" Identity "The sender's domain is under a suffix that is mostly abused.";
     SenderFreeHosting "SENDER_FREE_HOSTING" Identity "The sender's domain is a name that anybody gets for nothing.";
     FromIsRecipient "FROM_IS_RECIPIENT" Identity "The sender pretends to be the recipient.";
@@ -195,6 +196,7 @@ catalogue! {
     MessageIdOdd "MESSAGE_ID_ODD" Infrastructure "The Message-ID is not one that mail software makes.";
     DateOdd "DATE_ODD" Infrastructure "The date is missing or far off.";
     ScriptMailer "SCRIPT_MAILER" Infrastructure "It was made by a web site's mail script.";
+    FreemailToHidden "FREEMAIL_TO_HIDDEN" Infrastructure "A free mailbox writes to people it does not name.";
     RecipientHidden "RECIPIENT_HIDDEN" Infrastructure "The recipient is not named in To or Cc.";
 
     AmbiguousStructure "AMBIGUOUS_STRUCTURE" Structure "Different readers see different messages.";

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Exit codes: 0 done; 1 failed, or something bad was found where the command asks for it; 2 wrong command line or configuration.
 #[derive(Debug, Parser)]
 #[command(name = "mailweir", version, about, long_about, max_term_width = 110)]
-pub struct Cli {
+pub(in crate::app) struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -23,7 +23,7 @@ pub struct Cli {
 
 /// Options of all commands.
 #[derive(Debug, Clone, Args)]
-pub struct Common {
+pub(in crate::app) struct Common {
     /// Configuration file (TOML; `conf/mailweir.toml` names every key). Without it: `MAILWEIR_CONFIG`, else the built-in defaults.
     #[arg(long, short = 'c', global = true, env = "MAILWEIR_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -37,7 +37,7 @@ pub struct Common {
 
 /// When to use colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Colours {
+pub(in crate::app) enum Colours {
     /// On a terminal, unless NO_COLOR is set.
     Auto,
     /// Always.
@@ -48,7 +48,7 @@ pub enum Colours {
 
 /// The commands.
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(in crate::app) enum Command {
     /// Run the gateway (the default).
     Serve,
     /// Judge messages in files, without doing anything about them.
@@ -69,7 +69,7 @@ pub enum Command {
 
 /// `mailweir scan`
 #[derive(Debug, Clone, Args)]
-pub struct Scan {
+pub(in crate::app) struct Scan {
     /// A message, a folder of messages (looked through to the bottom), or `-` for standard input.
     #[arg(required = true, value_name = "FILE|DIR|-")]
     pub paths: Vec<PathBuf>,
@@ -98,7 +98,7 @@ pub struct Scan {
 
 /// `mailweir explain`
 #[derive(Debug, Args)]
-pub struct Explain {
+pub(in crate::app) struct Explain {
     /// The gateway's id, as in the SMTP reply, the log and `X-Mailweir-Id`.
     #[arg(value_name = "ID")]
     pub id: String,
@@ -109,7 +109,7 @@ pub struct Explain {
 
 /// `mailweir quarantine`
 #[derive(Debug, Subcommand)]
-pub enum Quarantine {
+pub(in crate::app) enum Quarantine {
     /// List held messages, the newest first.
     List {
         /// State: held (also those being released), released, deleted.
@@ -167,7 +167,7 @@ pub enum Quarantine {
 
 /// `mailweir config`
 #[derive(Debug, Subcommand)]
-pub enum ConfigCommand {
+pub(in crate::app) enum ConfigCommand {
     /// Check the configuration and all files it names. Exit code 2 when it cannot be used.
     Check {
         /// JSON.
@@ -192,7 +192,7 @@ pub enum ConfigCommand {
 
 /// `mailweir replay`
 #[derive(Debug, Clone, Args)]
-pub struct Replay {
+pub(in crate::app) struct Replay {
     /// Folder of messages (looked through to the bottom).
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
@@ -218,7 +218,7 @@ pub struct Replay {
 
 /// `mailweir doctor`
 #[derive(Debug, Args)]
-pub struct Doctor {
+pub(in crate::app) struct Doctor {
     /// JSON.
     #[arg(long)]
     pub json: bool,

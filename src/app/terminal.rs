@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use super::cli::Colours;
+use crate::policy::Action;
 
 /// Standard output.
 pub(super) struct Terminal {
@@ -85,6 +86,15 @@ impl Terminal {
         };
         self.line(&self.toned(Tone::Quiet, &joined(&mut head.iter().copied())))?;
         rows.iter().try_for_each(|row| self.line(&joined(&mut row.iter().map(String::as_str))))
+    }
+}
+
+/// The colour of an action.
+pub(super) fn tone(action: Action) -> Tone {
+    match action {
+        Action::Allow => Tone::Good,
+        Action::Tag | Action::Defer => Tone::Warning,
+        Action::Quarantine | Action::Reject => Tone::Bad,
     }
 }
 

@@ -16,6 +16,6 @@ pub struct ReleaseConfig {
 
 impl Default for ReleaseConfig {
     fn default() -> Self {
-        Self { pass_seconds: 24 * 60 * 60, key_file: None }
+        Self { pass_seconds: 60 * 60, key_file: None }
     }
 }

@@ -46,7 +46,9 @@ impl fmt::Display for Address {
 ///
 /// `None` for a bare suffix, an IP address, an address literal or a single label. The name must be in lower case.
 pub fn registrable_domain(host: &str) -> Option<&str> {
-    if host.starts_with('[') || host.parse::<std::net::IpAddr>().is_ok() || !host.contains('.') {
+    // An IPv4 address ends in a digit, no top-level domain does; an IPv6 address has no dot, or a colon.
+    let last = *host.as_bytes().last()?;
+    if last.is_ascii_digit() || last == b']' || host.contains(':') || !host.contains('.') {
         return None;
     }
     psl::domain_str(host)

@@ -242,7 +242,7 @@ fn reference(text: &str, attribute: bool, out: &mut String) -> usize {
     }
     let length = inner.iter().take(40).take_while(|b| b.is_ascii_alphanumeric()).count();
     if length > 0 && inner.get(length) == Some(&b';') {
-        add_html_token(out, text[..length + 2].as_bytes(), false);
+        add_html_token(out, &text.as_bytes()[..length + 2], false);
         return length + 2;
     }
     let legacy = LEGACY.iter().find(|name| inner.starts_with(name.as_bytes()));

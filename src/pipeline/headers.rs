@@ -2,8 +2,7 @@
 
 use std::fmt::Write;
 
-use super::inspect::Standing;
-use super::{ResultHeaders, Transaction};
+use super::{ResultHeaders, Standing, Transaction};
 use crate::enrichment::{authentication_results, forged_results};
 use crate::mail::{Edit, Message};
 use crate::policy::Action;

@@ -10,36 +10,19 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
+use super::Standing;
 use super::answer::{self, Decision};
 use super::broken::Broken;
 use super::headers;
-use super::{Answer, Config, Inspect, Metrics, Refusal, Transaction};
+use super::record::{self, unix_millis};
+use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Facts, Why};
-use crate::enrichment::SenderAuth;
-use crate::mail::{Address, Connection, Edit, Message, Network};
-use crate::policy::{Action, Judge, Judgement, Reason, Subject, Verdict, gtube};
-use crate::records::{PassKey, RELEASE_HEADER, RecipientVerdict, Record, Records, Timing};
+use crate::mail::{Address, Connection, Edit, Message};
+use crate::policy::{Action, Judgement, Subject, gtube};
+use crate::records::{PassKey, RELEASE_HEADER, Record, Records, Timing};
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
-/// Longest subject kept in a record, in characters.
-const SUBJECT_CHARS: usize = 500;
-
-/// Everything that judging depends on and that a reload replaces, whole.
-pub struct Standing {
-    /// Weights, lists, tenants.
-    pub judge: Judge,
-    /// What detectors know of the operator's site.
-    pub site: analysis::Site,
-    /// Asks DNS about senders.
-    pub sender_auth: SenderAuth,
-    /// Name in `Authentication-Results`.
-    pub authserv_id: String,
-    /// Clients of our own: SPF is not asked about them.
-    pub own_networks: Vec<Network>,
-    /// Times and limits.
-    pub config: Config,
-}
 
 /// Judges messages: what the doors call.
 pub struct Pipeline {
@@ -104,7 +87,7 @@ impl Pipeline {
         let judgement = if large { tokio::task::block_in_place(analyse) } else { analyse() };
         timing.judge_us = micros(judged);
 
-        let record = record(standing, transaction, &message, facts, &judgement, timing);
+        let record = record::judged(standing, transaction, &message, facts, &judgement, timing);
         Inspected { record, judgement, message }
     }
 
@@ -247,7 +230,7 @@ impl Pipeline {
                 })
             }
             super::AfterPanics::Quarantine => {
-                let mut record = unjudged(&standing, &transaction);
+                let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
                 let held = self.settle(&mut record, &transaction, &all).await;
                 held.map(|()| {
@@ -289,84 +272,90 @@ fn attachment_hashes(message: &Message) -> Vec<String> {
     message.attachments().map(|(_, part)| hex(part.sha256())).collect()
 }
 
-fn record(
-    standing: &Standing,
-    transaction: &Transaction,
-    message: &Message,
-    facts: Facts,
-    judgement: &Judgement,
-    timing: Timing,
-) -> Record {
-    let verdicts = transaction.envelope.recipients.iter().zip(&judgement.verdicts);
-    let verdicts = verdicts.map(|(path, (tenant, verdict))| RecipientVerdict {
-        recipient: path.text.clone(),
-        tenant: tenant.name.clone(),
-        verdict: verdict.clone(),
-    });
-    let degraded = facts.unknowns().into_iter().filter(|(_, why)| *why != Why::Disabled);
-    Record {
-        id: transaction.id,
-        received_ms: unix_millis(transaction.received),
-        connection: (*transaction.connection).clone(),
-        envelope: transaction.envelope.clone(),
-        size: transaction.raw.len() as u64,
-        from: message
-            .from()
-            .iter()
-            .map(|mailbox| mailbox.address.as_ref().map_or_else(|| mailbox.text.clone(), ToString::to_string))
-            .collect(),
-        subject: message.subject().chars().take(SUBJECT_CHARS).collect(),
-        header_id: message.message_id().unwrap_or_default(),
-        action: Action::Allow,
-        verdicts: verdicts.collect(),
-        score: judgement.score.clone(),
-        degraded: degraded.map(|(what, why)| format!("{what}={}", why.as_str())).collect(),
-        facts,
-        findings: message.findings().map(|finding| finding.kind.code().to_owned()).collect(),
-        policy_version: standing.judge.version().to_owned(),
-        timing,
-        reply: None,
-    }
-}
-
-/// The record of a message that could not be judged.
-fn unjudged(standing: &Standing, transaction: &Transaction) -> Record {
-    let verdict = |path: &crate::mail::Path| RecipientVerdict {
-        recipient: path.text.clone(),
-        tenant: standing.judge.tenant(path).name.clone(),
-        verdict: Verdict { action: Action::Quarantine, reason: Reason::Unjudged },
-    };
-    Record {
-        id: transaction.id,
-        received_ms: unix_millis(transaction.received),
-        connection: (*transaction.connection).clone(),
-        envelope: transaction.envelope.clone(),
-        size: transaction.raw.len() as u64,
-        from: Vec::new(),
-        subject: String::new(),
-        header_id: String::new(),
-        action: Action::Quarantine,
-        verdicts: transaction.envelope.recipients.iter().map(verdict).collect(),
-        score: crate::policy::Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new() },
-        facts: Facts::unknown(Why::Malformed),
-        findings: Vec::new(),
-        degraded: vec!["judgement=malformed".into()],
-        policy_version: standing.judge.version().to_owned(),
-        timing: Timing::default(),
-        reply: None,
-    }
-}
-
 fn micros(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX)
-}
-
-fn unix_millis(at: std::time::SystemTime) -> i64 {
-    let since = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn runtime_has_threads() -> bool {
     tokio::runtime::Handle::try_current()
         .is_ok_and(|handle| handle.runtime_flavor() == tokio::runtime::RuntimeFlavor::MultiThread)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::analysis::Site;
+    use crate::enrichment::SenderAuth;
+    use crate::mail::{Door, Envelope, MessageId, Path};
+    use crate::pipeline::{Abilities, AfterPanics, Config};
+    use crate::policy::{self, Judge, PolicyFiles};
+
+    fn pipeline(after_panics: AfterPanics) -> Pipeline {
+        let standing = Standing {
+            judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
+            site: Site::default(),
+            sender_auth: SenderAuth::offline(),
+            authserv_id: "mx.example.org".into(),
+            own_networks: Vec::new(),
+            config: Config { after_panics, panic_retries: 2, ..Config::default() },
+        };
+        Pipeline::new(standing, None, None, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()))
+    }
+
+    fn transaction(raw: &'static [u8]) -> Transaction {
+        Transaction {
+            id: MessageId::new(1, [1; 10]),
+            connection: Arc::new(Connection::unknown(Door::Relay)),
+            envelope: Envelope { sender: Path::new("a@a.example"), recipients: vec![Path::new("b@b.example")] },
+            raw: Bytes::from_static(raw),
+            received: std::time::SystemTime::UNIX_EPOCH,
+            abilities: Abilities { edit_headers: true, drop_recipients: true, hold_at_mta: false },
+        }
+    }
+
+    #[tokio::test]
+    async fn what_breaks_the_judgement_is_deferred_and_then_what_the_operator_chose() {
+        let answers = async |after| {
+            let pipeline = pipeline(after);
+            let mut answers = Vec::new();
+            for _ in 0..3 {
+                answers.push(pipeline.after_panic(transaction(b"Subject: x\r\n\r\n")).await);
+            }
+            assert_eq!(pipeline.metrics.panics.get(), 3);
+            answers
+        };
+        let deferred = |answer: &Answer| matches!(answer, Answer::Defer(refusal) if refusal.code == 451);
+        let allowed = answers(AfterPanics::Allow).await;
+        assert!(deferred(&allowed[0]) && deferred(&allowed[1]), "{allowed:?}");
+        let Answer::Deliver { edits, .. } = &allowed[2] else { panic!("{allowed:?}") };
+        assert!(
+            matches!(&edits[..], [Edit::Prepend { name, value }] if name == "X-Mailweir-Status" && value == "unscanned")
+        );
+        assert!(answers(AfterPanics::Defer).await.iter().all(deferred));
+        // Nowhere to hold it: it must not be called held.
+        assert!(answers(AfterPanics::Quarantine).await.iter().all(deferred));
+    }
+
+    #[tokio::test]
+    async fn forged_results_go_and_ours_come() {
+        let raw = b"Authentication-Results: mx.example.org; dmarc=pass\r\nX-Mailweir-Verdict: allow\r\nSubject: hello\r\n\r\nhello\r\n";
+        let answer = pipeline(AfterPanics::Defer).inspect(transaction(raw)).await;
+        let Answer::Deliver { edits, held } = answer else { panic!("{answer:?}") };
+        assert!(held.is_empty());
+        for name in ["Authentication-Results", "X-Mailweir-Verdict"] {
+            let removed = |e: &Edit| matches!(e, Edit::Remove { name: n, occurrence: 1 } if n == name);
+            let added = |e: &Edit| matches!(e, Edit::Prepend { name: n, .. } if n == name);
+            assert!(edits.iter().any(removed) && edits.iter().any(added), "{name}: {edits:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_held_is_deferred() {
+        let raw =
+            concat!("Subject: x\r\n\r\nYJS*C4JDBQADN1.NSBN3*2IDNEN*", "GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL*C.34X\r\n");
+        let answer = pipeline(AfterPanics::Defer).inspect(transaction(raw.as_bytes())).await;
+        assert!(matches!(answer, Answer::Defer(refusal) if refusal.code == 451 && refusal.enhanced == [4, 3, 0]));
+    }
 }

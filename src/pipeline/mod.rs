@@ -10,9 +10,12 @@ mod config;
 mod headers;
 mod inspect;
 mod metrics;
+mod record;
+mod standing;
 mod transaction;
 
 pub use config::{AfterPanics, Config, ResultHeaders};
-pub use inspect::{Inspected, Pipeline, Standing};
+pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
+pub use standing::Standing;
 pub use transaction::{Abilities, Answer, Inspect, Refusal, Transaction};

@@ -39,7 +39,7 @@ mod tests {
         assert_eq!(gtube(with("Y").as_bytes()), Some(Gtube::Quarantine));
         assert_eq!(gtube(with("Z").as_bytes()), Some(Gtube::Tag));
         assert_eq!(gtube(with("A").as_bytes()), None);
-        assert_eq!(gtube(&PATTERN[..]), None);
+        assert_eq!(gtube(PATTERN), None);
         assert_eq!(gtube(b"about GTUBE-STANDARD-ANTI-UBE-TEST-EMAIL"), None);
     }
 }

@@ -291,7 +291,8 @@ impl Store {
     /// Marks waiting recipients deleted; all of them when none is named. Gives how many.
     pub(super) async fn delete_held(&self, id: MessageId, names: &[String], now_ms: i64) -> Result<u64, StoreError> {
         let mut sql = Sql::new("UPDATE quarantine_recipients SET state = 'deleted', settled_ms = ");
-        sql.bind(now_ms).push(" WHERE message_id = ").bind(id.to_string()).push(" AND state = 'held'");
+        sql.bind(now_ms).push(" WHERE message_id = ").bind(id.to_string());
+        sql.push(" AND (state = 'held' OR (state = 'releasing' AND lease_ms < ").bind(now_ms).push("))");
         if !names.is_empty() {
             sql.push(" AND recipient IN (");
             for (place, name) in names.iter().enumerate() {

@@ -64,12 +64,8 @@ impl Scene {
             dns.address
         );
         let gateway = Gateway::start_with(next_hop, &settings).await;
-        let mut options = Options {
-            sink: Some(sink.address),
-            smtp: Some(smtp),
-            reinject: Some(reinject),
-            ..Options::default()
-        };
+        let mut options =
+            Options { sink: Some(sink.address), smtp: Some(smtp), reinject: Some(reinject), ..Options::default() };
         match standing {
             Standing::Milter => options.milter = Some(format!("inet:{}", gateway.milter)),
             Standing::BeforeQueue => options.proxy_filter = Some(gateway.relay),
@@ -152,7 +148,8 @@ impl Scene {
         assert!(reply.starts_with("250"), "{reply}\n{}", self.gateway.log());
         let mail = self.wait_for("Subject: good\r\n", 1).await.remove(0);
         let on_top = on_top(&mail, &raw);
-        for name in ["X-Mailweir-Id", "X-Mailweir-Verdict", "X-Mailweir-Signals", "Authentication-Results", "Received"] {
+        for name in ["X-Mailweir-Id", "X-Mailweir-Verdict", "X-Mailweir-Signals", "Authentication-Results", "Received"]
+        {
             assert!(on_top.iter().any(|(n, _)| n == name), "{name}: {on_top:?}");
         }
         let (_, results) = on_top.iter().find(|(name, _)| name == "Authentication-Results").unwrap();
@@ -268,7 +265,8 @@ fn on_top_of(raw: &[u8], below: &[u8]) -> Vec<(String, String)> {
     fields
 }
 
-const STRICT: &str = "[[policy.tenants]]\nname = \"strict\"\ndomains = [\"strict.example\"]\ntag_at = 0.0\nquarantine_at = 0.0\n";
+const STRICT: &str =
+    "[[policy.tenants]]\nname = \"strict\"\ndomains = [\"strict.example\"]\ntag_at = 0.0\nquarantine_at = 0.0\n";
 
 #[tokio::test]
 async fn as_a_milter() {

@@ -97,9 +97,7 @@ fn reconcile(entries: &BTreeMap<usize, Entry>, found: &Found, strictly: bool) {
         let (delivered, held) = (copies(&found.delivered), copies(&found.held));
         let excused = entry.accepted + entry.unknown + if strictly { 0 } else { entry.deferred };
         let right = match kind(*number) {
-            Kind::Allow => {
-                entry.accepted == 1 && held == 0 && delivered >= 1 && (delivered <= excused || !strictly)
-            }
+            Kind::Allow => entry.accepted == 1 && held == 0 && delivered >= 1 && (delivered <= excused || !strictly),
             Kind::Quarantine => entry.accepted == 1 && delivered == 0 && (1..=excused).contains(&held),
             Kind::Reject => entry.refused == 1 && entry.accepted == 0 && delivered + held == 0,
         };

@@ -303,6 +303,20 @@ fn hostile_sizes() {
     }
 }
 
+/// Nothing recurses with what the sender writes: a quarter of a megabyte of stack is enough for anything.
+#[test]
+fn a_small_stack_is_enough() {
+    let texts = [
+        nested(5_000),
+        format!("{FROM}Content-Type: text/html\n\n{}", "<div style='color:red'><a href=x>&amp;<!--".repeat(20_000)),
+        format!("{FROM}Content-Type: text/html\n\n{}", "a=\"b\" <td class=c>&#60;text ".repeat(20_000)),
+        format!("From: {}{}\n\nx", "(".repeat(50_000), "<".repeat(50_000)),
+        format!("{}x", "From: a@a.example\nContent-Type: message/rfc822\n\n".repeat(5_000)),
+    ];
+    let work = move || texts.into_iter().for_each(|text| parse(text).read_all());
+    std::thread::Builder::new().stack_size(256 << 10).spawn(work).unwrap().join().unwrap();
+}
+
 /// Lines that stress the walker when they are put together by chance.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![

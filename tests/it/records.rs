@@ -278,7 +278,10 @@ async fn half_a_failure(place: &Place, open: &Open) {
     past.execute("ALTER TABLE away RENAME TO quarantine_recipients").await.unwrap();
     past.close().await.unwrap();
     for n in 0..5 {
-        assert!(matches!(open.records.held_message(id_at(start, n)).await, Err(StoreError::NotHeld(_))), "half is there");
+        assert!(
+            matches!(open.records.held_message(id_at(start, n)).await, Err(StoreError::NotHeld(_))),
+            "half is there"
+        );
     }
     open.hold(&record(id_at(start, 9), "half", &["half@x.example"]), RAW).await.unwrap();
     // One that is there already does not take the others of its commit with it.
@@ -292,7 +295,8 @@ async fn half_a_failure(place: &Place, open: &Open) {
 
 async fn expired(place: &Place, open: &Open) {
     let now = now_ms();
-    let old = |days: u32, number| record(id_at(now - i64::from(days) * DAY_MS - 60_000, number), "old", &["old@x.example"]);
+    let old =
+        |days: u32, number| record(id_at(now - i64::from(days) * DAY_MS - 60_000, number), "old", &["old@x.example"]);
     let (ledger, quarantine) = (place.config.ledger_days, place.config.quarantine_days);
     let gone = [old(ledger, 1), old(quarantine, 2)];
     let stays = [old(ledger - 1, 3), old(quarantine - 1, 4)];
@@ -345,9 +349,7 @@ async fn a_locked_database() {
     other.close().await.unwrap();
     // The writer gets the lock now and finds that nobody waits any more.
     let next = record(id_at(now_ms(), 2), "free", &["a@x.example"]);
-    let held = async {
-        while open.hold(&next, RAW).await.is_err() {}
-    };
+    let held = async { while open.hold(&next, RAW).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), held).await.unwrap();
     assert!(matches!(open.records.held_message(one.id).await, Err(StoreError::NotHeld(_))), "invented");
     open.close().await;

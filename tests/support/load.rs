@@ -89,12 +89,7 @@ impl Load {
     }
 }
 
-async fn client(
-    door: SocketAddr,
-    state: Arc<Mutex<State>>,
-    finishing: Arc<AtomicBool>,
-    compose: fn(usize) -> Vec<u8>,
-) {
+async fn client(door: SocketAddr, state: Arc<Mutex<State>>, finishing: Arc<AtomicBool>, compose: fn(usize) -> Vec<u8>) {
     let take = || {
         let mut state = state.lock().unwrap();
         if let Some(number) = state.again.pop_front() {

@@ -1,9 +1,11 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
+pub mod admin;
 pub mod client;
 pub mod dkim;
 pub mod dns;
 pub mod gateway;
+pub mod http;
 pub mod load;
 pub mod milter;
 pub mod next_hop;

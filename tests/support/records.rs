@@ -86,9 +86,8 @@ impl Open {
     pub fn metric(&self, name: &str) -> u64 {
         let families = self.registry.gather();
         let family = families.iter().find(|family| family.name() == name).unwrap_or_else(|| panic!("no {name}"));
-        let value = |m: &prometheus::proto::Metric| {
-            m.get_histogram().get_sample_count() + m.get_counter().get_value() as u64
-        };
+        let value =
+            |m: &prometheus::proto::Metric| m.get_histogram().get_sample_count() + m.get_counter().get_value() as u64;
         family.get_metric().iter().map(value).sum()
     }
 }
@@ -117,7 +116,10 @@ pub fn record(id: MessageId, subject: &str, recipients: &[&str]) -> Record {
         connection: Connection { client_ip: "192.0.2.7".parse().ok(), ..Connection::unknown(Door::Relay) },
         envelope: Envelope {
             sender: Path { text: "Ada@Sender.example".into(), params: vec!["BODY=8BITMIME".into(), "SIZE=12".into()] },
-            recipients: recipients.iter().map(|r| Path { text: (*r).into(), params: vec!["NOTIFY=NEVER".into()] }).collect(),
+            recipients: recipients
+                .iter()
+                .map(|r| Path { text: (*r).into(), params: vec!["NOTIFY=NEVER".into()] })
+                .collect(),
         },
         size: 1_234,
         from: vec!["Ada@From.example".into()],

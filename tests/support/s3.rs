@@ -124,7 +124,9 @@ fn list(inner: &Inner, bucket: &str, query: &str) -> String {
     let bucket = bucket.trim_end_matches('/');
     let mut contents = String::new();
     for (key, bytes) in &inner.objects {
-        let Some(key) = key.strip_prefix(&format!("{bucket}/")).filter(|key| key.starts_with(&prefix)) else { continue };
+        let Some(key) = key.strip_prefix(&format!("{bucket}/")).filter(|key| key.starts_with(&prefix)) else {
+            continue;
+        };
         contents += &format!(
             "<Contents><Key>{key}</Key><LastModified>2020-11-02T10:00:00.000Z</LastModified><ETag>\"1\"</ETag>\
              <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",

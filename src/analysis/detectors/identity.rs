@@ -34,7 +34,10 @@ fn brands(view: &View<'_>, out: &mut Signals) {
         }
     }
     let display = folded(&view.display);
-    let other = |brand: &&Brand| !ours(brand);
+    // All links lead to the brand's own pages: a partner writes about it, there is nothing to steal.
+    let partner =
+        |brand: &Brand| !view.links.is_empty() && view.links.iter().all(|l| l.host().is_some_and(|h| brand.owns(h)));
+    let other = |brand: &&Brand| !ours(brand) && !partner(brand);
     let named = BRANDS.iter().filter(other).find(|b| b.in_name(&display));
     if let Some(brand) = named {
         // A person's address in the name of a company is common ("Ann at Google"): a person's name is long.
@@ -281,6 +284,13 @@ fn address(view: &View<'_>, out: &mut Signals) {
     if hosts::looks_random(&from.local) || hosts::looks_random(label) {
         out.add(Code::RandomSender, if hosts::looks_random(label) { 1.0 } else { 0.7 }, from.to_string());
     }
+    if view.display.split(|c: char| !c.is_ascii_digit()).any(|digits| digits.len() >= 9) {
+        out.add(Code::RandomSender, 1.0, &view.display);
+    }
+    let last = view.subject.split([' ', '-', '_', '#', ':', '[', ']']).rfind(|w| !w.is_empty()).unwrap_or_default();
+    if !view.is_reply() && is_tag(last) {
+        out.add(Code::RandomSubject, 1.0, last);
+    }
     if hosts::is_risky_suffix(view.from_host) {
         out.add(Code::SenderRiskyTld, 1.0, view.from_host);
     }
@@ -292,6 +302,13 @@ fn address(view: &View<'_>, out: &mut Signals) {
     if to_self && view.input.connection.login.is_none() && view.proved == Some(false) {
         out.add(Code::FromIsRecipient, 1.0, from.to_string());
     }
+}
+
+/// Capital and small letters and digits in one word of eight or more: no word, and no number that people give.
+fn is_tag(word: &str) -> bool {
+    let any = |test: fn(&u8) -> bool| word.as_bytes().iter().any(test);
+    let kinds = any(u8::is_ascii_lowercase) && any(|b| b.is_ascii_uppercase()) && any(u8::is_ascii_digit);
+    (8..=40).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_alphanumeric()) && kinds
 }
 
 /// "user@example.org, you have won", "Dear user@example.org": whoever writes knows nothing but the address.

@@ -83,6 +83,9 @@ fn recipients(view: &View<'_>, out: &mut Signals) {
     };
     if !named.iter().any(same) {
         // An alias hides the same way as a blind copy: weak, unless nobody at all is named.
+        if hosts::is_free_mail(view.from_host) {
+            out.add(Code::FreemailToHidden, 1.0, view.from_host);
+        }
         out.add(Code::RecipientHidden, if named.is_empty() { 1.0 } else { 0.6 }, "");
     }
 }

@@ -7,7 +7,7 @@ use anyhow::Context;
 use crate::admin::defang;
 use crate::app::cli::{Common, Explain};
 use crate::app::config::Config;
-use crate::app::terminal::{Terminal, Tone, plain, time};
+use crate::app::terminal::{Terminal, Tone, plain, time, tone};
 use crate::mail::MessageId;
 use crate::records::Record;
 
@@ -34,7 +34,7 @@ pub(super) fn show(terminal: &Terminal, record: &Record) -> std::io::Result<()> 
     let row = |name: &str, value: &str| {
         terminal.line(&format!("{} {value}", terminal.toned(Tone::Quiet, &format!("{name:<12}"))))
     };
-    let action = terminal.toned(super::scan::tone(record.action), record.action.as_str());
+    let action = terminal.toned(tone(record.action), record.action.as_str());
     row("message", &terminal.toned(Tone::Strong, &record.id.to_string()))?;
     row("received", &format!("{} by {}", time(record.received_ms), record.connection.door.as_str()))?;
     row("verdict", &format!("{action}, risk {:.1} of 100", record.score.risk))?;

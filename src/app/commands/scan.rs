@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, Scan};
 use crate::app::config::Config;
 use crate::app::standing;
-use crate::app::terminal::{Terminal, Tone, plain};
+use crate::app::terminal::{Terminal, Tone, plain, tone};
 use crate::mail::{Address, Connection, Door, Envelope, Message, MessageId, MessageLimits, Path as MailPath};
 use crate::pipeline::{Abilities, Metrics, Pipeline, Transaction};
 use crate::policy::Action;
@@ -89,15 +89,6 @@ pub(in crate::app) async fn run(options: &Scan, config: &Config, common: &Common
         }
     }
     Ok(if failed > 0 || (options.exit_code && bad > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// The colour of an action.
-pub(super) fn tone(action: Action) -> Tone {
-    match action {
-        Action::Allow => Tone::Good,
-        Action::Tag | Action::Defer => Tone::Warning,
-        Action::Quarantine | Action::Reject => Tone::Bad,
-    }
 }
 
 fn warn(error: &anyhow::Error) {

@@ -92,11 +92,15 @@ async fn spf() {
     // A bounce: the HELO name stands in for the sender. A client that logged in is ours, and not asked about.
     scene.dns.txt("mail.sender.example", "v=spf1 ip4:192.0.2.7 -all");
     let facts = scene.ask("192.0.2.7", "", RAW).await;
-    assert_eq!(facts.spf.known().map(|spf| (spf.result, spf.domain.as_str())), Some((SpfResult::Pass, "mail.sender.example")));
+    assert_eq!(
+        facts.spf.known().map(|spf| (spf.result, spf.domain.as_str())),
+        Some((SpfResult::Pass, "mail.sender.example"))
+    );
     let ours = Connection { login: Some("ada".into()), ..connection("192.0.2.7") };
     let facts = scene.auth().ask(&ours, &Path::new("ada@by-ip.example"), RAW.as_bytes()).await;
     assert_eq!(facts.spf.unknown(), Some(Why::Disabled));
-    let offline = SenderAuth::offline().ask(&connection("192.0.2.7"), &Path::new("a@by-ip.example"), RAW.as_bytes()).await;
+    let offline =
+        SenderAuth::offline().ask(&connection("192.0.2.7"), &Path::new("a@by-ip.example"), RAW.as_bytes()).await;
     assert!(offline.unknowns().iter().all(|(_, why)| *why == Why::Disabled));
     assert_eq!(offline.unknowns().len(), 5);
 }
@@ -182,7 +186,11 @@ async fn dmarc() {
     assert_eq!(results("a@other.example", sign(&other)).await, (Fail, Reject, false, false), "good, but another's");
     assert_eq!(results("a@other.example", plain.clone()).await, (Fail, Reject, false, false));
     let from_below = RAW.replace("ada@sender.example", "ada@shop.sender.example").into_bytes();
-    assert_eq!(results("a@other.example", from_below).await, (Fail, Quarantine, false, false), "the policy for subdomains");
+    assert_eq!(
+        results("a@other.example", from_below).await,
+        (Fail, Quarantine, false, false),
+        "the policy for subdomains"
+    );
 
     scene.dns.forget("_dmarc.sender.example");
     scene.dns.txt("_dmarc.sender.example", "v=DMARC1; p=reject; aspf=s; adkim=s");

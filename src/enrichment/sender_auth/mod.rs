@@ -9,6 +9,7 @@ mod results;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::hickory_resolver::config::{
@@ -16,11 +17,9 @@ use mail_auth::hickory_resolver::config::{
 };
 use mail_auth::hickory_resolver::system_conf::read_system_conf;
 use mail_auth::spf::verify::SpfParameters;
-use mail_auth::dkim::DkimError;
 use mail_auth::{
     ArcOutput, AuthenticatedMessage, DkimOutput, DkimResult as Dkim, DmarcOutput, DmarcResult as DmarcAnswer,
-    Error as DkimFault,
-    MessageAuthenticator, SpfOutput, SpfResult as SpfAnswer,
+    Error as DkimFault, MessageAuthenticator, SpfOutput, SpfResult as SpfAnswer,
 };
 use tokio::time::{Instant, timeout_at};
 

@@ -21,6 +21,7 @@ mod postfix_milter;
 mod postfix_relay;
 mod records;
 mod relay;
+mod sender_auth;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;

@@ -130,9 +130,16 @@ fn answer(query: &[u8], state: &Mutex<State>) -> Option<Vec<u8>> {
             _ => {}
         }
     }
+    // Without the zone's SOA nobody may remember that something does not exist (RFC 2308, 5).
+    let nothing = records.is_empty() && code != 2;
     let mut out = query[..2].to_vec();
-    out.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, 0, 0, 0]);
+    out.extend_from_slice(&[0x81, 0x80 | code, 0, 1, 0, records.len() as u8, 0, u8::from(nothing), 0, 0]);
     out.extend_from_slice(question);
+    if nothing {
+        // Of the root: names, serial, refresh, retry, expire, minimum.
+        out.extend_from_slice(&[0, 0, 6, 0, 1, 0, 0, 0, 60, 0, 22, 0, 0]);
+        [1u32, 60, 60, 60, 60].iter().for_each(|number| out.extend_from_slice(&number.to_be_bytes()));
+    }
     for data in records {
         out.extend_from_slice(&[0xc0, 12]);
         out.extend_from_slice(&kind.to_be_bytes());

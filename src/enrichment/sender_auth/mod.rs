@@ -9,6 +9,7 @@ mod results;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use mail_auth::dkim::DkimError;
 use mail_auth::dmarc::Policy;
 use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::hickory_resolver::config::{
@@ -18,7 +19,7 @@ use mail_auth::hickory_resolver::system_conf::read_system_conf;
 use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{
     ArcOutput, AuthenticatedMessage, DkimOutput, DkimResult as Dkim, DmarcOutput, DmarcResult as DmarcAnswer,
-    MessageAuthenticator, SpfOutput, SpfResult as SpfAnswer,
+    Error as DkimFault, MessageAuthenticator, SpfOutput, SpfResult as SpfAnswer,
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -234,6 +235,8 @@ fn dkim_facts(outputs: &[DkimOutput<'_>]) -> Vec<DkimSignature> {
         let (result, error) = match output.result() {
             Dkim::Pass => (DkimResult::Pass, None),
             Dkim::None => (DkimResult::None, None),
+            // The library is neutral about a body that was changed; RFC 6376, 6.1.3 is not.
+            Dkim::Neutral(e @ DkimFault::Dkim(DkimError::FailedBodyHashMatch)) => (DkimResult::Fail, Some(e)),
             Dkim::Neutral(e) => (DkimResult::Neutral, Some(e)),
             Dkim::Fail(e) => (DkimResult::Fail, Some(e)),
             Dkim::PermError(e) => (DkimResult::PermError, Some(e)),
@@ -258,7 +261,10 @@ fn dmarc_fact(output: &DmarcOutput, spf: &SpfOutput, dkim: &[DkimOutput<'_>]) ->
         DmarcAnswer::None => DmarcResult::None,
         DmarcAnswer::TempError(_) => return Fact::Unknown(Why::Timeout),
     };
+    let has_record = output.dmarc_record().is_some();
     let policy = match output.policy() {
+        // Nobody asked for anything; the library says "none" then.
+        _ if !has_record => DmarcPolicy::Unspecified,
         Policy::None => DmarcPolicy::None,
         Policy::Quarantine => DmarcPolicy::Quarantine,
         Policy::Reject => DmarcPolicy::Reject,
@@ -271,7 +277,6 @@ fn dmarc_fact(output: &DmarcOutput, spf: &SpfOutput, dkim: &[DkimOutput<'_>]) ->
         !domain.is_empty()
             && (other == domain || registrable_domain(&other).is_some_and(|o| Some(o) == registrable_domain(&domain)))
     };
-    let has_record = output.dmarc_record().is_some();
     let spf_aligned = match output.spf_result() {
         DmarcAnswer::Pass => true,
         _ if has_record => false,

@@ -35,7 +35,7 @@ fn main() {
     let judge = Judge::new(&Config::default(), &PolicyFiles::default()).unwrap_or_else(|error| panic!("{error}"));
     let evidence = |raw: &Bytes| {
         let message = Message::parse(raw.clone(), &limits);
-        message.read_all();
+        message.body();
         let input =
             Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site };
         (analyse(&input), gtube(raw).or_else(|| gtube(message.text().as_bytes())))

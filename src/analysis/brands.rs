@@ -3,7 +3,10 @@
 //! A name that is also an ordinary word or a person's name is marked: it counts only when it stands alone or beside a
 //! word of service ("Chase Alerts", not "Chase Miller"). A brand's name under a country suffix counts as its own.
 
-use crate::mail::registrable_domain;
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+use super::hosts::names_above;
 
 /// A brand.
 #[derive(Debug, Clone, Copy)]
@@ -164,104 +167,135 @@ brands! {
     ["adac"] ["adac.de"];
 }
 
-/// Words of service beside which an ordinary word is a brand.
-const SERVICE: &[&str] = &[
-    "support",
-    "team",
-    "service",
-    "services",
-    "security",
-    "account",
-    "accounts",
-    "alert",
-    "alerts",
-    "bank",
-    "online",
-    "delivery",
-    "notification",
-    "notifications",
-    "rewards",
-    "customer",
-    "care",
-    "billing",
-    "id",
-    "center",
-    "help",
-    "card",
-    "update",
-    "verification",
-    "kundenservice",
-    "sicherheit",
-    "express",
-    "store",
-    "shipment",
-    "tracking",
-    "mail",
-    "wallet",
-];
-
 impl Brand {
     /// The brand's name.
     pub(super) fn name(&self) -> &'static str {
         self.names[0].trim_start_matches('~')
     }
+}
 
-    /// Whether a host belongs to the brand: one of its domains, or its bare name under a country's suffix.
-    pub(super) fn owns(&self, host: &str) -> bool {
-        if self.domains.iter().any(|d| host.strip_suffix(d).is_some_and(|r| r.is_empty() || r.ends_with('.'))) {
-            return true;
-        }
-        let Some(domain) = registrable_domain(host) else { return false };
-        let Some((label, suffix)) = domain.split_once('.') else { return false };
-        let country = suffix.rsplit('.').next().is_some_and(|tld| tld.len() == 2);
-        let cheap = matches!(suffix, "tk" | "ml" | "ga" | "cf" | "gq" | "cc" | "pw" | "ws" | "su" | "co" | "me");
-        country && !cheap && self.domains.iter().any(|d| d.split('.').next() == Some(label))
+/// Brands by their places in [`BRANDS`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct BrandSet([u64; BRANDS.len().div_ceil(64)]);
+
+impl BrandSet {
+    pub(super) fn all() -> Self {
+        let mut all = Self::default();
+        (0..BRANDS.len()).for_each(|place| all.insert(place));
+        all
     }
 
-    /// Whether a name in lower case speaks for the brand; the strength.
-    pub(super) fn in_name(&self, text: &str) -> bool {
-        self.names.iter().any(|name| match name.strip_prefix('~') {
-            Some(word) => {
-                text == word || (has_word(text, word) && SERVICE.iter().any(|service| has_word(text, service)))
-            }
-            None => has_word(text, name),
-        })
+    pub(super) fn insert(&mut self, place: usize) {
+        self.0[place / 64] |= 1 << (place % 64);
+    }
+
+    pub(super) fn contains(&self, place: usize) -> bool {
+        self.0[place / 64] & (1 << (place % 64)) != 0
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
+    /// Places in the order of the table.
+    pub(super) fn places(&self) -> impl Iterator<Item = usize> {
+        (0..BRANDS.len()).filter(|place| self.contains(*place))
+    }
+
+    /// The first in the order of the table.
+    pub(super) fn first(&self) -> Option<usize> {
+        if self.is_empty() { None } else { self.places().next() }
+    }
+
+    fn each(self, other: Self, with: impl Fn(u64, u64) -> u64) -> Self {
+        Self(std::array::from_fn(|at| with(self.0[at], other.0[at])))
+    }
+
+    pub(super) fn or(self, other: Self) -> Self {
+        self.each(other, |a, b| a | b)
+    }
+
+    pub(super) fn and(self, other: Self) -> Self {
+        self.each(other, |a, b| a & b)
+    }
+
+    pub(super) fn without(self, other: Self) -> Self {
+        self.each(other, |a, b| a & !b)
     }
 }
 
-/// Whether the word (or words) stands in the text with no letter or digit on either side.
-pub(super) fn has_word(text: &str, word: &str) -> bool {
-    text.match_indices(word).any(|(at, _)| {
-        let before = text[..at].chars().next_back();
-        let after = text[at + word.len()..].chars().next();
-        !before.is_some_and(char::is_alphanumeric) && !after.is_some_and(char::is_alphanumeric)
-    })
+/// By domain, and by the label in front of its suffix.
+struct Owners {
+    domains: HashMap<&'static str, BrandSet>,
+    labels: HashMap<&'static str, BrandSet>,
+}
+
+static OWNERS: LazyLock<Owners> = LazyLock::new(|| {
+    let (mut domains, mut labels) = (HashMap::<_, BrandSet>::new(), HashMap::<_, BrandSet>::new());
+    for (place, brand) in BRANDS.iter().enumerate() {
+        for domain in brand.domains {
+            domains.entry(*domain).or_default().insert(place);
+            labels.entry(domain.split('.').next().unwrap_or_default()).or_default().insert(place);
+        }
+    }
+    Owners { domains, labels }
+});
+
+/// The brands a host belongs to: it is under one of their domains, or has their bare name under a country's suffix.
+/// `domain` is the host's registrable one.
+pub(super) fn owners(host: &str, domain: Option<&str>) -> BrandSet {
+    let known = |name| OWNERS.domains.get(name).copied();
+    let mut owners = names_above(host).filter_map(known).fold(BrandSet::default(), BrandSet::or);
+    let Some((label, suffix)) = domain.and_then(|domain| domain.split_once('.')) else { return owners };
+    let country = suffix.rsplit('.').next().is_some_and(|tld| tld.len() == 2);
+    let cheap = matches!(suffix, "tk" | "ml" | "ga" | "cf" | "gq" | "cc" | "pw" | "ws" | "su" | "co" | "me");
+    if country
+        && !cheap
+        && let Some(named) = OWNERS.labels.get(label)
+    {
+        owners = owners.or(*named);
+    }
+    owners
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mail::registrable_domain;
+
+    fn owns(name: &str, host: &str) -> bool {
+        let place = BRANDS.iter().position(|b| b.name() == name).unwrap();
+        owners(host, registrable_domain(host)).contains(place)
+    }
 
     #[test]
     fn names_and_domains() {
-        let brand = |name: &str| BRANDS.iter().find(|b| b.name() == name).unwrap();
-        assert!(brand("paypal").in_name("paypal service") && !brand("paypal").in_name("paypalooza"));
-        assert!(brand("chase").in_name("chase alerts") && brand("chase").in_name("chase"));
-        assert!(!brand("chase").in_name("chase miller"));
-        assert!(brand("amazon").owns("mail.amazon.co.jp") && brand("amazon").owns("amazon.de"));
-        assert!(!brand("amazon").owns("amazon.tk") && !brand("amazon").owns("amazon.xyz"));
-        assert!(brand("paypal").owns("paypal.com") && !brand("paypal").owns("paypal.com.evil.example"));
+        assert!(owns("amazon", "mail.amazon.co.jp") && owns("amazon", "amazon.de"));
+        assert!(!owns("amazon", "amazon.tk") && !owns("amazon", "amazon.xyz") && !owns("amazon", "myamazon.com"));
+        assert!(owns("paypal", "paypal.com") && !owns("paypal", "paypal.com.evil.example"));
+        assert!(owns("apple", "id.apple.com") && !owns("apple", "com") && owners("", None).is_empty());
     }
 
     #[test]
     fn every_brand_has_its_own_domains() {
         for brand in BRANDS {
             for domain in brand.domains {
-                assert!(brand.owns(domain), "{domain}");
+                assert!(owns(brand.name(), domain), "{domain}");
             }
             for name in brand.names {
                 assert_eq!(*name, name.to_lowercase());
             }
         }
+    }
+
+    #[test]
+    fn sets() {
+        let (mut odd, mut low) = (BrandSet::default(), BrandSet::default());
+        (1..BRANDS.len()).step_by(2).for_each(|place| odd.insert(place));
+        (0..70).for_each(|place| low.insert(place));
+        assert_eq!(odd.and(low).places().count(), 35);
+        assert_eq!(low.without(odd).first(), Some(0));
+        assert_eq!(odd.without(low).first(), Some(71));
+        assert!(BrandSet::all().without(odd).and(odd).is_empty() && BrandSet::default().first().is_none());
     }
 }

@@ -1,6 +1,9 @@
 //! Kinds of hosts and domains that say something about mail: free mailboxes, free hosting, shorteners, redirectors,
 //! abused suffixes. General knowledge, written by us; none is fitted on any mail.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
 use crate::mail::registrable_domain;
 
 /// Providers where anybody gets a mailbox; `gmx.` stands for every suffix.
@@ -242,26 +245,53 @@ const REDIRECTORS: &[(&str, &str)] = &[
     ("medium.com", "/r/"),
 ];
 
-fn in_list(domain: &str, list: &[&str]) -> bool {
-    list.iter().any(|known| match known.strip_suffix('.') {
+/// What a name on one of the lists is; a name may be on several.
+#[derive(Debug, Clone, Copy, Default)]
+struct Kinds {
+    risky_suffix: bool,
+    free_hosting: bool,
+    shortener: bool,
+}
+
+static KINDS: LazyLock<HashMap<&'static str, Kinds>> = LazyLock::new(|| {
+    let mut kinds: HashMap<_, Kinds> = HashMap::new();
+    RISKY_SUFFIXES.iter().for_each(|name| kinds.entry(*name).or_default().risky_suffix = true);
+    FREE_HOSTING.iter().for_each(|name| kinds.entry(*name).or_default().free_hosting = true);
+    SHORTENERS.iter().for_each(|name| kinds.entry(*name).or_default().shortener = true);
+    kinds
+});
+
+/// Whole domains, and first labels that stand for every suffix.
+static FREE_MAIL_NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| FREE_MAIL.iter().copied().collect());
+
+/// The name itself and every name above it: `a.b.c`, `b.c`, `c`.
+pub(super) fn names_above(host: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(host), |name| name.split_once('.').map(|(_, above)| above))
+}
+
+fn is_named(domain: &str, known: &str) -> bool {
+    match known.strip_suffix('.') {
         Some(name) => domain.split('.').next() == Some(name),
-        None => domain == *known,
-    })
+        None => domain == known,
+    }
 }
 
 /// Whether anybody gets a mailbox at this domain.
 pub(super) fn is_free_mail(domain: &str) -> bool {
-    in_list(domain, FREE_MAIL)
+    // The label with its dot is how such an entry is written.
+    let label = domain.split_inclusive('.').next().unwrap_or_default();
+    FREE_MAIL_NAMES.contains(domain) || FREE_MAIL_NAMES.contains(label)
 }
 
 /// Whether the domain is under a suffix that is mostly abused.
 pub(super) fn is_risky_suffix(host: &str) -> bool {
-    RISKY_SUFFIXES.iter().any(|s| host.strip_suffix(s).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1))
+    let suffixes = names_above(host).filter(|name| host.len() - name.len() > 1);
+    suffixes.filter_map(|name| KINDS.get(name)).any(|kinds| kinds.risky_suffix)
 }
 
 /// Whether anybody puts up pages under this host.
 pub(super) fn is_free_hosting(host: &str) -> bool {
-    under(host, FREE_HOSTING)
+    under(host, |kinds| kinds.free_hosting)
         || host.contains(".s3.")
         || host.contains(".s3-")
         || (host.starts_with("s3.") && host.ends_with("amazonaws.com"))
@@ -269,17 +299,17 @@ pub(super) fn is_free_hosting(host: &str) -> bool {
 
 /// Whether the host shortens links.
 pub(super) fn is_shortener(host: &str) -> bool {
-    under(host, SHORTENERS)
+    under(host, |kinds| kinds.shortener)
 }
 
-fn under(host: &str, list: &[&str]) -> bool {
-    list.iter().any(|known| host.strip_suffix(known).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+fn under(host: &str, is: fn(&Kinds) -> bool) -> bool {
+    names_above(host).filter_map(|name| KINDS.get(name)).any(is)
 }
 
 /// Whether host and path are an open redirector's.
 pub(super) fn is_redirector(host: &str, path: &str) -> bool {
     let Some(domain) = registrable_domain(host) else { return false };
-    REDIRECTORS.iter().any(|(known, start)| in_list(domain, &[known]) && path.starts_with(start))
+    REDIRECTORS.iter().any(|(known, start)| is_named(domain, known) && path.starts_with(start))
 }
 
 /// Whether a label looks made by chance: long, and with few vowels or many changes between letters and digits.

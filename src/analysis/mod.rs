@@ -8,6 +8,7 @@ mod brands;
 mod detectors;
 mod facts;
 mod hosts;
+mod names;
 mod signal;
 mod site;
 mod view;

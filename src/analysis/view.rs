@@ -2,13 +2,33 @@
 
 use std::collections::HashMap;
 
+use super::brands::{BrandSet, owners};
 use super::words;
 use super::{ArcResult, Code, DkimResult, Fact, Input, SpfResult};
 use crate::content::{self, File};
-use crate::mail::{Address, Link, Mailbox, registrable_domain};
+use crate::mail::{Address, Link, Mailbox, Message, registrable_domain};
 
 /// Bytes of text read for wording; what a letter is about is said at its start.
 const MAX_WORDING_BYTES: usize = 64 << 10;
+
+/// A host that links lead to.
+pub(super) struct Host<'a> {
+    pub(super) name: &'a str,
+    /// Its registrable domain; `None` for addresses and bare suffixes.
+    pub(super) domain: Option<&'a str>,
+    /// Brands it belongs to.
+    pub(super) owners: BrandSet,
+}
+
+/// A link that a person follows.
+#[derive(Clone, Copy)]
+pub(super) struct Followed<'a> {
+    pub(super) link: &'a Link,
+    /// Where its host stands in [`View::hosts`].
+    pub(super) host: usize,
+    /// Whether no link before it leads to that host.
+    pub(super) first: bool,
+}
 
 /// What detectors share.
 pub(super) struct View<'a> {
@@ -32,8 +52,12 @@ pub(super) struct View<'a> {
     pub(super) recipients: Vec<Address>,
     /// Whether the From domain is proved; `None`: not known.
     pub(super) proved: Option<bool>,
+    /// Brands that the From domain belongs to.
+    pub(super) from_owners: BrandSet,
     /// Links a person follows, to the web.
-    pub(super) links: Vec<&'a Link>,
+    pub(super) links: Vec<Followed<'a>>,
+    /// Their hosts, each once, in order.
+    pub(super) hosts: Vec<Host<'a>>,
     pub(super) files: Vec<File>,
 }
 
@@ -53,12 +77,14 @@ impl<'a> View<'a> {
             Some(_) => content::explode(message, &input.site.content),
             None => Vec::new(),
         };
+        let from_domain = registrable_domain(from_host);
+        let (links, hosts) = followed(message);
         Self {
             input,
             sender,
             from,
             from_host,
-            from_domain: registrable_domain(from_host).unwrap_or_default(),
+            from_domain: from_domain.unwrap_or_default(),
             // The first name is what a reader shows, whichever address it belongs to.
             display: named.map(|m| m.display.trim().to_lowercase()).unwrap_or_default(),
             subject,
@@ -68,7 +94,9 @@ impl<'a> View<'a> {
             envelope_from: input.envelope.sender.address(),
             recipients: input.envelope.recipients.iter().filter_map(|r| r.address()).collect(),
             proved: proved(&input, from_host),
-            links: message.links().iter().filter(|l| l.kind.is_followed() && l.is_web()).collect(),
+            from_owners: owners(from_host, from_domain),
+            links,
+            hosts,
             files,
         }
     }
@@ -76,6 +104,16 @@ impl<'a> View<'a> {
     /// How many different phrases of a subject occur.
     pub(super) fn phrases(&self, code: Code) -> usize {
         self.phrases.get(&code).copied().unwrap_or(0)
+    }
+
+    /// The host that a link leads to.
+    pub(super) fn host(&self, link: &Followed<'_>) -> &Host<'a> {
+        &self.hosts[link.host]
+    }
+
+    /// Brands that the targets of all links belong to; none without links.
+    pub(super) fn owners_of_all_links(&self) -> BrandSet {
+        self.hosts.iter().map(|host| host.owners).reduce(BrandSet::and).unwrap_or_default()
     }
 
     /// Whether the sender's domain is ours.
@@ -94,6 +132,24 @@ impl<'a> View<'a> {
         let signatures = self.input.facts.dkim.known();
         signatures.is_some_and(|list| list.iter().any(|s| s.result == DkimResult::Pass && of(&s.domain)))
     }
+}
+
+/// The links to the web that a person follows, and their hosts.
+fn followed(message: &Message) -> (Vec<Followed<'_>>, Vec<Host<'_>>) {
+    let (mut links, mut hosts) = (Vec::new(), Vec::new());
+    let mut places: HashMap<&str, usize> = HashMap::new();
+    for link in message.links().iter().filter(|l| l.kind.is_followed() && l.is_web()) {
+        // A link to the web always has a host.
+        let name = link.host().unwrap_or_default();
+        let place = *places.entry(name).or_insert(hosts.len());
+        let first = place == hosts.len();
+        if first {
+            let domain = registrable_domain(name);
+            hosts.push(Host { name, domain, owners: owners(name, domain) });
+        }
+        links.push(Followed { link, host: place, first });
+    }
+    (links, hosts)
 }
 
 /// Whether the From domain is proved. An aligned pass proves it; known failure of everything disproves it.
@@ -127,12 +183,16 @@ fn wording(subject: &str, text: &str) -> String {
     let end = text.floor_char_boundary(MAX_WORDING_BYTES);
     for line in text[..end].lines().filter(|line| !line.starts_with('>')) {
         for word in line.split_whitespace() {
+            let start = out.len();
             match word.is_ascii() {
-                true => out.extend(word.bytes().map(|b| b.to_ascii_lowercase() as char)),
+                true => {
+                    out.push_str(word);
+                    out[start..].make_ascii_lowercase();
+                }
                 false => out.push_str(&word.to_lowercase()),
             }
             out.push(' ');
         }
     }
-    out.replace('\u{2019}', "'")
+    if out.is_ascii() { out } else { out.replace('\u{2019}', "'") }
 }

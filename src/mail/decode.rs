@@ -168,6 +168,13 @@ pub(super) fn is_utf8(name: &str) -> bool {
     ["", "utf-8", "utf8", "us-ascii", "ascii", "unicode-1-1-utf-8"].iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
+/// Whether ASCII bytes in this charset are themselves: the single-byte families that mail is written in.
+pub(super) fn keeps_ascii(name: &str) -> bool {
+    ["iso-8859-", "windows-125", "cp125", "latin"]
+        .iter()
+        .any(|family| name.get(..family.len()).is_some_and(|start| start.eq_ignore_ascii_case(family)))
+}
+
 /// Bytes in a charset as text. Unknown charsets and broken UTF-8 are read as Windows-1252.
 pub(super) fn charset(bytes: &[u8], name: &str) -> String {
     if is_utf8(name)

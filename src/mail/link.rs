@@ -95,6 +95,10 @@ impl Link {
 
 /// The host in a text that is a URL or domain name as a whole; `None` for other text. The suffix must be a known one.
 pub fn named_host(text: &str) -> Option<String> {
+    // Most links show words, not names.
+    if !text.contains('.') {
+        return None;
+    }
     let text = text.trim();
     let after_scheme = text.split_once("://").map_or(text, |(scheme, rest)| match scheme.len() {
         1..=8 => rest,

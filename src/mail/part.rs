@@ -82,6 +82,7 @@ impl Part {
     pub fn text(&self) -> &str {
         let decoded = self.text.get_or_init(|| match str::from_utf8(&self.bytes) {
             Ok(_) if decode::is_utf8(self.charset()) => None,
+            Ok(text) if text.is_ascii() && decode::keeps_ascii(self.charset()) => None,
             _ => Some(decode::charset(&self.bytes, self.charset())),
         });
         match decoded {

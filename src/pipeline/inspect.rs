@@ -70,7 +70,7 @@ impl Pipeline {
         let limits = &standing.config.message;
         let parse = || {
             let message = Message::parse(transaction.raw.clone(), limits);
-            message.read_all();
+            message.body();
             message
         };
         // Large messages leave the thread to others meanwhile; on a runtime with one thread there are no others.

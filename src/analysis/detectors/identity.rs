@@ -1,84 +1,86 @@
 //! Who it says it is from: brands, our own people, roles, names made by chance.
 
+use std::borrow::Cow;
+
+use memchr::memmem;
+
 use crate::analysis::Code;
-use crate::analysis::brands::{BRANDS, Brand, has_word};
+use crate::analysis::brands::{BRANDS, BrandSet};
 use crate::analysis::hosts;
+use crate::analysis::names::{Spoken, has_word, spoken};
 use crate::analysis::signal::Signals;
 use crate::analysis::view::View;
 use crate::mail::{Address, registrable_domain};
 
 pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
-    brands(view, out);
+    let folded = folded(&view.display);
+    let named = spoken(&folded);
+    brands(view, &named, out);
     own(view, out);
-    display(view, out);
+    // Roles and organisations stand as they are written: no letters of other scripts.
+    match folded {
+        Cow::Borrowed(_) => display(view, &named, out),
+        Cow::Owned(_) => display(view, &spoken(&view.display), out),
+    }
     address(view, out);
 }
 
 /// A brand in the name, subject or text, from elsewhere. Mail of the brand itself, and answers that quote, say nothing.
-fn brands(view: &View<'_>, out: &mut Signals) {
+fn brands(view: &View<'_>, display: &Spoken, out: &mut Signals) {
     if view.from_domain.is_empty() || view.is_own() {
         return;
     }
-    let ours = |brand: &Brand| brand.owns(view.from_host);
-    if let Some(brand) = BRANDS.iter().find(|b| ours(b)) {
+    let ours = view.from_owners;
+    if let Some(place) = ours.first() {
         // The brand's own address: only whether that is proved matters. Mailboxes that anybody gets are no brand's word.
-        let free = hosts::is_free_mail(view.from_host);
+        let (brand, free) = (&BRANDS[place], hosts::is_free_mail(view.from_host));
         if view.proved == Some(false) && !free {
             out.add(Code::BrandSpoofed, 1.0, format!("{} claims {}", view.from_host, brand.name()));
         }
         if !free {
             return;
         }
-        if brand.in_name(&folded(&view.display)) {
+        if display.in_name().contains(place) {
             out.add(Code::BrandDisplay, 0.5, format!("{} from {}", brand.name(), view.from_host));
         }
     }
-    let display = folded(&view.display);
     // All links lead to the brand's own pages: a partner writes about it, there is nothing to steal.
-    let partner =
-        |brand: &Brand| !view.links.is_empty() && view.links.iter().all(|l| l.host().is_some_and(|h| brand.owns(h)));
-    let other = |brand: &&Brand| !ours(brand) && !partner(brand);
-    let named = BRANDS.iter().filter(other).find(|b| b.in_name(&display));
-    if let Some(brand) = named {
+    let others = BrandSet::all().without(ours).without(view.owners_of_all_links());
+    if let Some(place) = display.in_name().and(others).first() {
         // A person's address in the name of a company is common ("Ann at Google"): a person's name is long.
-        let strength = if display.split_whitespace().count() > 4 { 0.6 } else { 1.0 };
-        out.add(Code::BrandDisplay, strength, format!("{} from {}", brand.name(), view.from_host));
+        let long = folded(&view.display).split_whitespace().count() > 4;
+        let evidence = format!("{} from {}", BRANDS[place].name(), view.from_host);
+        out.add(Code::BrandDisplay, if long { 0.6 } else { 1.0 }, evidence);
     }
     if view.is_reply() {
         return;
     }
-    let subject = folded(&view.subject_lower);
-    if let Some(brand) = BRANDS.iter().filter(other).find(|b| strong_in(b, &subject)) {
-        out.add(Code::BrandSubject, 1.0, format!("{} from {}", brand.name(), view.from_host));
+    if let Some(place) = spoken(&folded(&view.subject_lower)).in_text().and(others).first() {
+        out.add(Code::BrandSubject, 1.0, format!("{} from {}", BRANDS[place].name(), view.from_host));
     }
-    body(view, out, other);
+    body(view, out, others);
 }
 
 /// The text speaks for one brand while neither sender nor links are the brand's, and it asks for something.
-fn body(view: &View<'_>, out: &mut Signals, other: impl Fn(&&Brand) -> bool) {
+fn body(view: &View<'_>, out: &mut Signals, others: BrandSet) {
     let asks = [Code::CredentialWords, Code::ParcelWords, Code::PaymentWords, Code::MailboxWords, Code::PrizeWords];
     if view.links.is_empty() || asks.iter().all(|code| view.phrases(*code) == 0) || view.text.len() > 12_000 {
         return;
     }
-    let spoken: Vec<&Brand> = BRANDS.iter().filter(other).filter(|b| strong_in(b, &view.text)).take(4).collect();
-    let foreign = |brand: &Brand| view.links.iter().all(|l| l.host().is_none_or(|host| !brand.owns(host)));
-    if let [brand] | [brand, _] = spoken.as_slice()
-        && foreign(brand)
+    let named: Vec<usize> = spoken(&view.text).in_text().and(others).places().take(4).collect();
+    let foreign = |place| view.hosts.iter().all(|host| !host.owners.contains(place));
+    if let [place] | [place, _] = *named.as_slice()
+        && foreign(place)
     {
-        out.add(Code::BrandBody, if spoken.len() == 1 { 1.0 } else { 0.5 }, brand.name());
+        out.add(Code::BrandBody, if named.len() == 1 { 1.0 } else { 0.5 }, BRANDS[place].name());
     }
 }
 
-/// Ordinary words do not count in running text.
-fn strong_in(brand: &Brand, text: &str) -> bool {
-    brand.names.iter().filter(|n| !n.starts_with('~') && n.len() > 2).any(|name| has_word(text, name))
-}
-
 /// Letters made to look like others are read as those.
-fn folded(text: &str) -> String {
+fn folded(text: &str) -> Cow<'_, str> {
     use unicode_normalization::UnicodeNormalization;
     if text.is_ascii() {
-        return text.to_owned();
+        return text.into();
     }
     text.nfkc()
         .filter(|c| !('\u{200b}'..='\u{200f}').contains(c))
@@ -99,6 +101,7 @@ fn folded(text: &str) -> String {
         })
         .collect::<String>()
         .to_lowercase()
+        .into()
 }
 
 fn own(view: &View<'_>, out: &mut Signals) {
@@ -139,94 +142,7 @@ fn same_name(a: &str, b: &str) -> bool {
     !a.is_empty() && a == b
 }
 
-const ROLES: &[&str] = &[
-    "administrator",
-    "admin",
-    "webmaster",
-    "help desk",
-    "helpdesk",
-    "it support",
-    "it department",
-    "it-support",
-    "mail support",
-    "email support",
-    "mail admin",
-    "webmail",
-    "mail server",
-    "mailserver",
-    "server admin",
-    "mail delivery",
-    "email administrator",
-    "mailbox",
-    "postmaster",
-    "security team",
-    "account team",
-    "support team",
-    "notification",
-    "notifications",
-    "voicemail",
-    "hr department",
-    "human resources",
-    "payroll",
-    "email security",
-    "mail security",
-    "quarantine",
-    "storage",
-    "cloud storage",
-    "system administrator",
-    "customer support",
-    "customer service",
-    "kundenservice",
-    "kundendienst",
-    "service client",
-    "atendimento",
-    "servicio al cliente",
-    "delivery",
-    "shipping",
-    "rewards",
-    "reward",
-    "winner",
-    "survey",
-    "account services",
-    "billing",
-];
-
-/// Who never writes from a free mailbox.
-const ORGANISATIONS: &[&str] = &[
-    "bank",
-    "banco",
-    "banque",
-    "ministry",
-    "federal",
-    "united nations",
-    "african union",
-    "european union",
-    "imf",
-    "fbi",
-    "interpol",
-    "police",
-    "court",
-    "foundation",
-    "lottery",
-    "customs",
-    "embassy",
-    "government",
-    "treasury",
-    "corporation",
-    "insurance",
-    "department",
-    "compensation",
-    "inspector",
-    "director general",
-    "attorney",
-    "solicitor",
-    "barrister",
-    "receita",
-    "consulate",
-    "world health",
-];
-
-fn display(view: &View<'_>, out: &mut Signals) {
+fn display(view: &View<'_>, named: &Spoken, out: &mut Signals) {
     let display = view.display.as_str();
     // An address in the name, of another organisation than the address behind it.
     let mut words = display.split(|c: char| c.is_whitespace() || "<>()[]\"',;".contains(c));
@@ -242,15 +158,14 @@ fn display(view: &View<'_>, out: &mut Signals) {
         }
     }
     let inside = view.is_own();
-    if !inside && !display.is_empty() && ROLES.iter().any(|role| has_word(display, role)) {
+    if !inside && !display.is_empty() && named.role() {
         let strength = if hosts::is_free_mail(view.from_domain) { 1.0 } else { 0.6 };
         out.add(Code::RoleDisplay, strength, display);
     }
-    let organisation = ORGANISATIONS.iter().find(|word| has_word(display, word));
-    if let Some(word) = organisation.filter(|_| hosts::is_free_mail(view.from_host)) {
+    if let Some(word) = named.organisation().filter(|_| hosts::is_free_mail(view.from_host)) {
         out.add(Code::OrganisationFreemail, 1.0, format!("{word} from {}", view.from_host));
     }
-    if let Some(odd) = odd_word(&view.sender.map(|m| m.display.clone()).unwrap_or_default()) {
+    if let Some(odd) = odd_word(view.sender.map_or("", |m| m.display.as_str())) {
         out.add(Code::DisplayOddScript, 1.0, odd);
     }
     if let Some(odd) = odd_word(&view.subject) {
@@ -260,7 +175,11 @@ fn display(view: &View<'_>, out: &mut Signals) {
 
 /// A word that mixes Latin with Cyrillic or Greek, or is written in mathematical or enclosed letters.
 pub(super) fn odd_word(text: &str) -> Option<String> {
-    text.split(|c: char| c.is_whitespace() || "-/|,;:.()".contains(c)).find(|word| is_odd(word)).map(str::to_owned)
+    if text.is_ascii() {
+        return None;
+    }
+    let between = |c: char| c.is_whitespace() || matches!(c, '-' | '/' | '|' | ',' | ';' | ':' | '.' | '(' | ')');
+    text.split(between).find(|word| is_odd(word)).map(str::to_owned)
 }
 
 fn is_odd(word: &str) -> bool {
@@ -321,7 +240,7 @@ fn as_name(view: &View<'_>, out: &mut Signals) {
     for address in view.recipients.iter().take(5).map(|r| r.to_string().to_lowercase()) {
         if view.subject_lower.contains(&address) {
             out.add(Code::RecipientAsName, 1.0, "in the subject");
-        } else if view.text.match_indices(&address).take(20).any(|(at, _)| {
+        } else if memmem::find_iter(view.text.as_bytes(), &address).take(20).any(|at| {
             let before = view.text[..at].trim_end_matches([' ', ',', ':', '.', '<', '(']);
             GREETINGS.iter().any(|g| before.ends_with(g))
         }) {

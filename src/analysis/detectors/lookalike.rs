@@ -1,14 +1,19 @@
 //! Names made to be taken for others: a brand's or ours with a letter changed, added or from another script.
 
+use std::sync::LazyLock;
+
 use unicode_security::confusable_detection::skeleton;
 
 use super::identity::odd_word;
 use crate::analysis::Code;
-use crate::analysis::brands::{BRANDS, Brand};
+use crate::analysis::brands::{BRANDS, Brand, BrandSet, owners};
 use crate::analysis::hosts;
 use crate::analysis::signal::Signals;
 use crate::analysis::view::View;
 use crate::mail::registrable_domain;
+
+/// Hosts of links looked at one by one.
+const MAX_HOSTS: usize = 50;
 
 pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
     let reply_to = view.input.message.reply_to();
@@ -19,26 +24,28 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
             continue;
         }
         seen.push(host);
-        if let Some(brand) = brand_like(host) {
+        let domain = registrable_domain(host);
+        if let Some(brand) = brand_like(host, domain, owners(host, domain)) {
             out.add(Code::LookalikeSender, 1.0, format!("{host} for {brand}"));
         }
-        if let Some(own) = view.input.site.own_domains.iter().find(|own| is_like(label(host), label(own))) {
+        if let Some(own) = view
+            .input
+            .site
+            .own_domains
+            .iter()
+            .find(|own| Shape::new(label(host)).is_like(label(own), &token_skeleton(label(own))))
+        {
             out.add(Code::LookalikeOwn, 1.0, format!("{host} for {own}"));
         }
         mixed(host, out);
     }
-    let mut seen: Vec<&str> = Vec::new();
-    for host in view.links.iter().filter_map(|l| l.host()) {
-        if seen.contains(&host) || seen.len() >= 50 {
-            continue;
-        }
-        seen.push(host);
+    for host in view.hosts.iter().take(MAX_HOSTS) {
         // A sender's own host that names a partner (`amazon.shop.example`) is the sender's affair.
-        let senders_own = registrable_domain(host) == Some(view.from_domain) && view.proved == Some(true);
-        if let Some(brand) = brand_like(host).filter(|_| !senders_own) {
-            out.add(Code::LookalikeLink, 1.0, format!("{host} for {brand}"));
+        let senders_own = host.domain == Some(view.from_domain) && view.proved == Some(true);
+        if !senders_own && let Some(brand) = brand_like(host.name, host.domain, host.owners) {
+            out.add(Code::LookalikeLink, 1.0, format!("{} for {brand}", host.name));
         }
-        mixed(host, out);
+        mixed(host.name, out);
     }
 }
 
@@ -57,24 +64,39 @@ fn all_confusable(host: &str) -> bool {
         .any(|label| !label.is_ascii() && skeleton(label).all(|c| c.is_ascii()) && label.chars().all(|c| c > '\u{370}'))
 }
 
-/// The brand that a host is made to look like; `None` when it is that brand's own.
-fn brand_like(host: &str) -> Option<&'static str> {
-    let domain = registrable_domain(host)?;
-    let (label, front) = (label(domain), host.strip_suffix(domain).unwrap_or_default());
-    if BRANDS.iter().any(|b| b.owns(host)) {
+/// The brand that a host is made to look like; `None` when it is some brand's own.
+fn brand_like(host: &str, domain: Option<&str>, owners: BrandSet) -> Option<&'static str> {
+    let domain = domain?;
+    if !owners.is_empty() {
         return None;
     }
-    let made = |brand: &&Brand| {
-        tokens(brand).any(|token| is_like(label, token) || carries(label, token) || in_front(front, token))
+    let front = host.strip_suffix(domain).unwrap_or_default();
+    let shape = Shape::new(domain.split('.').next().unwrap_or_default());
+    let made = |token: &&Token| {
+        shape.is_like(token.text, &token.skeleton) || carries(shape.label, token.text) || in_front(front, token.text)
     };
-    BRANDS.iter().find(made).map(Brand::name)
+    TOKENS.iter().find(made).map(|token| token.brand)
 }
 
-/// The brand's name as it stands in domains, where it is long enough to be no accident.
-fn tokens(brand: &Brand) -> impl Iterator<Item = &'static str> {
-    let labels = brand.domains.iter().take(3).map(|d| label(d));
-    labels.filter(|token| token.len() >= 5 && !ORDINARY.contains(token))
+/// A brand's name as it stands in domains, where it is long enough to be no accident.
+struct Token {
+    brand: &'static str,
+    text: &'static str,
+    skeleton: String,
 }
+
+/// In the order of the brands.
+static TOKENS: LazyLock<Vec<Token>> = LazyLock::new(|| {
+    let of = |brand: &'static Brand| {
+        let labels = brand.domains.iter().take(3).map(|d| label(d));
+        labels.filter(|token| token.len() >= 5 && !ORDINARY.contains(token)).map(|text| Token {
+            brand: brand.name(),
+            text,
+            skeleton: token_skeleton(text),
+        })
+    };
+    BRANDS.iter().flat_map(of).collect()
+});
 
 /// Labels that are ordinary words or names.
 const ORDINARY: &[&str] = &[
@@ -113,17 +135,63 @@ fn label(domain: &str) -> &str {
     registrable_domain(domain).unwrap_or(domain).split('.').next().unwrap_or_default()
 }
 
-/// A letter changed, added, left out or swapped, a digit for a letter, or letters that only look the same.
-fn is_like(label: &str, token: &str) -> bool {
-    let (plain, _) = idna::domain_to_unicode(label);
-    if label == token || token.len() < 5 || plain.chars().count().abs_diff(token.len()) > 2 {
-        return false;
+/// A label as the eye takes it; made once for all names it is held against.
+struct Shape<'a> {
+    label: &'a str,
+    /// Characters of it, not in Punycode.
+    chars: usize,
+    skeleton: String,
+}
+
+impl<'a> Shape<'a> {
+    fn new(label: &'a str) -> Self {
+        if let Some(skeleton) = plain_skeleton(label) {
+            return Self { label, chars: label.len(), skeleton };
+        }
+        let (plain, _) = idna::domain_to_unicode(label);
+        Self { label, chars: plain.chars().count(), skeleton: token_skeleton(&plain) }
     }
-    let digits = |text: &str| {
-        text.replace("vv", "w").replace('0', "o").replace(['1', '!'], "l").replace('3', "e").replace('5', "s")
-    };
-    let skeleton_of = |text: &str| skeleton(&digits(&text.to_lowercase())).collect::<String>();
-    skeleton_of(&plain) == skeleton_of(token) || (token.len() >= 7 && one_edit(label.as_bytes(), token.as_bytes()))
+
+    /// A letter changed, added, left out or swapped, a digit for a letter, or letters that only look the same.
+    fn is_like(&self, token: &str, skeleton: &str) -> bool {
+        if self.label == token || token.len() < 5 || self.chars.abs_diff(token.len()) > 2 {
+            return false;
+        }
+        self.skeleton == skeleton || (token.len() >= 7 && one_edit(self.label.as_bytes(), token.as_bytes()))
+    }
+}
+
+/// What is left when digits are read as letters and letters as what they look like (UTS 39).
+fn token_skeleton(text: &str) -> String {
+    let text = text.to_lowercase();
+    let text = text.replace("vv", "w").replace('0', "o").replace(['1', '!'], "l").replace('3', "e").replace('5', "s");
+    skeleton(&text).collect()
+}
+
+/// The same for a label of small letters, digits and hyphens, which nearly all are; `None` for others and Punycode.
+fn plain_skeleton(label: &str) -> Option<String> {
+    static LETTERS: LazyLock<[String; 128]> =
+        LazyLock::new(|| std::array::from_fn(|at| skeleton(char::from(at as u8).encode_utf8(&mut [0; 4])).collect()));
+    let bytes = label.as_bytes();
+    if label.contains("xn--") || !bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-') {
+        return None;
+    }
+    let mut out = String::with_capacity(bytes.len() + 4);
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        let double = *byte == b'v' && bytes.get(at + 1) == Some(&b'v');
+        at += if double { 2 } else { 1 };
+        let letter = match byte {
+            b'v' if double => b'w',
+            b'0' => b'o',
+            b'1' => b'l',
+            b'3' => b'e',
+            b'5' => b's',
+            other => *other,
+        };
+        out.push_str(&LETTERS[usize::from(letter)]);
+    }
+    Some(out)
 }
 
 /// At most one insertion, deletion, change or swap of neighbours.
@@ -148,12 +216,25 @@ fn carries(label: &str, token: &str) -> bool {
 
 /// `paypal.com.example`: the brand's name in front of somebody else's domain.
 fn in_front(front: &str, token: &str) -> bool {
-    front.split(['.', '-']).any(|piece| piece == token)
+    !front.is_empty() && front.split(['.', '-']).any(|piece| piece == token)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn brand_of(host: &str) -> Option<&'static str> {
+        let domain = registrable_domain(host);
+        brand_like(host, domain, owners(host, domain))
+    }
+
+    #[test]
+    fn plain_labels_have_the_same_skeleton() {
+        for label in ["paypal", "rnicr0s0ft", "vvells-fargo", "vvv5", "n3tf1ix", "amazon-m", "0", ""] {
+            assert_eq!(plain_skeleton(label), Some(token_skeleton(label)), "{label}");
+        }
+        assert_eq!(plain_skeleton("xn--pypal-4ve").or(plain_skeleton("päypal")), None);
+    }
 
     #[test]
     fn brands() {
@@ -167,7 +248,7 @@ mod tests {
             "xn--pypal-4ve.com",
             "netfIix.com",
         ] {
-            assert!(brand_like(&host.to_lowercase()).is_some(), "{host}");
+            assert!(brand_of(&host.to_lowercase()).is_some(), "{host}");
         }
         for host in [
             "paypal.com",
@@ -180,7 +261,7 @@ mod tests {
             "amazon.co.uk",
             "binary.org",
         ] {
-            assert_eq!(brand_like(host), None, "{host}");
+            assert_eq!(brand_of(host), None, "{host}");
         }
     }
 

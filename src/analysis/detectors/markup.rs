@@ -35,6 +35,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
 
 /// A preview line is short; what is hidden beyond that is meant for filters.
 fn hidden(visible: &str, hidden: &str, out: &mut Signals) {
+    if hidden.len() <= 400 {
+        return;
+    }
     let letters = |text: &str| text.chars().filter(|c| c.is_alphanumeric()).count();
     let (seen, unseen) = (letters(visible), letters(hidden));
     if unseen > 400 && unseen * 2 > seen {
@@ -46,9 +49,12 @@ fn hidden(visible: &str, hidden: &str, out: &mut Signals) {
 fn image_only(view: &View<'_>, out: &mut Signals) {
     let message = view.input.message;
     let clicked = message.links().iter().any(|l| (l.kind == LinkKind::Anchor && l.image) || l.kind == LinkKind::Area);
-    let letters = message.text().chars().filter(|c| c.is_alphanumeric()).take(201).count();
     let pictures = message.body().html.iter().any(|(_, html)| html.images > 0);
-    if pictures && clicked && letters < 200 {
+    if !pictures || !clicked {
+        return;
+    }
+    let letters = message.text().chars().filter(|c| c.is_alphanumeric()).take(201).count();
+    if letters < 200 {
         out.add(Code::ImageOnly, if letters < 100 { 1.0 } else { 0.6 }, format!("{letters} letters"));
     }
 }

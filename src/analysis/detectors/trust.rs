@@ -28,16 +28,15 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
     let anybodys = is_free_mail(view.from_domain) || is_free_hosting(view.from_host);
     // That a free mailbox is really one proves little.
     out.add(Code::AlignedAuthentic, if anybodys { 0.3 } else { 1.0 }, view.from_host);
-    if let Some(brand) = BRANDS.iter().find(|b| b.owns(view.from_host)).filter(|_| !anybodys && !shared(view.from_host))
-    {
-        out.add(Code::BrandAuthentic, 1.0, brand.name());
+    if let Some(place) = view.from_owners.first().filter(|_| !anybodys && !shared(view.from_host)) {
+        out.add(Code::BrandAuthentic, 1.0, BRANDS[place].name());
     }
     if message.header("List-Id").is_some() || (message.header("List-Unsubscribe").is_some() && !anybodys) {
         out.add(Code::ListMail, 1.0, "");
     }
-    let mut anchors = view.links.iter().filter(|l| l.kind == LinkKind::Anchor).peekable();
+    let mut anchors = view.links.iter().filter(|l| l.link.kind == LinkKind::Anchor).peekable();
     let any = anchors.peek().is_some();
-    if any && !anybodys && anchors.all(|l| l.registrable() == Some(view.from_domain)) {
+    if any && !anybodys && anchors.all(|l| view.host(l).domain == Some(view.from_domain)) {
         out.add(Code::LinksOwnDomain, 1.0, view.from_domain);
     }
 }

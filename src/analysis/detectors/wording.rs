@@ -42,8 +42,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
         }
         out.add(*code, damp * (count as f32 / *full as f32).min(1.0), format!("{count} phrases"));
     }
-    let money = has_coin_address(&view.text);
-    if view.phrases(Code::ExtortionWords) > 0 && money {
+    if view.phrases(Code::ExtortionWords) > 0 && has_coin_address(&view.text) {
         out.add(Code::ExtortionWords, damp, "with an address for coins");
     }
     let count = view.phrases(Code::CallbackWords);

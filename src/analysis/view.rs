@@ -154,6 +154,10 @@ fn followed(message: &Message) -> (Vec<Followed<'_>>, Vec<Host<'_>>) {
 
 /// Whether the From domain is proved. An aligned pass proves it; known failure of everything disproves it.
 fn proved(input: &Input<'_>, from_host: &str) -> Option<bool> {
+    // Of several authors none vouches for another.
+    if input.message.from().len() > 1 {
+        return input.facts.dmarc.known().map(|_| false);
+    }
     if input.facts.proven_from().is_some() {
         return Some(true);
     }

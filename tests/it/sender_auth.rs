@@ -201,6 +201,12 @@ async fn dmarc() {
     let two = RAW.replace("From: Ada <ada@sender.example>", "From: ada@sender.example, eve@other.example");
     let facts = scene.ask("192.0.2.7", "a@sender.example", two).await;
     assert_eq!(facts.proven_from(), Option::None);
+    // Nor does a second From put above a signed one, whose signature is still good.
+    let signed = String::from_utf8(sign(&signer)).unwrap();
+    let facts =
+        scene.ask("192.0.2.7", "a@sender.example", format!("From: Boss <boss@sender.example>\r\n{signed}")).await;
+    assert!(facts.dkim.known().is_some_and(|all| all.iter().any(|s| s.result == DkimResult::Pass)), "{:?}", facts.dkim);
+    assert_eq!(facts.proven_from(), Option::None);
 }
 
 /// What could not be asked is unknown; it is neither a pass nor a fail.

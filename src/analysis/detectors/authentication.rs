@@ -35,7 +35,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
         {
             out.add(Code::DkimFail, half, &bad.domain);
         }
-        if !good {
+        // A signature whose key could not be asked for may be a good one.
+        let unasked = list.iter().any(|s| s.result == DkimResult::TempError);
+        if !good && !unasked {
             out.add(Code::DkimNone, half, "");
         }
     }

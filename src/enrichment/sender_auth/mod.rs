@@ -165,6 +165,17 @@ impl SenderAuth {
         let Ok(output) = timeout_at(deadline, dns.verify_dmarc(parameters)).await else {
             return Fact::Unknown(Why::Timeout);
         };
+        if message.from.len() > 1 {
+            // Whoever signed or sent for one of several authors vouches for none of the others: nothing is proven
+            // (RFC 7489, 6.6.1), whatever a signature that covers only the lower From says.
+            return Fact::Known(Dmarc {
+                result: DmarcResult::None,
+                policy: DmarcPolicy::Unspecified,
+                domain: String::new(),
+                spf_aligned: false,
+                dkim_aligned: false,
+            });
+        }
         dmarc_fact(&output, spf, dkim)
     }
 

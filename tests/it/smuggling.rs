@@ -28,10 +28,9 @@ async fn one_message_whatever_surrounds_the_dot() {
 
 async fn one_case(relay: &TestRelay, next: &NextHop, policy: BareNewline, before: &str, after: &str) {
     let content = format!("Subject: x\r\n\r\nline{before}.{after}{SMUGGLED}\r\n.\r\n");
-    let start = content.find("line").unwrap() + 3;
     let (mut client, _) = SmtpClient::greeted(relay.address).await;
-    // Cut at every byte from before the first line end to well behind the second.
-    for cut in start..start + 10 {
+    // Cut at every byte; what the framer does with each piece by itself is shown by its own tests.
+    for cut in 1..content.len() {
         let had = next.messages().len();
         client.begin("sender@client.example", &["rcpt@y.example"]).await;
         client.write(&content.as_bytes()[..cut]).await;

@@ -63,10 +63,13 @@ async fn spf() {
     scene.dns.txt("no-spf.example", "something else");
     scene.dns.txt("bad.example", "v=spf1 ip4:not-an-address -all");
     scene.dns.txt("loop.example", "v=spf1 include:loop.example -all");
+    scene.dns.txt("twice.example", "v=spf1 ip4:192.0.2.7 -all");
+    scene.dns.txt("twice.example", "v=spf1 ip4:198.51.100.1 -all");
     scene.dns.says("failing.example", Answer::Failure);
     scene.dns.says("silent.example", Answer::Silence);
     scene.dns.txt("below.example", "v=spf1 include:failing.example -all");
     let known = [
+        ("twice.example", "192.0.2.7", SpfResult::PermError),
         ("by-ip.example", "192.0.2.7", SpfResult::Pass),
         ("by-ip.example", "2001:db8::7", SpfResult::Pass),
         ("by-ip.example", "198.51.100.1", SpfResult::Fail),

@@ -15,6 +15,7 @@ use mail_auth::dmarc::verify::DmarcParameters;
 use mail_auth::hickory_resolver::config::{
     ConnectionConfig, NameServerConfig, ProtocolConfig, ResolverConfig, ResolverOpts,
 };
+use mail_auth::hickory_resolver::proto::rr::RData;
 use mail_auth::hickory_resolver::system_conf::read_system_conf;
 use mail_auth::spf::verify::SpfParameters;
 use mail_auth::{
@@ -131,7 +132,15 @@ impl SenderAuth {
         helo: &str,
         from: &str,
     ) -> Option<SpfOutput> {
-        timeout_at(by, dns.verify_spf(SpfParameters::verify_mail_from(ip, helo, &self.host, from))).await.ok()
+        let checked = async {
+            let output = dns.verify_spf(SpfParameters::verify_mail_from(ip, helo, &self.host, from)).await;
+            let asks_again = !matches!(output.result(), SpfAnswer::None | SpfAnswer::TempError | SpfAnswer::PermError);
+            if asks_again && has_two_records(dns, output.domain()).await {
+                return output.with_result(SpfAnswer::PermError);
+            }
+            output
+        };
+        timeout_at(by, checked).await.ok()
     }
 
     async fn spf_helo(&self, dns: &MessageAuthenticator, by: Instant, ip: IpAddr, helo: &str) -> Option<SpfOutput> {
@@ -194,6 +203,20 @@ impl SenderAuth {
         let saw_pass = last.is_some_and(|set| results::says_dmarc_pass(set.results.value));
         Fact::Known(Arc { result, sealer, trusted_pass: result == ArcResult::Pass && trusted && saw_pass })
     }
+}
+
+/// Whether a domain publishes two SPF records: RFC 7208, 4.5 makes that an error, the library takes the first. The answer is
+/// in the resolver's cache by now.
+async fn has_two_records(dns: &MessageAuthenticator, domain: &str) -> bool {
+    let name = format!("{}.", domain.trim_end_matches('.'));
+    let Ok(lookup) = dns.resolver().txt_lookup(name).await else { return false };
+    let is_spf = |record: &RData| match record {
+        RData::TXT(txt) => {
+            txt.txt_data.first().is_some_and(|text| text[..] == b"v=spf1"[..] || text.starts_with(b"v=spf1 "))
+        }
+        _ => false,
+    };
+    lookup.answers().iter().filter(|record| is_spf(&record.data)).count() > 1
 }
 
 fn resolver(config: &SenderAuthConfig) -> Result<MessageAuthenticator, ResolverError> {

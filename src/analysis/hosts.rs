@@ -6,224 +6,19 @@ use std::sync::LazyLock;
 
 use crate::mail::registrable_domain;
 
-/// Providers where anybody gets a mailbox; `gmx.` stands for every suffix.
-const FREE_MAIL: &[&str] = &[
-    "gmail.com",
-    "googlemail.com",
-    "outlook.",
-    "hotmail.",
-    "live.",
-    "msn.com",
-    "yahoo.",
-    "ymail.com",
-    "rocketmail.com",
-    "aol.",
-    "icloud.com",
-    "me.com",
-    "mac.com",
-    "gmx.",
-    "web.de",
-    "freenet.de",
-    "t-online.de",
-    "mail.com",
-    "mail.ru",
-    "bk.ru",
-    "inbox.ru",
-    "list.ru",
-    "yandex.",
-    "ya.ru",
-    "rambler.ru",
-    "proton.me",
-    "protonmail.com",
-    "pm.me",
-    "tutanota.com",
-    "tuta.io",
-    "zoho.com",
-    "zohomail.eu",
-    "qq.com",
-    "163.com",
-    "126.com",
-    "sina.com",
-    "naver.com",
-    "daum.net",
-    "libero.it",
-    "virgilio.it",
-    "tiscali.it",
-    "alice.it",
-    "orange.fr",
-    "wanadoo.fr",
-    "free.fr",
-    "laposte.net",
-    "sfr.fr",
-    "bluewin.ch",
-    "ziggo.nl",
-    "kpnmail.nl",
-    "home.nl",
-    "uol.com.br",
-    "bol.com.br",
-    "terra.com.br",
-    "ig.com.br",
-    "wp.pl",
-    "o2.pl",
-    "onet.pl",
-    "interia.pl",
-    "seznam.cz",
-    "centrum.cz",
-    "comcast.net",
-    "verizon.net",
-    "att.net",
-    "sbcglobal.net",
-    "cox.net",
-    "btinternet.com",
-    "sky.com",
-    "rediffmail.com",
-    "inbox.lv",
-    "usa.com",
-    "email.com",
-    "consultant.com",
-    "accountant.com",
-    "aliyun.com",
-    "hushmail.com",
-    "fastmail.com",
-    "mailfence.com",
-];
+// The tables themselves are the built-in lists of `policies/lists`, which rules use too: one source of truth.
+const FREE_MAIL: &str = include_str!("../../policies/lists/free_email_providers.txt");
+const RISKY_SUFFIXES: &str = include_str!("../../policies/lists/suspicious_tlds.txt");
+const FREE_SUBDOMAINS: &str = include_str!("../../policies/lists/free_subdomain_hosts.txt");
+const FREE_FILES: &str = include_str!("../../policies/lists/free_file_hosts.txt");
+const SHORTENERS: &str = include_str!("../../policies/lists/url_shorteners.txt");
 
-/// Suffixes whose names are mostly bought to be thrown away.
-const RISKY_SUFFIXES: &[&str] = &[
-    "top", "xyz", "icu", "click", "buzz", "cyou", "cfd", "sbs", "monster", "rest", "quest", "bond", "beauty", "hair",
-    "makeup", "skin", "mom", "lol", "pics", "shop", "store", "online", "site", "website", "space", "fun", "live",
-    "best", "win", "bid", "loan", "date", "racing", "review", "stream", "gdn", "men", "party", "trade", "cam", "surf",
-    "autos", "boats", "yachts", "homes", "lat", "vip", "work", "link", "zip", "mov", "tk", "ml", "ga", "cf", "gq",
-    "pw", "su", "rip", "today", "life", "live", "world", "ru.com", "sa.com", "za.com", "in.net", "us.com", "eu.com",
-    "uk.com", "cn.com", "br.com", "casa", "uno", "bar",
-];
+/// Free mail providers under so many national suffixes that their first label stands for all.
+const FREE_MAIL_LABELS: &[&str] = &["outlook", "hotmail", "live", "yahoo", "aol", "gmx", "yandex"];
 
-/// Hosts under which anybody puts up pages; a name or one with anything in front.
-const FREE_HOSTING: &[&str] = &[
-    "weebly.com",
-    "wixsite.com",
-    "wixstudio.io",
-    "web.app",
-    "firebaseapp.com",
-    "r2.dev",
-    "pages.dev",
-    "workers.dev",
-    "blogspot.com",
-    "github.io",
-    "gitlab.io",
-    "glitch.me",
-    "herokuapp.com",
-    "netlify.app",
-    "vercel.app",
-    "azurewebsites.net",
-    "azureedge.net",
-    "web.core.windows.net",
-    "blob.core.windows.net",
-    "onrender.com",
-    "surge.sh",
-    "000webhostapp.com",
-    "ngrok.io",
-    "ngrok-free.app",
-    "trycloudflare.com",
-    "square.site",
-    "godaddysites.com",
-    "myshopify.com",
-    "webflow.io",
-    "jimdosite.com",
-    "strikingly.com",
-    "yolasite.com",
-    "repl.co",
-    "replit.app",
-    "ipfs.io",
-    "dweb.link",
-    "cf-ipfs.com",
-    "ipfs.dweb.link",
-    "fleek.co",
-    "backblazeb2.com",
-    "s3.amazonaws.com",
-    "digitaloceanspaces.com",
-    "storage.googleapis.com",
-    "sites.google.com",
-    "docs.google.com",
-    "drive.google.com",
-    "forms.gle",
-    "forms.office.com",
-    "typeform.com",
-    "jotform.com",
-    "notion.site",
-    "canva.site",
-    "framer.app",
-    "framer.website",
-    "carrd.co",
-    "linktr.ee",
-    "appspot.com",
-    "duckdns.org",
-    "ddns.net",
-    "sharepoint.com",
-    "wordpress.com",
-    "zyrosite.com",
-    "ukit.me",
-    "webnode.page",
-    "ghost.io",
-    "codesandbox.io",
-    "run.app",
-    "cloudfront.net",
-    "translate.goog",
-    "script.google.com",
-    "cprapid.com",
-    "mystrikingly.com",
-    "plesk.page",
-    "linodeobjects.com",
-];
-
-const SHORTENERS: &[&str] = &[
-    "bit.ly",
-    "tinyurl.com",
-    "t.co",
-    "goo.gl",
-    "ow.ly",
-    "is.gd",
-    "v.gd",
-    "buff.ly",
-    "rebrand.ly",
-    "cutt.ly",
-    "shorturl.at",
-    "rb.gy",
-    "tiny.cc",
-    "t.ly",
-    "s.id",
-    "bl.ink",
-    "lnkd.in",
-    "soo.gd",
-    "clck.ru",
-    "qrco.de",
-    "l.ead.me",
-    "urlz.fr",
-    "surl.li",
-    "u.to",
-    "short.gy",
-    "linkr.bio",
-    "shorter.me",
-    "me2.kr",
-    "bitly.ws",
-    "n9.cl",
-    "acesse.dev",
-    "encurtador.com.br",
-    "kutt.it",
-    "dub.sh",
-    "tr.ee",
-    "x.gd",
-    "linktr.ee",
-    "t.me",
-    "wa.me",
-    "g.page",
-    "page.link",
-    "app.link",
-    "shrtco.de",
-    "2no.co",
-    "grabify.link",
-    "q-r.to",
-];
+fn entries(list: &'static str) -> impl Iterator<Item = &'static str> {
+    list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
 
 /// Hosts with a page that passes on to any target given in the query or path.
 const REDIRECTORS: &[(&str, &str)] = &[
@@ -255,14 +50,14 @@ struct Kinds {
 
 static KINDS: LazyLock<HashMap<&'static str, Kinds>> = LazyLock::new(|| {
     let mut kinds: HashMap<_, Kinds> = HashMap::new();
-    RISKY_SUFFIXES.iter().for_each(|name| kinds.entry(*name).or_default().risky_suffix = true);
-    FREE_HOSTING.iter().for_each(|name| kinds.entry(*name).or_default().free_hosting = true);
-    SHORTENERS.iter().for_each(|name| kinds.entry(*name).or_default().shortener = true);
+    entries(RISKY_SUFFIXES).for_each(|name| kinds.entry(name).or_default().risky_suffix = true);
+    let hosting = entries(FREE_SUBDOMAINS).chain(entries(FREE_FILES));
+    hosting.for_each(|name| kinds.entry(name).or_default().free_hosting = true);
+    entries(SHORTENERS).for_each(|name| kinds.entry(name).or_default().shortener = true);
     kinds
 });
 
-/// Whole domains, and first labels that stand for every suffix.
-static FREE_MAIL_NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| FREE_MAIL.iter().copied().collect());
+static FREE_MAIL_NAMES: LazyLock<HashSet<&'static str>> = LazyLock::new(|| entries(FREE_MAIL).collect());
 
 /// The name itself and every name above it: `a.b.c`, `b.c`, `c`.
 pub(super) fn names_above(host: &str) -> impl Iterator<Item = &str> {
@@ -278,9 +73,8 @@ fn is_named(domain: &str, known: &str) -> bool {
 
 /// Whether anybody gets a mailbox at this domain.
 pub(super) fn is_free_mail(domain: &str) -> bool {
-    // The label with its dot is how such an entry is written.
-    let label = domain.split_inclusive('.').next().unwrap_or_default();
-    FREE_MAIL_NAMES.contains(domain) || FREE_MAIL_NAMES.contains(label)
+    let label = domain.split_once('.').map(|(label, _)| label);
+    FREE_MAIL_NAMES.contains(domain) || label.is_some_and(|label| FREE_MAIL_LABELS.contains(&label))
 }
 
 /// Whether the domain is under a suffix that is mostly abused.

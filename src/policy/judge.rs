@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::Config;
 use super::gtube::Gtube;
-use super::lists::{InvalidEntry, List};
+use super::entries::{InvalidEntry, List};
 use super::score::{Score, score};
 use super::tenant::{InvalidTenants, Tenant, Tenants};
 use super::verdict::{Overrides, Subject, Verdict, allowed, blocked, verdict};

@@ -6,6 +6,7 @@
 mod config;
 mod gtube;
 mod judge;
+mod entries;
 mod lists;
 mod score;
 mod tenant;
@@ -15,7 +16,10 @@ mod weights;
 pub use config::{Config, ListsConfig};
 pub use gtube::{Gtube, gtube};
 pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
-pub use lists::{InvalidEntry, List};
+pub use entries::{InvalidEntry, List};
+pub use lists::{
+    InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, folded, list_name, manifest,
+};
 pub use score::{Score, Term, risk, score};
 pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};
 pub use verdict::{Action, Overrides, Reason, Subject, Verdict, allowed, blocked, verdict};

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::gtube::Gtube;
-use super::lists::List;
+use super::entries::List;
 use super::score::Score;
 use super::tenant::{MalwareAction, Thresholds};
 use crate::analysis::{Code, Facts, SpfResult};

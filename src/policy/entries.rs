@@ -1,4 +1,5 @@
-//! The operator's lists: allow and block, by address, domain, network and hash.
+//! Entries of the operator's allow and block lists, by address, domain, network and hash. Not here: the lists that rules
+//! name ([`lists`](super::lists)).
 //!
 //! An entry's kind is read off its shape: `a@b.example` an address, `192.0.2.0/24` a network, 64 hexadecimal digits the
 //! SHA-256 of an attachment, `b.example` a domain, `*.b.example` its subdomains. Look-ups are by hash; only networks are

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::Config;
-use super::gtube::Gtube;
 use super::entries::{InvalidEntry, List};
+use super::gtube::Gtube;
 use super::score::{Score, score};
 use super::tenant::{InvalidTenants, Tenant, Tenants};
 use super::verdict::{Overrides, Subject, Verdict, allowed, blocked, verdict};

@@ -4,21 +4,27 @@
 //! (`pipeline`, `gateway`), reading the files that its settings name (`app`).
 
 mod config;
+mod entries;
 mod gtube;
 mod judge;
-mod entries;
 mod lists;
+mod rule;
 mod score;
 mod tenant;
 mod verdict;
 mod weights;
 
 pub use config::{Config, ListsConfig};
+pub use entries::{InvalidEntry, List};
 pub use gtube::{Gtube, gtube};
 pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
-pub use entries::{InvalidEntry, List};
 pub use lists::{
-    InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, folded, list_name, manifest,
+    InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, folded, list_name,
+    manifest,
+};
+pub use rule::{
+    Author, Expect, Feed, Position, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleTest, RuleWeights,
+    Severity, SourcePlace, TestMessage,
 };
 pub use score::{Score, Term, risk, score};
 pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};

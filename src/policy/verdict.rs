@@ -6,8 +6,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::gtube::Gtube;
 use super::entries::List;
+use super::gtube::Gtube;
 use super::score::Score;
 use super::tenant::{MalwareAction, Thresholds};
 use crate::analysis::{Code, Facts, SpfResult};

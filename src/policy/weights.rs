@@ -6,12 +6,15 @@
 //! identity = 4.0
 //! [weights]
 //! REPLY_TO_FREEMAIL = 1.2
+//! [rules]                     # matches of rules, by severity
+//! high = 2.6
 //! ```
 
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
+use super::rule::RuleWeights;
 use crate::analysis::{Code, Group};
 
 /// The weights that are built in: `policies/weights.toml`.
@@ -28,6 +31,9 @@ pub struct Weights {
     pub caps: HashMap<Group, f64>,
     /// Weight of each signal at full strength.
     pub weights: HashMap<Code, f64>,
+    /// What matches of rules are worth, by severity.
+    #[serde(default)]
+    pub rules: RuleWeights,
 }
 
 /// Weights that cannot be used.
@@ -62,6 +68,9 @@ impl Weights {
         }
         if let Some((group, _)) = weights.caps.iter().find(|(_, cap)| !cap.is_finite() || **cap < 0.0) {
             return Err(InvalidWeights::Range(group.as_str().into()));
+        }
+        if !weights.rules.is_usable() {
+            return Err(InvalidWeights::Range("rules".into()));
         }
         Ok(weights)
     }

@@ -124,7 +124,8 @@ mod tests {
             assert!(list.iter().all(|entry| !entry.contains(['#', ' '])), "{name}");
         }
         assert!(lists.get("tranco_1m").is_none() && lists.get("org_domains").is_none() && lists.org_vips().is_none());
-        let lists = build(vec![file("/etc/lists/url_shorteners.txt", b"sho.example\n"), file("empty.txt", b"")]).unwrap();
+        let lists =
+            build(vec![file("/etc/lists/url_shorteners.txt", b"sho.example\n"), file("empty.txt", b"")]).unwrap();
         let list = lists.get("url_shorteners").unwrap();
         assert!(list.contains("sho.example") && !list.contains("bit.ly") && list.len() == 1);
         assert!(lists.get("empty").unwrap().is_empty(), "known, and nothing in it");
@@ -132,7 +133,11 @@ mod tests {
 
     #[test]
     fn all_mistakes_at_once_or_nothing() {
-        let errors = build(vec![file("a/x.txt", b"one\ntwo\xff\n"), file("b/y.csv", b"p,q\n1,2\n"), file("c/odd name!.txt", b"")]);
+        let errors = build(vec![
+            file("a/x.txt", b"one\ntwo\xff\n"),
+            file("b/y.csv", b"p,q\n1,2\n"),
+            file("c/odd name!.txt", b""),
+        ]);
         let errors: Vec<String> = errors.unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(errors.len(), 3, "{errors:?}");
         assert!(errors[0].starts_with("a/x.txt:2: "), "{errors:?}");

@@ -159,7 +159,9 @@ mod tests {
         }
         for folded in [false, true] {
             let none = list(&[], folded);
-            assert!(none.is_empty() && !none.contains("") && !none.contains_folded("x") && none.iter().next().is_none());
+            assert!(
+                none.is_empty() && !none.contains("") && !none.contains_folded("x") && none.iter().next().is_none()
+            );
         }
     }
 

@@ -1,0 +1,15 @@
+//! Rule files: one YAML mapping a file, whose `source` is an expression in MQL. And what is done with a rule: enforced, only
+//! watched, or off.
+//!
+//! A file is read as data: nothing here knows MQL. Not here: reading the files (`app`).
+
+mod file;
+mod id;
+mod mode;
+mod place;
+mod yaml;
+
+pub use file::{Author, Expect, RuleFile, RuleKind, RuleTest, Severity, TestMessage};
+pub use mode::{Feed, RuleMode, RuleModes, RuleWeights};
+pub use place::{Position, SourcePlace};
+pub use yaml::RuleError;

@@ -9,6 +9,7 @@ mod body;
 mod config;
 mod connection;
 mod decode;
+mod dom;
 mod domain;
 mod draft;
 mod edit;

@@ -22,6 +22,16 @@ impl Network {
             _ => false,
         }
     }
+
+    /// First and last address as numbers; IPv4 as mapped into IPv6.
+    pub fn range(&self) -> (u128, u128) {
+        let (first, width) = match self.address {
+            IpAddr::V4(ip) => (u128::from(ip.to_ipv6_mapped()), 32),
+            IpAddr::V6(ip) => (ip.into(), 128),
+        };
+        let host = u128::MAX.checked_shr(128 - u32::from(width - self.bits)).unwrap_or(0);
+        (first & !host, first | host)
+    }
 }
 
 fn same(a: u128, b: u128, width: u8, bits: u8) -> bool {

@@ -5,7 +5,7 @@
 //! (`$sender_emails` and its like, `analysis`).
 
 mod built_in;
-mod fold;
+
 mod named;
 mod organisation;
 mod parse;
@@ -13,7 +13,7 @@ mod parse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use fold::folded;
+
 pub use named::{NamedList, TooLarge};
 pub use organisation::{OrgVip, Organisation};
 pub use parse::{InvalidList, ListFile, ListHint, list_name, manifest};

@@ -6,7 +6,7 @@
 use std::hash::Hasher;
 use std::mem::size_of;
 
-use super::fold::fold;
+use crate::policy::fold::fold;
 
 /// A place of a table that holds no entry.
 const FREE: u32 = u32::MAX;

@@ -1,0 +1,69 @@
+//! Case folding: simple (one character to one), without locale, as `(?i)` of the RE2 family does.
+
+use std::borrow::Cow;
+
+/// The folded character.
+pub(super) fn fold_char(c: char) -> char {
+    if c.is_ascii() {
+        return c.to_ascii_lowercase();
+    }
+    // Dotless i folds to nothing else.
+    if c == 'ı' {
+        return c;
+    }
+    let single = |mut of: Box<dyn Iterator<Item = char>>| {
+        let first = of.next();
+        if of.next().is_none() { first } else { None }
+    };
+    let upper = single(Box::new(c.to_uppercase())).unwrap_or(c);
+    single(Box::new(upper.to_lowercase())).unwrap_or(upper)
+}
+
+/// The folded text; borrowed when folding changes nothing.
+pub fn folded(text: &str) -> Cow<'_, str> {
+    let changes = if text.is_ascii() {
+        text.bytes().any(|b| b.is_ascii_uppercase())
+    } else {
+        text.chars().any(|c| fold_char(c) != c)
+    };
+    match changes {
+        false => Cow::Borrowed(text),
+        true if text.is_ascii() => Cow::Owned(text.to_ascii_lowercase()),
+        true => Cow::Owned(text.chars().map(fold_char).collect()),
+    }
+}
+
+/// Whether two texts are equal without regard to case.
+pub(super) fn equal(a: &str, b: &str) -> bool {
+    if a.is_ascii() && b.is_ascii() {
+        return a.eq_ignore_ascii_case(b);
+    }
+    a.chars().map(fold_char).eq(b.chars().map(fold_char))
+}
+
+#[cfg(test)]
+mod tests {
+    use regex_syntax::hir::{ClassUnicode, ClassUnicodeRange};
+
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_folding_of_regexes() {
+        for c in (0..=0x1_ffff).filter_map(char::from_u32).filter(|c| c.is_alphabetic() || !c.is_ascii()) {
+            let mut class = ClassUnicode::new([ClassUnicodeRange::new(c, c)]);
+            class.case_fold_simple();
+            for range in class.ranges() {
+                for other in range.start()..=range.end() {
+                    assert_eq!(fold_char(other), fold_char(c), "{c:?} {other:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn keeps_what_has_no_case() {
+        assert!(matches!(folded("abc 123 äß"), Cow::Borrowed(_)));
+        assert_eq!(folded("ÄSSE ẞ K"), "ässe ß k");
+        assert!(equal("Straße", "STRAẞE") && !equal("İ", "i"));
+    }
+}

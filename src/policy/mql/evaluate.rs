@@ -1,0 +1,745 @@
+//! Runs nodes over one message. Every node of the whole message is computed at most once; texts are searched for the
+//! literals of all rules in one pass each.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+use super::ast::{Arithmetic, Compare};
+use crate::policy::fold;
+use super::functions;
+use super::glob;
+use super::graph::Graph;
+use super::model::Root;
+use super::needs::{Capability, Needs};
+use super::node::{Constant, Each, NodeId, Op, TextTest};
+use super::schema::schema;
+use super::truth::Truth;
+use super::value::{Store, Value};
+
+/// What the literal pass found in one text.
+pub(super) struct Hits<'m> {
+    bits: &'m [u64],
+    /// The text without case.
+    folded: &'m str,
+}
+
+impl Hits<'_> {
+    fn has(&self, literal: u32) -> bool {
+        self.bits[literal as usize / 64] & 1 << (literal % 64) != 0
+    }
+}
+
+type TextKey = (usize, usize);
+
+/// One evaluation: a message, all rules.
+pub(super) struct Run<'m> {
+    pub(super) graph: &'m Graph,
+    pub(super) store: &'m Store,
+    pub(super) root: &'m Root<'m>,
+    message: Value<'m>,
+    memo: &'m [Cell<Option<Value<'m>>>],
+    hits: RefCell<HashMap<TextKey, &'m Hits<'m>, BuildHasherDefault<DefaultHasher>>>,
+    scopes: RefCell<Vec<Value<'m>>>,
+    steps: Cell<u64>,
+    /// Steps at which to stop.
+    until: Cell<u64>,
+    max_bytes: usize,
+    /// Memo and literal pass can be left out, to compare.
+    naive: bool,
+    sights: RefCell<Option<Vec<String>>>,
+}
+
+impl<'m> Run<'m> {
+    pub(super) fn new(graph: &'m Graph, store: &'m Store, root: &'m Root<'m>, max_bytes: usize, naive: bool) -> Self {
+        Self {
+            graph,
+            store,
+            root,
+            message: root.message(store),
+            memo: store.cells(graph.slots as usize),
+            hits: RefCell::default(),
+            scopes: RefCell::default(),
+            steps: Cell::new(0),
+            until: Cell::new(0),
+            max_bytes,
+            naive,
+            sights: RefCell::default(),
+        }
+    }
+
+    /// Steps taken so far.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.get()
+    }
+
+    /// Evaluates a root within so many more steps.
+    pub(super) fn evaluate(&self, root: NodeId, max_steps: u64) -> Value<'m> {
+        self.until.set(self.steps.get().saturating_add(max_steps));
+        self.scopes.borrow_mut().clear();
+        self.eval(root)
+    }
+
+    /// Evaluates and tells what the tests that came out true saw.
+    pub(super) fn watch(&self, node: NodeId, max_steps: u64) -> (Value<'m>, Vec<String>) {
+        *self.sights.borrow_mut() = Some(Vec::new());
+        let value = self.evaluate(node, max_steps);
+        (value, self.sights.borrow_mut().take().unwrap_or_default())
+    }
+
+    /// Counts work; false when the budget is used up.
+    pub(super) fn spend(&self, steps: usize) -> bool {
+        self.steps.set(self.steps.get().saturating_add(steps as u64));
+        self.steps.get() <= self.until.get() && self.store.size_bytes() <= self.max_bytes
+    }
+
+    fn sees(&self, text: impl FnOnce() -> String) {
+        if let Some(sights) = self.sights.borrow_mut().as_mut() {
+            let text = text();
+            if sights.len() < 12 && !sights.contains(&text) {
+                sights.push(text);
+            }
+        }
+    }
+
+    pub(super) fn eval(&self, id: NodeId) -> Value<'m> {
+        let node = self.graph.node(id);
+        let watched = self.naive || self.sights.borrow().is_some();
+        let slot = node.slot.filter(|_| !watched).and_then(|slot| self.memo.get(slot as usize));
+        if let Some(value) = slot.and_then(Cell::get) {
+            return value;
+        }
+        self.steps.set(self.steps.get() + 1);
+        if self.steps.get() > self.until.get() {
+            return Value::Unavailable(Needs::of(Capability::Budget));
+        }
+        let value = self.compute(&node.op);
+        if let Some(slot) = slot {
+            // What only this rule's budget cut short may come out for the next.
+            if value.unavailable().is_none_or(|needs| !needs.has(Capability::Budget)) {
+                slot.set(Some(value));
+            }
+        }
+        value
+    }
+
+    fn compute(&self, op: &'m Op) -> Value<'m> {
+        match op {
+            Op::Constant(constant) => match constant {
+                Constant::Null => Value::Null,
+                Constant::Bool(is) => Value::bool(*is),
+                Constant::Int(n) => Value::Int(*n),
+                Constant::Float(bits) => Value::Float(f64::from_bits(*bits)),
+                Constant::Text(text) => Value::Text(text),
+            },
+            Op::Root(place) => match self.message {
+                Value::Object(message) => message.get(usize::from(*place), self.store),
+                other => other,
+            },
+            Op::Element(up) => {
+                let scopes = self.scopes.borrow();
+                scopes.len().checked_sub(usize::from(*up) + 1).map_or(Value::Null, |at| scopes[at])
+            }
+            Op::Field(base, class, place) => match self.eval(*base) {
+                Value::Object(object) if object.class == *class => object.get(usize::from(*place), self.store),
+                Value::Object(object) => {
+                    object.named(schema().classes[class.0].fields[usize::from(*place)].name, self.store)
+                }
+                Value::Map(_) | Value::Array(_) | Value::List(_) => Value::Null,
+                other => lost(other),
+            },
+            Op::Key(base, name) => key(self.eval(*base), name),
+            Op::Index(base, index) => self.index(self.eval(*base), self.eval(*index)),
+            Op::Slice(base, from, to) => self.slice(*base, *from, *to),
+            Op::List(list) => self.graph.lists.get(*list as usize).map_or(Value::Null, |list| Value::List(list)),
+            Op::Vips => self.root.vips(self.store),
+            Op::HistoryList(_) => Value::Unavailable(Needs::of(Capability::History)),
+            Op::Missing(capability) => Value::Unavailable(Needs::of(*capability)),
+            Op::And(clauses) => self.and(clauses),
+            Op::Or(clauses) => self.or(clauses),
+            Op::Not(inner) => {
+                let (truth, needs) = self.eval(*inner).truth();
+                Value::Truth(truth.not(), needs)
+            }
+            Op::AtLeast(needed, clauses) => self.at_least(usize::from(*needed), clauses),
+            Op::Compare(operator, a, b) => self.compare(*operator, self.eval(*a), self.eval(*b)),
+            Op::In { item, set, folded } => self.among(*item, *set, *folded),
+            Op::InTable { item, table, folded } => self.in_table(self.eval(*item), *table, *folded),
+            Op::IsNull(inner) => match self.eval(*inner) {
+                Value::Unavailable(needs) => Value::Unavailable(needs),
+                Value::Truth(truth, needs) if !truth.is_settled() => Value::Unavailable(needs),
+                value => Value::bool(value.is_null()),
+            },
+            Op::Arithmetic(operator, a, b) => arithmetic(*operator, self.eval(*a), self.eval(*b)),
+            Op::Negate(inner) => match self.eval(*inner) {
+                Value::Int(n) => Value::Int(n.wrapping_neg()),
+                Value::Float(n) => Value::Float(-n),
+                other => lost(other),
+            },
+            Op::Array(items) => self.store.array(items.iter().map(|item| self.eval(*item))),
+            Op::Each(each, list, body) => self.each(*each, self.eval(*list), *body),
+            Op::Text { test, folded, subject, needles } => self.text(*test, *folded, *subject, needles),
+            Op::TextOf { test, folded, subject, needles } => self.text_of(*test, *folded, *subject, needles),
+            Op::Pattern { subject, patterns } => self.pattern(*subject, patterns),
+            Op::PatternCount { subject, pattern } => self.pattern_count(*subject, *pattern),
+            Op::PatternExtract { subject, patterns } => self.pattern_extract(*subject, patterns),
+            Op::Networks { ip, table } => match self.eval(*ip) {
+                Value::Text(text) => match text.parse() {
+                    Ok(ip) => Value::bool(self.graph.networks.get(*table as usize).is_some_and(|t| t.has(ip))),
+                    Err(_) => Value::Null,
+                },
+                other => lost(other),
+            },
+            Op::XPath { html, query } => {
+                let html = self.eval(*html);
+                match self.graph.queries.get(*query as usize) {
+                    Some(query) => functions::xpath(self, html, query),
+                    None => Value::Null,
+                }
+            }
+            Op::Coalesce(all) => self.coalesce(all),
+            Op::Call { function, args } => functions::call(self, *function, args),
+        }
+    }
+
+    fn and(&self, clauses: &[NodeId]) -> Value<'m> {
+        let (mut truth, mut needs) = (Truth::TRUE, Needs::NONE);
+        for clause in clauses {
+            let (one, more) = self.eval(*clause).truth();
+            if one.is_false() {
+                return Value::bool(false);
+            }
+            truth = truth.and(one);
+            needs = needs.and(more);
+        }
+        Value::Truth(truth, needs)
+    }
+
+    fn or(&self, clauses: &[NodeId]) -> Value<'m> {
+        let (mut truth, mut needs) = (Truth::FALSE, Needs::NONE);
+        for clause in clauses {
+            let (one, more) = self.eval(*clause).truth();
+            if one.is_true() {
+                return Value::bool(true);
+            }
+            truth = truth.or(one);
+            needs = needs.and(more);
+        }
+        Value::Truth(truth, needs)
+    }
+
+    fn at_least(&self, needed: usize, clauses: &[NodeId]) -> Value<'m> {
+        let mut seen = Vec::with_capacity(clauses.len());
+        let (mut trues, mut needs) = (0, Needs::NONE);
+        for clause in clauses {
+            let (one, more) = self.eval(*clause).truth();
+            trues += usize::from(one.is_true());
+            if trues >= needed {
+                return Value::bool(true);
+            }
+            needs = needs.and(more);
+            seen.push(one);
+        }
+        Value::Truth(Truth::at_least(needed, seen.into_iter()), needs)
+    }
+
+    fn compare(&self, operator: Compare, a: Value<'m>, b: Value<'m>) -> Value<'m> {
+        let result = compare(operator, a, b);
+        if let Value::Truth(truth, _) = result {
+            if truth.is_true() {
+                self.sees(|| shown(a));
+            }
+        }
+        result
+    }
+
+    fn among(&self, item: NodeId, set: NodeId, folded: bool) -> Value<'m> {
+        let item = self.eval(item);
+        // Membership in what history keeps is asked, not gone through.
+        if let Op::HistoryList(list) = self.graph.node(set).op {
+            return match item {
+                Value::Text(text) => self.root.remembered(list, text),
+                other => lost(other),
+            };
+        }
+        let set = self.eval(set);
+        if let Some(needs) = item.unavailable().or(set.unavailable()) {
+            return Value::Unavailable(needs);
+        }
+        if item.is_null() {
+            return Value::Null;
+        }
+        let operator = if folded { Compare::Like } else { Compare::Equal };
+        let mut doubt = Needs::NONE;
+        let is = match set {
+            Value::List(list) => match item {
+                Value::Text(text) if folded => list.contains_folded(text),
+                Value::Text(text) => list.contains(text),
+                _ => false,
+            },
+            Value::Array(items) => items.iter().any(|one| {
+                let (truth, needs) = compare(operator, item, *one).truth();
+                doubt = doubt.and(needs);
+                truth.is_true()
+            }),
+            Value::Null => return Value::Null,
+            one => compare(operator, item, one).truth().0.is_true(),
+        };
+        if is {
+            self.sees(|| shown(item));
+        } else if !doubt.is_none() {
+            return Value::Unavailable(doubt);
+        }
+        Value::bool(is)
+    }
+
+    fn in_table(&self, item: Value<'m>, table: u32, folded: bool) -> Value<'m> {
+        let Some(table) = self.graph.tables.get(table as usize) else { return Value::Null };
+        let is = match item {
+            Value::Text(text) if folded => table.texts.contains(&*fold::folded(text)),
+            Value::Text(text) => table.texts.contains(text),
+            Value::Int(n) => table.ints.contains(&n),
+            Value::Float(n) => table.ints.iter().any(|one| *one as f64 == n),
+            other => return lost(other),
+        };
+        if is {
+            self.sees(|| shown(item));
+        }
+        Value::bool(is)
+    }
+
+    fn coalesce(&self, all: &[NodeId]) -> Value<'m> {
+        let mut carried: Option<(Truth, Needs)> = None;
+        for one in all {
+            let value = self.eval(*one);
+            if value.is_null() {
+                continue;
+            }
+            // A truth that may be null is settled by what comes next.
+            match (value, carried) {
+                (Value::Truth(..), Some((truth, needs))) => {
+                    let (next, more) = value.truth();
+                    carried = Some((truth.or_else(next), needs.and(more)));
+                }
+                (Value::Truth(truth, needs), None) if !truth.is_settled() => carried = Some((truth, needs)),
+                (_, Some((_, needs))) => return Value::Unavailable(needs),
+                (value, None) => return value,
+            }
+        }
+        carried.map_or(Value::Null, |(truth, needs)| Value::Truth(truth, needs))
+    }
+
+    fn index(&self, base: Value<'m>, index: Value<'m>) -> Value<'m> {
+        if let Some(needs) = base.unavailable().or(index.unavailable()) {
+            return Value::Unavailable(needs);
+        }
+        match (base, index) {
+            (Value::Array(items), Value::Int(n)) => {
+                usize::try_from(n).ok().and_then(|n| items.get(n).copied()).unwrap_or(Value::Null)
+            }
+            (Value::Text(text), Value::Int(n)) => {
+                let at = usize::try_from(n).ok().and_then(|n| text.char_indices().nth(n));
+                at.map_or(Value::Null, |(from, c)| Value::Text(&text[from..from + c.len_utf8()]))
+            }
+            (Value::List(list), Value::Int(n)) => {
+                let entry = usize::try_from(n).ok().and_then(|n| list.iter().nth(n));
+                entry.map_or(Value::Null, |entry| Value::Text(self.store.text(entry)))
+            }
+            (base, Value::Text(name)) => key(base, name),
+            _ => Value::Null,
+        }
+    }
+
+    fn slice(&self, base: NodeId, from: Option<NodeId>, to: Option<NodeId>) -> Value<'m> {
+        let base = self.eval(base);
+        let mut bounds = [0, usize::MAX];
+        for (place, bound) in [from, to].into_iter().enumerate() {
+            match bound.map(|bound| self.eval(bound)) {
+                None => {}
+                Some(Value::Int(n)) => bounds[place] = usize::try_from(n).unwrap_or(0),
+                Some(other) => return lost(other),
+            }
+        }
+        let [from, to] = bounds;
+        match base {
+            Value::Array(items) => {
+                let to = to.min(items.len());
+                Value::Array(&items[from.min(to)..to])
+            }
+            Value::Text(text) => {
+                let place = |n: usize| text.char_indices().nth(n).map_or(text.len(), |(at, _)| at);
+                let (start, end) = (place(from), place(to));
+                Value::Text(&text[start.min(end)..end])
+            }
+            other => lost(other),
+        }
+    }
+
+    fn each(&self, each: Each, list: Value<'m>, body: Option<NodeId>) -> Value<'m> {
+        let items: &mut dyn Iterator<Item = Value<'m>> = match list {
+            Value::Array(items) => &mut items.iter().copied(),
+            Value::List(list) => &mut list.iter().map(Value::Text),
+            Value::Null => return of_null(each),
+            other => return other.unavailable().map_or_else(|| of_null(each), Value::Unavailable),
+        };
+        let mut run = |item: Value<'m>| match body {
+            None => item,
+            Some(body) => {
+                self.scopes.borrow_mut().push(item);
+                let value = self.eval(body);
+                self.scopes.borrow_mut().pop();
+                value
+            }
+        };
+        match each {
+            Each::Any | Each::All => {
+                // `all` is `not any not`; a null predicate neither makes `any` true nor `all` false.
+                let wanted = each == Each::Any;
+                let (mut doubt, mut doubtful) = (Needs::NONE, false);
+                for item in items {
+                    let (truth, needs) = run(item).truth();
+                    let decides = if wanted { truth.is_true() } else { truth.is_false() };
+                    if decides {
+                        return Value::bool(wanted);
+                    }
+                    let may = if wanted { truth.may_be_true() } else { truth.not().may_be_true() };
+                    if may && !truth.is_settled() {
+                        doubtful = true;
+                        doubt = doubt.and(needs);
+                    }
+                }
+                match (doubtful, wanted) {
+                    (false, _) => Value::bool(!wanted),
+                    (true, _) => Value::Truth(Truth::TRUE_OR_FALSE, doubt),
+                }
+            }
+            Each::Filter => {
+                let mut kept = Vec::new();
+                for item in items {
+                    let (truth, needs) = run(item).truth();
+                    if !truth.is_settled() && truth.may_be_true() {
+                        return Value::Unavailable(needs);
+                    }
+                    if truth.is_true() {
+                        kept.push(item);
+                    }
+                }
+                self.store.array(kept)
+            }
+            Each::Map => {
+                let mut values = Vec::new();
+                for item in items {
+                    let value = run(item);
+                    if !self.spend(1) {
+                        return Value::Unavailable(Needs::of(Capability::Budget));
+                    }
+                    values.push(value);
+                }
+                self.store.array(values)
+            }
+            Each::Distinct => functions::distinct(self, items, &mut run),
+            Each::Ratio => {
+                let (mut trues, mut count) = (0_u32, 0_u32);
+                for item in items {
+                    let value = run(item);
+                    if let Some(needs) = value.unavailable() {
+                        return Value::Unavailable(needs);
+                    }
+                    trues += u32::from(value.truth().0.is_true());
+                    count += 1;
+                }
+                if count == 0 { Value::Null } else { Value::Float(f64::from(trues) / f64::from(count)) }
+            }
+            Each::Sum => {
+                let mut total = Value::Int(0);
+                for item in items {
+                    let value = run(item);
+                    if let Some(needs) = value.unavailable() {
+                        return Value::Unavailable(needs);
+                    }
+                    if !value.is_null() {
+                        total = arithmetic(Arithmetic::Add, total, value);
+                    }
+                }
+                total
+            }
+        }
+    }
+
+    /// The literal pass over a text, once.
+    fn hits(&self, text: &'m str) -> &'m Hits<'m> {
+        let key = (text.as_ptr() as usize, text.len());
+        if let Some(hits) = self.hits.borrow().get(&key) {
+            return hits;
+        }
+        let folded = match fold::folded(text) {
+            std::borrow::Cow::Borrowed(_) => text,
+            std::borrow::Cow::Owned(folded) => self.store.text(&folded),
+        };
+        let bits = self.store.slice(self.graph.literal_count() / 64 + 1, 0_u64);
+        self.spend(text.len() / 64);
+        if let Some(automaton) = &self.graph.automaton {
+            for found in automaton.find_overlapping_iter(folded) {
+                let literal = found.pattern().as_usize();
+                bits[literal / 64] |= 1 << (literal % 64);
+            }
+        }
+        let hits = self.store.hits(Hits { bits, folded });
+        self.hits.borrow_mut().insert(key, hits);
+        hits
+    }
+
+    fn text(&self, test: TextTest, folded: bool, subject: NodeId, needles: &[u32]) -> Value<'m> {
+        let text = match self.eval(subject) {
+            Value::Text(text) => text,
+            other => return lost(other),
+        };
+        let hits = (!self.naive).then(|| self.hits(text));
+        let found = needles.iter().filter_map(|needle| self.graph.needles.get(*needle as usize)).find(|needle| {
+            if let (Some(hits), Some(literal)) = (hits, needle.literal) {
+                if !hits.has(literal) {
+                    return false;
+                }
+                if needle.is_answer {
+                    return true;
+                }
+            }
+            let own;
+            let haystack = match (folded, hits) {
+                (false, _) => text,
+                (true, Some(hits)) => hits.folded,
+                (true, None) => {
+                    own = fold::folded(text);
+                    &own
+                }
+            };
+            holds(test, haystack, &needle.text)
+        });
+        if let Some(needle) = found {
+            self.sees(|| excerpt(text, &needle.text));
+        }
+        Value::bool(found.is_some())
+    }
+
+    fn text_of(&self, test: TextTest, folded: bool, subject: NodeId, needles: &[NodeId]) -> Value<'m> {
+        let text = match self.eval(subject) {
+            Value::Text(text) => text,
+            other => return lost(other),
+        };
+        let haystack = if folded { fold::folded(text) } else { text.into() };
+        let (mut any, mut doubt) = (false, None);
+        for needle in needles {
+            match self.eval(*needle) {
+                Value::Text(needle) => {
+                    any = true;
+                    self.spend(haystack.len() / 256);
+                    let needle = if folded { fold::folded(needle) } else { needle.into() };
+                    if holds(test, &haystack, &needle) {
+                        self.sees(|| excerpt(text, &needle));
+                        return Value::bool(true);
+                    }
+                }
+                other => doubt = doubt.or(other.unavailable()),
+            }
+        }
+        match doubt {
+            Some(needs) => Value::Unavailable(needs),
+            None if any => Value::bool(false),
+            None => Value::Null,
+        }
+    }
+
+    fn pattern(&self, subject: NodeId, patterns: &[u32]) -> Value<'m> {
+        let text = match self.eval(subject) {
+            Value::Text(text) => text,
+            other => return lost(other),
+        };
+        let mut too_large = false;
+        for searched in patterns.iter().filter_map(|pattern| self.graph.patterns.get(*pattern as usize)) {
+            if !self.naive && !searched.literals.is_empty() {
+                let hits = self.hits(text);
+                if !searched.literals.iter().any(|literal| hits.has(*literal)) {
+                    continue;
+                }
+            }
+            if !self.spend(10 + text.len() / 32) {
+                return Value::Unavailable(Needs::of(Capability::Budget));
+            }
+            match searched.pattern.regex() {
+                None => too_large = true,
+                Some(regex) if self.sights.borrow().is_some() => {
+                    if let Some(found) = regex.find(text) {
+                        self.sees(|| found.as_str().chars().take(120).collect());
+                        return Value::bool(true);
+                    }
+                }
+                Some(regex) if regex.is_match(text) => return Value::bool(true),
+                Some(_) => {}
+            }
+        }
+        if too_large { Value::Unavailable(Needs::of(Capability::Budget)) } else { Value::bool(false) }
+    }
+
+    fn pattern_count(&self, subject: NodeId, pattern: u32) -> Value<'m> {
+        let text = match self.eval(subject) {
+            Value::Text(text) => text,
+            other => return lost(other),
+        };
+        let Some(searched) = self.graph.patterns.get(pattern as usize) else { return Value::Null };
+        if !self.naive && !searched.literals.is_empty() {
+            let hits = self.hits(text);
+            if !searched.literals.iter().any(|literal| hits.has(*literal)) {
+                return Value::Int(0);
+            }
+        }
+        match searched.pattern.regex() {
+            Some(regex) if self.spend(10 + text.len() / 16) => {
+                Value::Int(i64::try_from(regex.find_iter(text).count()).unwrap_or(i64::MAX))
+            }
+            _ => Value::Unavailable(Needs::of(Capability::Budget)),
+        }
+    }
+
+    fn pattern_extract(&self, subject: NodeId, patterns: &[u32]) -> Value<'m> {
+        let text = match self.eval(subject) {
+            Value::Text(text) => text,
+            other => return lost(other),
+        };
+        let mut found = Vec::new();
+        for searched in patterns.iter().filter_map(|pattern| self.graph.patterns.get(*pattern as usize)) {
+            if !self.naive && !searched.literals.is_empty() {
+                let hits = self.hits(text);
+                if !searched.literals.iter().any(|literal| hits.has(*literal)) {
+                    continue;
+                }
+            }
+            match searched.pattern.regex() {
+                Some(regex) if self.spend(10 + text.len() / 16) => functions::extract(self, regex, text, &mut found),
+                _ => return Value::Unavailable(Needs::of(Capability::Budget)),
+            }
+        }
+        self.store.array(found)
+    }
+}
+
+/// What a function of an operand without a usable value gives: unavailable stays, all else is null.
+pub(super) fn lost(value: Value<'_>) -> Value<'_> {
+    match value.unavailable() {
+        Some(needs) => Value::Unavailable(needs),
+        None => Value::Null,
+    }
+}
+
+fn of_null<'m>(each: Each) -> Value<'m> {
+    match each {
+        Each::Any | Each::Map | Each::Ratio => Value::Null,
+        Each::All => Value::bool(true),
+        Each::Filter | Each::Distinct => Value::Array(&[]),
+        Each::Sum => Value::Int(0),
+    }
+}
+
+fn key<'m>(base: Value<'m>, name: &str) -> Value<'m> {
+    match base {
+        Value::Map(entries) => {
+            entries.iter().find(|(key, _)| *key == name).map_or(Value::Null, |(_, value)| *value)
+        }
+        other => lost(other),
+    }
+}
+
+fn holds(test: TextTest, haystack: &str, needle: &str) -> bool {
+    match test {
+        TextTest::Contains => memchr::memmem::find(haystack.as_bytes(), needle.as_bytes()).is_some(),
+        TextTest::StartsWith => haystack.starts_with(needle),
+        TextTest::EndsWith => haystack.ends_with(needle),
+        TextTest::Like => glob::matches(needle, haystack),
+    }
+}
+
+/// Compares two values; null when either is null or they are of different kinds.
+pub(super) fn compare<'m>(operator: Compare, a: Value<'m>, b: Value<'m>) -> Value<'m> {
+    use std::cmp::Ordering;
+    if let Some(needs) = a.unavailable().or(b.unavailable()) {
+        return Value::Unavailable(needs);
+    }
+    let ordering = match (a, b) {
+        (Value::Text(a), Value::Text(b)) => match operator {
+            Compare::Like => return Value::bool(fold::equal(a, b)),
+            Compare::NotLike => return Value::bool(!fold::equal(a, b)),
+            _ => Some(a.cmp(b)),
+        },
+        (Value::Int(a), Value::Int(b)) => Some(a.cmp(&b)),
+        (Value::Int(a), Value::Float(b)) => (a as f64).partial_cmp(&b),
+        (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(b as f64)),
+        (Value::Float(a), Value::Float(b)) => a.partial_cmp(&b),
+        (Value::Truth(a, _), Value::Truth(b, _)) if !a.is_null() && !b.is_null() => {
+            Some(a.is_true().cmp(&b.is_true()))
+        }
+        _ => None,
+    };
+    let Some(ordering) = ordering else { return Value::Null };
+    Value::bool(match operator {
+        Compare::Equal | Compare::Like => ordering == Ordering::Equal,
+        Compare::NotEqual | Compare::NotLike => ordering != Ordering::Equal,
+        Compare::Less => ordering == Ordering::Less,
+        Compare::LessEqual => ordering != Ordering::Greater,
+        Compare::Greater => ordering == Ordering::Greater,
+        Compare::GreaterEqual => ordering != Ordering::Less,
+    })
+}
+
+fn arithmetic<'m>(operator: Arithmetic, a: Value<'m>, b: Value<'m>) -> Value<'m> {
+    if let Some(needs) = a.unavailable().or(b.unavailable()) {
+        return Value::Unavailable(needs);
+    }
+    let floats = |a: f64, b: f64| {
+        let result = match operator {
+            Arithmetic::Add => a + b,
+            Arithmetic::Subtract => a - b,
+            Arithmetic::Multiply => a * b,
+            Arithmetic::Divide => a / b,
+            Arithmetic::Remainder => a % b,
+        };
+        // Division by zero has no value.
+        if result.is_finite() { Value::Float(result) } else { Value::Null }
+    };
+    match (a, b) {
+        (Value::Int(a), Value::Int(b)) => match operator {
+            Arithmetic::Add => Some(a.wrapping_add(b)),
+            Arithmetic::Subtract => Some(a.wrapping_sub(b)),
+            Arithmetic::Multiply => Some(a.wrapping_mul(b)),
+            Arithmetic::Divide => a.checked_div(b),
+            Arithmetic::Remainder => a.checked_rem(b),
+        }
+        .map_or(Value::Null, Value::Int),
+        (Value::Int(a), Value::Float(b)) => floats(a as f64, b),
+        (Value::Float(a), Value::Int(b)) => floats(a, b as f64),
+        (Value::Float(a), Value::Float(b)) => floats(a, b),
+        _ => Value::Null,
+    }
+}
+
+fn shown(value: Value<'_>) -> String {
+    match value {
+        Value::Text(text) => text.chars().take(120).collect(),
+        Value::Int(n) => n.to_string(),
+        Value::Float(n) => n.to_string(),
+        Value::Truth(truth, _) => if truth.is_true() { "true" } else { "false" }.to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// The text around what was found.
+fn excerpt(text: &str, needle: &str) -> String {
+    let needle = needle.trim_matches(['*', '?']);
+    let chars = |text: &str| text.chars().take(120).collect::<String>();
+    let lower = fold::folded(text);
+    match lower.find(&*fold::folded(needle)) {
+        Some(at) if lower.len() == text.len() && text.is_char_boundary(at) => {
+            let start = text[..at].char_indices().rev().nth(30).map_or(0, |(i, _)| i);
+            chars(&text[start..])
+        }
+        _ => chars(text),
+    }
+}

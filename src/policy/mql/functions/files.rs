@@ -1,0 +1,132 @@
+//! Functions over files and HTML.
+
+use super::{Run, Value};
+use crate::mail::{HtmlTree, Message, TreeLimits, XPath, XPathNode};
+use crate::policy::mql::model::{self, FileBytes, HtmlSource, class};
+use crate::policy::mql::needs::{Capability, Needs};
+use crate::policy::mql::value::{Source, Store};
+
+/// Steps of one XPath query.
+const MAX_XPATH_STEPS: usize = 200_000;
+/// Bytes of one node's source.
+const MAX_NODE_BYTES: usize = 256 * 1024;
+/// Nodes of one query's result.
+const MAX_XPATH_NODES: usize = 10_000;
+/// Bytes of a file read as text.
+const MAX_TEXT_BYTES: usize = 4 << 20;
+
+pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value<'m> {
+    let store = run.store;
+    let file = values[0].as_object().and_then(|object| object.source().as_any()).and_then(|any| any.downcast_ref());
+    let file: &'m FileBytes = match file {
+        Some(file) => file,
+        None => return Value::Unavailable(Needs::of(Capability::Files)),
+    };
+    if !run.spend(file.bytes.len() / 64) {
+        return Value::Unavailable(Needs::of(Capability::Budget));
+    }
+    match name {
+        "file.parse_eml" => {
+            let head = &file.bytes[..file.bytes.len().min(4_096)];
+            let is_message = head.split(|b| *b == b'\n').take(5).any(|line| {
+                let name: &[u8] = line.split(|b| *b == b':').next().unwrap_or_default();
+                name.len() < line.len() && !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
+            });
+            if !is_message {
+                return Value::Null;
+            }
+            run.root.nested(store.keep(Message::parse(file.bytes.clone(), run.root.view.message.limits())), store)
+        }
+        "file.parse_html" => {
+            let text = store.keep(String::from_utf8_lossy(cut(&file.bytes)).into_owned());
+            let limit = run.root.view.content.max_links;
+            store.object(class("Html"), HtmlSource::read(text, limit, store))
+        }
+        "file.parse_text" => match decoded(cut(&file.bytes), values[1]) {
+            Some(text) => store.object(class("ParsedText"), ParsedText(store.text(&text))),
+            None => Value::Null,
+        },
+        // Opened by what reads contents; until then nobody knows what is in there.
+        _ => Value::Unavailable(Needs::of(Capability::Files)),
+    }
+}
+
+fn cut(bytes: &[u8]) -> &[u8] {
+    &bytes[..bytes.len().min(MAX_TEXT_BYTES)]
+}
+
+fn decoded(bytes: &[u8], encodings: Value<'_>) -> Option<String> {
+    let asked = |name: &str| match encodings {
+        Value::Array(names) => names.iter().any(|one| one.as_text().is_some_and(|t| t.eq_ignore_ascii_case(name))),
+        _ => matches!(name, "ascii" | "utf8"),
+    };
+    if asked("utf16-le") && bytes.len() % 2 == 0 && bytes.starts_with(&[0xff, 0xfe]) {
+        let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
+        if let Ok(text) = String::from_utf16(&units) {
+            return Some(text);
+        }
+    }
+    let text = str::from_utf8(bytes).ok()?;
+    (asked("utf8") || asked("ascii") && text.is_ascii()).then(|| text.to_owned())
+}
+
+struct ParsedText<'m>(&'m str);
+
+impl<'m> Source<'m> for ParsedText<'m> {
+    fn field(&self, _: &'static str, _: &'m Store) -> Value<'m> {
+        Value::Text(self.0)
+    }
+}
+
+/// `html.xpath`: nodes of an HTML object.
+pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &'m XPath) -> Value<'m> {
+    let store = run.store;
+    let raw = match html {
+        Value::Object(object) => object.named("raw", store),
+        other => other,
+    };
+    let raw = match raw {
+        Value::Text(raw) => raw,
+        other => return super::lost(other),
+    };
+    if !run.spend(raw.len() / 16) {
+        return Value::Unavailable(Needs::of(Capability::Budget));
+    }
+    let tree = run.tree(raw, || HtmlTree::parse(raw, TreeLimits::default()));
+    let Ok(nodes) = query.select(tree, MAX_XPATH_STEPS) else {
+        return Value::Unavailable(Needs::of(Capability::Budget));
+    };
+    let nodes = store.array(nodes.into_iter().take(MAX_XPATH_NODES).map(|node| {
+        store.object(class("XPathNode"), NodeSource { tree, node, max_links: run.root.view.content.max_links })
+    }));
+    store.object(class("XPathResult"), Nodes(nodes))
+}
+
+struct Nodes<'m>(Value<'m>);
+
+impl<'m> Source<'m> for Nodes<'m> {
+    fn field(&self, _: &'static str, _: &'m Store) -> Value<'m> {
+        self.0
+    }
+}
+
+struct NodeSource<'m> {
+    tree: &'m HtmlTree,
+    node: XPathNode,
+    max_links: usize,
+}
+
+impl<'m> Source<'m> for NodeSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "raw" => Value::Text(store.text(&self.node.raw(self.tree, MAX_NODE_BYTES))),
+            "inner_text" => Value::Text(store.text(&self.node.inner_text(self.tree))),
+            _ if self.node.is_element(self.tree) => {
+                let raw = store.text(&self.node.raw(self.tree, MAX_NODE_BYTES));
+                model::HtmlSource::read(raw, self.max_links, store).field(field, store)
+            }
+            "display_text" => Value::Text(store.text(&self.node.inner_text(self.tree))),
+            _ => Value::Array(&[]),
+        }
+    }
+}

@@ -103,7 +103,8 @@ impl Pipeline {
         } else {
             connection
         };
-        let ask = standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw);
+        // Boxed: joined with another question it would make every future above it too large.
+        let ask = Box::pin(standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw));
         let asked = async { timeout(deadline, ask).await.unwrap_or_else(|_| Facts::unknown(Why::Timeout)) };
         let history = timeout(deadline, self.history(standing, transaction, message));
         let (facts, history) = tokio::join!(asked, history);

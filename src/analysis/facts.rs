@@ -8,6 +8,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::History;
+
 /// Something that was asked: the answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -50,9 +52,16 @@ pub enum Why {
     Disabled,
     /// The answer could not be understood, or the dependency reported an error.
     Malformed,
+    /// Too little was seen yet to tell.
+    WarmingUp,
 }
 
 impl Why {
+    /// Whether something failed: neither switched off nor merely too early.
+    pub fn is_failure(self) -> bool {
+        !matches!(self, Self::Disabled | Self::WarmingUp)
+    }
+
     /// The word used in headers, records and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +70,7 @@ impl Why {
             Self::RateLimited => "rate_limited",
             Self::Disabled => "disabled",
             Self::Malformed => "malformed",
+            Self::WarmingUp => "warming_up",
         }
     }
 }
@@ -196,6 +206,14 @@ pub struct Facts {
     pub dmarc: Fact<Dmarc>,
     /// ARC.
     pub arc: Fact<Arc>,
+    /// What is remembered of the people around the message. Only asked when a rule needs it.
+    #[serde(default = "not_asked")]
+    pub history: Fact<History>,
+}
+
+/// Of records from before there was a history.
+fn not_asked() -> Fact<History> {
+    Fact::Unknown(Why::Disabled)
 }
 
 impl Facts {
@@ -208,6 +226,7 @@ impl Facts {
             dkim: Fact::Unknown(why),
             dmarc: Fact::Unknown(why),
             arc: Fact::Unknown(why),
+            history: Fact::Unknown(Why::Disabled),
         }
     }
 
@@ -219,6 +238,7 @@ impl Facts {
             ("dkim", self.dkim.unknown()),
             ("dmarc", self.dmarc.unknown()),
             ("arc", self.arc.unknown()),
+            ("history", self.history.unknown()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))

@@ -7,6 +7,7 @@
 mod brands;
 mod detectors;
 mod facts;
+mod history;
 mod hosts;
 mod names;
 mod signal;
@@ -18,5 +19,6 @@ pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };
+pub use history::{Contact, History, HistoryKeys, Membership, Prevalence, Profile};
 pub use signal::{Code, Group, Signal};
 pub use site::{Input, Site, Vip};

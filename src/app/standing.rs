@@ -30,6 +30,7 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
         sender_auth,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
+        needs_history: false,
         config: config.inspection.clone(),
     })
 }

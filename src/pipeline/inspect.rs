@@ -16,7 +16,7 @@ use super::broken::Broken;
 use super::headers;
 use super::record::{self, unix_millis};
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
-use crate::analysis::{self, Facts, Why};
+use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
 use crate::mail::{Address, Connection, Edit, Message};
 use crate::policy::{Action, Judgement, Subject, gtube};
 use crate::records::{PassKey, RELEASE_HEADER, Record, Records, Timing};
@@ -79,7 +79,7 @@ impl Pipeline {
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
-        let facts = self.enrich(standing, transaction).await;
+        let facts = self.enrich(standing, transaction, &message).await;
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
@@ -91,7 +91,7 @@ impl Pipeline {
         Inspected { record, judgement, message }
     }
 
-    async fn enrich(&self, standing: &Standing, transaction: &Transaction) -> Facts {
+    async fn enrich(&self, standing: &Standing, transaction: &Transaction, message: &Message) -> Facts {
         let deadline = Duration::from_millis(standing.config.deadline_ms);
         let own = |ip: IpAddr| standing.own_networks.iter().any(|network| network.contains(ip));
         let connection = &*transaction.connection;
@@ -103,8 +103,24 @@ impl Pipeline {
         } else {
             connection
         };
-        let ask = standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw);
-        timeout(deadline, ask).await.unwrap_or_else(|_| Facts::unknown(Why::Timeout))
+        // Boxed: joined with another question it would make every future above it too large.
+        let ask = Box::pin(standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw));
+        let asked = async { timeout(deadline, ask).await.unwrap_or_else(|_| Facts::unknown(Why::Timeout)) };
+        let history = timeout(deadline, self.history(standing, transaction, message));
+        let (facts, history) = tokio::join!(asked, history);
+        Facts { history: history.unwrap_or(Fact::Unknown(Why::Timeout)), ..facts }
+    }
+
+    /// What is remembered of the people around the message, if some rule asks.
+    async fn history(&self, standing: &Standing, transaction: &Transaction, message: &Message) -> Fact<History> {
+        let Some(records) = self.records.as_ref().filter(|_| standing.needs_history) else {
+            return Fact::Unknown(Why::Disabled);
+        };
+        let keys = HistoryKeys::of(message, &transaction.envelope, records.history_names());
+        records.history(unix_millis(transaction.received), &keys).await.unwrap_or_else(|error| {
+            tracing::warn!(id = %transaction.id, %error, "the history of the sender is not known");
+            Fact::Unknown(Why::Malformed)
+        })
     }
 
     async fn inspect_and_settle(&self, transaction: Transaction) -> Answer {
@@ -197,7 +213,7 @@ impl Pipeline {
         }
         metrics.risk.observe(record.score.risk);
         metrics.size_bytes.observe(record.size as f64);
-        for (what, why) in record.facts.unknowns().into_iter().filter(|(_, why)| *why != Why::Disabled) {
+        for (what, why) in record.facts.unknowns().into_iter().filter(|(_, why)| why.is_failure()) {
             metrics.degraded.with_label_values(&[what, why.as_str()]).inc();
         }
         let risk = (record.score.risk * 10.0).round() / 10.0;
@@ -299,6 +315,7 @@ mod tests {
             sender_auth: SenderAuth::offline(),
             authserv_id: "mx.example.org".into(),
             own_networks: Vec::new(),
+            needs_history: false,
             config: Config { after_panics, panic_retries: 2, ..Config::default() },
         };
         Pipeline::new(standing, None, None, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()))

@@ -1,7 +1,7 @@
 //! The record of a message: everything that led to its verdict, put together once.
 
 use super::{Standing, Transaction};
-use crate::analysis::{Facts, Why};
+use crate::analysis::{Contact, Facts, Why};
 use crate::mail::{Message, Path};
 use crate::policy::{Action, Judgement, Reason, Score, Verdict};
 use crate::records::{RecipientVerdict, Record, Timing};
@@ -24,7 +24,7 @@ pub(super) fn judged(
         tenant: tenant.name.clone(),
         verdict: verdict.clone(),
     });
-    let degraded = facts.unknowns().into_iter().filter(|(_, why)| *why != Why::Disabled);
+    let degraded = facts.unknowns().into_iter().filter(|(_, why)| why.is_failure());
     Record {
         id: transaction.id,
         received_ms: unix_millis(transaction.received),
@@ -45,6 +45,7 @@ pub(super) fn judged(
         facts,
         findings: message.findings().map(|finding| finding.kind.code().to_owned()).collect(),
         policy_version: standing.judge.version().to_owned(),
+        contact: Contact::of(message, &transaction.envelope, &standing.site, own_client(standing, transaction)),
         timing,
         reply: None,
     }
@@ -73,9 +74,17 @@ pub(super) fn unjudged(standing: &Standing, transaction: &Transaction) -> Record
         findings: Vec::new(),
         degraded: vec!["judgement=malformed".into()],
         policy_version: standing.judge.version().to_owned(),
+        contact: Contact::default(),
         timing: Timing::default(),
         reply: None,
     }
+}
+
+/// Whether the client is ours: it logged in, or is in a network of ours.
+fn own_client(standing: &Standing, transaction: &Transaction) -> bool {
+    let connection = &*transaction.connection;
+    let own = |ip| standing.own_networks.iter().any(|network| network.contains(ip));
+    connection.login.is_some() || connection.client_ip.is_some_and(own)
 }
 
 /// Milliseconds since 1970.

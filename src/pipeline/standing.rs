@@ -18,6 +18,8 @@ pub struct Standing {
     pub authserv_id: String,
     /// Clients of our own: SPF is not asked about them.
     pub own_networks: Vec<Network>,
+    /// Whether some rule asks for what is remembered of senders.
+    pub needs_history: bool,
     /// Times and limits.
     pub config: Config,
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::HistoryConfig;
+
 /// Where records and bodies are kept, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -28,6 +30,8 @@ pub struct Config {
     pub ledger_days: u32,
     /// Days that held messages are kept. 0: for ever.
     pub quarantine_days: u32,
+    /// What is remembered of senders.
+    pub history: HistoryConfig,
     /// Access to S3.
     pub s3: S3Config,
 }
@@ -45,6 +49,7 @@ impl Default for Config {
             min_free_bytes: 256 * 1024 * 1024,
             ledger_days: 30,
             quarantine_days: 30,
+            history: HistoryConfig::default(),
             s3: S3Config::default(),
         }
     }

@@ -4,6 +4,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::history::Additions;
 use super::sql::Sql;
 use super::store::Store;
 use super::{Record, StoreError};
@@ -33,6 +34,7 @@ pub(super) struct LedgerRow {
     /// Lower case.
     pub(super) recipients: Vec<String>,
     pub(super) record: String,
+    pub(super) history: Additions,
 }
 
 /// Longest subject and address kept in a column; the record has no more either.

@@ -6,6 +6,7 @@
 mod bodies;
 mod config;
 mod error;
+mod history;
 mod ledger;
 mod metrics;
 mod pass;
@@ -27,10 +28,12 @@ use quarantine::{HeldRecipient, HeldRow};
 use store::Store;
 use writer::Writer;
 
+use crate::analysis::{Fact, History, HistoryKeys};
 use crate::mail::MessageId;
 
 pub use config::{Config, S3Config};
 pub use error::StoreError;
+pub use history::HistoryConfig;
 pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
@@ -97,6 +100,7 @@ impl Records {
             size: i64::try_from(record.size).unwrap_or(i64::MAX),
             signals,
             recipients: record.envelope.recipients.iter().map(|path| lower(&path.text)).collect(),
+            history: history::additions(record),
             record: json,
         });
     }
@@ -198,7 +202,33 @@ impl Records {
         recipients: &[String],
         outcome: Result<i64, &str>,
     ) -> Result<(), StoreError> {
-        self.store.end_release(id, recipients, outcome).await
+        self.store.end_release(id, recipients, outcome).await?;
+        let Ok(now_ms) = outcome else { return Ok(()) };
+        // The message is delivered: that this cannot be remembered is no failure of the release.
+        if let Err(error) = self.remember_release(id, now_ms).await {
+            tracing::warn!(%id, %error, "a release could not be added to the history of its sender");
+        }
+        Ok(())
+    }
+
+    async fn remember_release(&self, id: MessageId, now_ms: i64) -> Result<(), StoreError> {
+        match self.store.record(id).await? {
+            Some(record) => self.store.add_history(&history::released(&record, now_ms)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// What was known of the people around a message just before `at_ms` (milliseconds since 1970).
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn history(&self, at_ms: i64, keys: &HistoryKeys) -> Result<Fact<History>, StoreError> {
+        self.store.history(at_ms, keys, &self.config.history).await
+    }
+
+    /// Names of one message that the history is asked about at most.
+    pub fn history_names(&self) -> usize {
+        self.config.history.max_names
     }
 
     /// Throws a held message away for the named recipients, or for all. Gives for how many.

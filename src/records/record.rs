@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::Facts;
+use crate::analysis::{Contact, Facts};
 use crate::mail::{Connection, Envelope, MessageId};
 use crate::policy::{Action, Score, Verdict};
 
@@ -42,6 +42,9 @@ pub struct Record {
     pub degraded: Vec<String>,
     /// Version of weights and settings, to find out what changed.
     pub policy_version: String,
+    /// Who wrote to whom, for the history.
+    #[serde(default)]
+    pub contact: Contact,
     /// Where the time went.
     pub timing: Timing,
     /// What the sender was told, when it was not a plain 250.

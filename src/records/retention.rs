@@ -37,6 +37,22 @@ impl Records {
             ];
             self.expire_rows("quarantine", rows, &before).await?;
         }
+        if self.config.history.keep_days > 0 {
+            let before = now_ms / DAY_MS - i64::from(self.config.history.keep_days);
+            for _ in 0..STEPS {
+                // Day 0 holds the time of the very first message.
+                let mut sql = Sql::new(
+                    "DELETE FROM history WHERE (who, day) IN (SELECT who, day FROM history WHERE day > 0 AND day < ",
+                );
+                sql.bind(before).push(" ORDER BY day LIMIT ").bind(STEP).push(")");
+                let gone = sql.execute(&self.store.write).await.map_err(StoreError::query("expire history"))?;
+                self.metrics.expired.with_label_values(&["history"]).inc_by(gone);
+                if (gone as i64) < STEP {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
         let mut passes = Sql::new("DELETE FROM release_passes WHERE expires_ms < ");
         passes.bind(now_ms - DAY_MS);
         passes.execute(&self.store.write).await.map_err(StoreError::query("expire release passes"))?;

@@ -15,7 +15,7 @@ use super::ledger::LedgerRow;
 use super::quarantine::HeldRow;
 use super::sql::Sql;
 use super::store::Store;
-use super::{Config, Metrics, StoreError};
+use super::{Config, Metrics, StoreError, history};
 
 /// Rows in one commit.
 const BATCH: usize = 256;
@@ -195,6 +195,8 @@ async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreErr
             sql.push(" ON CONFLICT (recipient, message_id) DO NOTHING");
             sql.execute(&mut *transaction).await?;
         }
+        let additions = history::together(rows.iter().map(|row| &row.history));
+        history::write(&additions, store.sqlite, &mut transaction).await?;
         transaction.commit().await
     };
     inserts.await.map_err(StoreError::query("insert ledger rows"))

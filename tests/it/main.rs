@@ -13,6 +13,7 @@ mod cases;
 mod configuration;
 mod content;
 mod end_to_end;
+mod history;
 mod kill;
 mod message;
 mod milter_conversation;

@@ -148,6 +148,7 @@ pub fn record(number: u64, subject: &str, recipients: &[&str]) -> Record {
         findings: vec![],
         degraded: vec![],
         policy_version: "1".into(),
+        contact: Default::default(),
         timing: Timing::default(),
         reply: None,
     }

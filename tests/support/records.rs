@@ -132,6 +132,7 @@ pub fn record(id: MessageId, subject: &str, recipients: &[&str]) -> Record {
         findings: vec!["a_finding".into()],
         degraded: Vec::new(),
         policy_version: "1".into(),
+        contact: Default::default(),
         timing: Timing::default(),
         reply: None,
     }

@@ -121,6 +121,7 @@ impl SenderAuth {
             dkim: dkim.as_deref().map_or(Fact::Unknown(Why::Timeout), |all| Fact::Known(dkim_facts(all))),
             dmarc,
             arc: arc.as_ref().map_or(Fact::Unknown(Why::Timeout), |arc| self.arc_fact(arc)),
+            history: Fact::Unknown(Why::Disabled),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod address;
 mod body;
+mod body_link;
 mod config;
 mod connection;
 mod decode;
@@ -24,14 +25,18 @@ mod message;
 mod network;
 mod parameters;
 mod part;
+mod quotation;
 mod rewrite;
 mod structure;
 mod style;
+mod subject;
+mod threads;
 mod tokens;
 mod url_parts;
 
 pub use address::{Address, registrable_domain};
 pub use body::Body;
+pub use body_link::BodyLink;
 pub use config::MessageLimits;
 pub use connection::{Connection, Door, TlsSession};
 pub use domain::DomainParts;
@@ -47,5 +52,8 @@ pub use message::Message;
 pub use network::{InvalidNetwork, Network};
 pub use parameters::Parameters;
 pub use part::{Encoding, Part, PartKind};
+pub use quotation::QuotedHeader;
 pub use rewrite::{Unwrapped, unwrap_url};
+pub use subject::SubjectParts;
+pub use threads::{Banner, Thread, Threads};
 pub use url_parts::{UrlHost, UrlParts};

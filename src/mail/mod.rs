@@ -5,6 +5,7 @@
 //! and any judgement (`analysis`, `policy`).
 
 mod address;
+mod authentication_results;
 mod body;
 mod body_link;
 mod config;
@@ -26,6 +27,7 @@ mod network;
 mod parameters;
 mod part;
 mod quotation;
+mod received;
 mod rewrite;
 mod structure;
 mod style;
@@ -35,6 +37,7 @@ mod tokens;
 mod url_parts;
 
 pub use address::{Address, registrable_domain};
+pub use authentication_results::{AuthenticationResults, MethodResult, SpfRecord};
 pub use body::Body;
 pub use body_link::BodyLink;
 pub use config::MessageLimits;
@@ -53,6 +56,7 @@ pub use network::{InvalidNetwork, Network};
 pub use parameters::Parameters;
 pub use part::{Encoding, Part, PartKind};
 pub use quotation::QuotedHeader;
+pub use received::{Hop, HopField, Received, Signature, hops, received_domains, received_ips};
 pub use rewrite::{Unwrapped, unwrap_url};
 pub use subject::SubjectParts;
 pub use threads::{Banner, Thread, Threads};

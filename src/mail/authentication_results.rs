@@ -64,7 +64,12 @@ impl AuthenticationResults {
                     let pairs = rest.iter().take(MAX_PROPERTIES).filter_map(|word| word.split_once('='));
                     let properties =
                         pairs.map(|(n, v)| (n.to_ascii_lowercase(), v.trim_matches('"').to_owned())).collect();
-                    out.methods.push(MethodResult { method, verdict: verdict.to_ascii_lowercase(), comment, properties });
+                    out.methods.push(MethodResult {
+                        method,
+                        verdict: verdict.to_ascii_lowercase(),
+                        comment,
+                        properties,
+                    });
                 }
                 None if out.server.is_none() && out.methods.is_empty() => out.server = Some(first.to_ascii_lowercase()),
                 None => {}
@@ -125,10 +130,14 @@ impl SpfRecord {
         let (words, description) = words(value);
         let property = |name: &str| {
             let pairs = words.iter().filter_map(|word| word.trim_end_matches(';').split_once('='));
-            pairs.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim_matches(['"', '<', '>']).to_owned()).next()
+            pairs
+                .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+                .map(|(_, v)| v.trim_matches(['"', '<', '>']).to_owned())
+                .next()
         };
         let named = description.as_deref().and_then(|text| text.split_once(": ")).map(|(server, _)| server);
-        let client_ip = property("client-ip").or_else(|| description.as_deref().and_then(designated).map(str::to_owned));
+        let client_ip =
+            property("client-ip").or_else(|| description.as_deref().and_then(designated).map(str::to_owned));
         Self {
             verdict: words.first().map(|word| word.trim_end_matches(';').to_ascii_lowercase()).unwrap_or_default(),
             designator: property("envelope-from").or_else(|| property("identity")),

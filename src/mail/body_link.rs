@@ -60,13 +60,19 @@ pub(super) fn read(links: &[Link], has_words: impl Fn(usize) -> bool) -> (Vec<Bo
 }
 
 fn one(index: usize, link: &Link, has_words: bool) -> Option<BodyLink> {
-    let target = UrlParts::parse(&link.text, false)
-        .or_else(|| UrlParts::parse(link.url.as_ref()?.as_str(), true))?;
+    let target = UrlParts::parse(&link.text, false).or_else(|| UrlParts::parse(link.url.as_ref()?.as_str(), true))?;
     let hyperlink = link.kind != LinkKind::Plain;
     let shown = Some(link.shown.trim()).filter(|shown| has_words && !shown.is_empty());
     let display_url = shown.and_then(shown_url);
     let display_text = shown.filter(|_| display_url.is_none() && hyperlink).map(str::to_owned);
-    Some(BodyLink { link: index, href: unwrap_url(target), display_text, display_url, hyperlink, visible: link.visible })
+    Some(BodyLink {
+        link: index,
+        href: unwrap_url(target),
+        display_text,
+        display_url,
+        hyperlink,
+        visible: link.visible,
+    })
 }
 
 fn shown_url(shown: &str) -> Option<UrlParts> {

@@ -110,8 +110,16 @@ struct Element {
 const ROOT: Element = Element { name: 0, hidden: false, foreground: 0, background: Some(0xff_ffff), quotes: 0 };
 const MAX_QUOTE_CHANGES: usize = 4_096;
 /// Classes and ids that mail programs give to what encloses a quoted message.
-const QUOTES: &[&str] =
-    &["gmail_quote", "gmail_quote_container", "yahoo_quoted", "mail-editor-reference-message-container", "protonmail_quote", "tutanota_quote", "zmail_extra", "reply-quote"];
+const QUOTES: &[&str] = &[
+    "gmail_quote",
+    "gmail_quote_container",
+    "yahoo_quoted",
+    "mail-editor-reference-message-container",
+    "protonmail_quote",
+    "tutanota_quote",
+    "zmail_extra",
+    "reply-quote",
+];
 /// Classes and ids of what stands before a quoted message that nothing encloses.
 const REPLIES: &[&str] = &["divRplyFwdMsg", "OutlookMessageHeader", "x_divRplyFwdMsg"];
 
@@ -218,8 +226,30 @@ fn is_void(tag: u64) -> bool {
 fn is_block(tag: u64) -> bool {
     matches!(
         tag,
-        BLOCKQUOTE | BR | CENTER | DD | DIV | DT | FORM | H1 | H2 | H3 | H4 | H5 | H6 | HR | LI | OL | P | PRE | SECTION
-            | TABLE | TD | TH | TR | UL
+        BLOCKQUOTE
+            | BR
+            | CENTER
+            | DD
+            | DIV
+            | DT
+            | FORM
+            | H1
+            | H2
+            | H3
+            | H4
+            | H5
+            | H6
+            | HR
+            | LI
+            | OL
+            | P
+            | PRE
+            | SECTION
+            | TABLE
+            | TD
+            | TH
+            | TR
+            | UL
     )
 }
 

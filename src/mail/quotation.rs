@@ -168,7 +168,8 @@ fn date(text: &str) -> Option<i64> {
 fn attribution(lines: &[&str]) -> Option<Preamble> {
     let first = lines.first()?;
     let start: String = first.chars().take(12).collect::<String>().to_lowercase();
-    let mut verbs = ATTRIBUTIONS.iter().filter(|(intro, _)| start.starts_with(intro)).map(|(_, verbs)| *verbs).peekable();
+    let mut verbs =
+        ATTRIBUTIONS.iter().filter(|(intro, _)| start.starts_with(intro)).map(|(_, verbs)| *verbs).peekable();
     verbs.peek()?;
     let verbs: Vec<&str> = verbs.flatten().copied().collect();
     let mut text = String::new();
@@ -194,7 +195,8 @@ fn attribution(lines: &[&str]) -> Option<Preamble> {
 fn attributed(text: &str) -> Option<Mailbox> {
     let at = text.rfind('@')?;
     let ends = |c: char| c.is_whitespace() || matches!(c, '<' | '>' | '[' | ']' | '(' | ')' | ':' | ';' | ',' | '"');
-    let start = text[..at].rfind(ends).map_or(0, |place| place + text[place..].chars().next().map_or(1, char::len_utf8));
+    let start =
+        text[..at].rfind(ends).map_or(0, |place| place + text[place..].chars().next().map_or(1, char::len_utf8));
     let end = text[at..].find(ends).map_or(text.len(), |offset| at + offset);
     let address = Address::parse(&text[start..end])?;
     let before = text[..start].trim_end_matches(['<', '[', '(', ' ', '"']);

@@ -201,7 +201,13 @@ fn read_field(hop: &mut Hop, name: &str, value: &str) {
         hop.received = Some(Received::parse(value));
     } else if is(&["Received-SPF"]) && hop.received_spf.is_none() {
         hop.received_spf = Some(SpfRecord::parse(value));
-    } else if is(&["DKIM-Signature", "DomainKey-Signature", "ARC-Message-Signature", "ARC-Seal", "X-Google-DKIM-Signature"]) {
+    } else if is(&[
+        "DKIM-Signature",
+        "DomainKey-Signature",
+        "ARC-Message-Signature",
+        "ARC-Seal",
+        "X-Google-DKIM-Signature",
+    ]) {
         hop.signatures.push(Signature { field: name.to_owned(), tags: tags(value) });
     } else if is(&["Authentication-Results", "ARC-Authentication-Results", "X-Original-Authentication-Results"]) {
         hop.authentication_results.push(AuthenticationResults::parse(name, value));
@@ -258,7 +264,10 @@ mod tests {
             "from mx.example.org (by.example.org [192.0.2.1]) (using TLS with cipher x) by in.example.net \
              (Postfix) via TCP with ESMTPS id 4ABC for <bob@example.net>; Mon, 1 Jan 2024 10:00:00 +0100 (CET)",
         );
-        assert_eq!(got.source.as_deref(), Some("mx.example.org (by.example.org [192.0.2.1]) (using TLS with cipher x)"));
+        assert_eq!(
+            got.source.as_deref(),
+            Some("mx.example.org (by.example.org [192.0.2.1]) (using TLS with cipher x)")
+        );
         assert_eq!(got.server.as_deref(), Some("in.example.net (Postfix)"));
         assert_eq!((got.link.as_deref(), got.protocol.as_deref()), (Some("TCP"), Some("ESMTPS")));
         assert_eq!((got.id.as_deref(), got.mailbox.as_deref()), (Some("4ABC"), Some("bob@example.net")));

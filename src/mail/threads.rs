@@ -7,8 +7,8 @@
 //! its preamble: what a person is shown first must not be out of the rules' sight. Linear. Not here: any judgement.
 
 use super::body::Body;
-use super::quotation::{self, QuotedHeader};
 use super::body_link;
+use super::quotation::{self, QuotedHeader};
 
 /// Quoted messages told apart; what follows belongs to the last.
 const MAX_THREADS: usize = 200;
@@ -219,8 +219,7 @@ fn finish(mut segments: Vec<Segment>, lines: &[Line<'_>], places: &[(usize, usiz
         let rest = places.iter().filter(|(at, _)| *at >= end).map(|(_, link)| *link);
         current.links = body_link::unique(current.links.into_iter().chain(rest));
     }
-    current.banners =
-        banners.into_iter().map(|of| Banner { text: joined(&of, lines), links: links(&of) }).collect();
+    current.banners = banners.into_iter().map(|of| Banner { text: joined(&of, lines), links: links(&of) }).collect();
     Threads { current, previous }
 }
 
@@ -243,8 +242,27 @@ fn joined(of: &[usize], lines: &[Line<'_>]) -> String {
 }
 
 /// How a warning begins.
-const WARNINGS: &[&str] =
-    &["caution", "warning", "external", "attention", "notice", "alert", "be careful", "beware", "achtung", "vorsicht", "externe", "security notice", "this email", "this message", "you don't often", "you do not often", "some people who received", "sent from outside", "email from external"];
+const WARNINGS: &[&str] = &[
+    "caution",
+    "warning",
+    "external",
+    "attention",
+    "notice",
+    "alert",
+    "be careful",
+    "beware",
+    "achtung",
+    "vorsicht",
+    "externe",
+    "security notice",
+    "this email",
+    "this message",
+    "you don't often",
+    "you do not often",
+    "some people who received",
+    "sent from outside",
+    "email from external",
+];
 /// What only a warning says.
 #[rustfmt::skip]
 const SAYS: &[&str] = &["originated from outside", "originates from outside", "came from outside", "sent from outside",
@@ -304,7 +322,10 @@ fn is_tag(text: &str) -> bool {
     let inner = text.strip_prefix(['[', '*', '<', '(']).and_then(|rest| rest.strip_suffix([']', '*', '>', ')']));
     inner.is_some_and(|inner| {
         let word = inner.trim_matches(['*', ' ', '[', ']', ':', '!']).to_lowercase();
-        matches!(word.as_str(), "external" | "external email" | "external sender" | "ext" | "extern" | "caution: external email")
+        matches!(
+            word.as_str(),
+            "external" | "external email" | "external sender" | "ext" | "extern" | "caution: external email"
+        )
     })
 }
 
@@ -339,12 +360,7 @@ mod tests {
         check("plain", "Hello\n\n\nyou\n", "Hello\n\nyou", &[]);
         check("plain", &format!("Yes.\n\n{wrote}\n> Shall we?\n> Ann\n"), "Yes.", &[(wrote, "Shall we?\nAnn")]);
         check("plain", &format!("{wrote}\n> One?\nYes.\n> Two?\nNo.\n"), "Yes.\nNo.", &[(wrote, "One?"), ("", "Two?")]);
-        check(
-            "plain",
-            &format!("C\n{wrote}\n> B\n> {wrote}\n>> A\n>> a\n"),
-            "C",
-            &[(wrote, "B"), (wrote, "A\na")],
-        );
+        check("plain", &format!("C\n{wrote}\n> B\n> {wrote}\n>> A\n>> a\n"), "C", &[(wrote, "B"), (wrote, "A\na")]);
         check(
             "plain",
             "New\n-----Original Message-----\nFrom: Ann\nSent: Monday\nTo: Bob\nSubject: Hi\n\nOld\n",
@@ -392,8 +408,10 @@ mod tests {
         let warning = "CAUTION: This email originated from outside of your organization.";
         let message = message(
             "html",
-            &format!("<p>[EXTERNAL]</p><p>{warning} <a href=http://w.example.com>Why?</a></p><p>Pay now.</p>\
-             <a href=http://p.example.com/>here</a>"),
+            &format!(
+                "<p>[EXTERNAL]</p><p>{warning} <a href=http://w.example.com>Why?</a></p><p>Pay now.</p>\
+             <a href=http://p.example.com/>here</a>"
+            ),
         );
         let current = &message.threads().current;
         assert_eq!(current.text, "Pay now.\nhere");

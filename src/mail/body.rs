@@ -5,7 +5,7 @@ use std::ops::Range;
 use linkify::{LinkFinder, LinkKind as Found};
 
 use super::finding::{Finding, FindingKind, Findings};
-use super::html::{self, HtmlContent};
+use super::html::{self, HtmlContent, LinkPlace};
 use super::link::Link;
 use super::{MessageLimits, Part, PartKind, decode};
 
@@ -20,7 +20,24 @@ pub struct Body {
     pub plain: String,
     /// Links of all bodies, in order.
     pub links: Vec<Link>,
+    /// Where links stand in `plain`.
+    pub(super) plain_places: Vec<LinkPlace>,
+    /// Where URLs stand in the visible text of the HTML bodies, counted from the start of `visible`.
+    pub(super) visible_places: Vec<LinkPlace>,
     pub(super) findings: Vec<Finding>,
+}
+
+impl Body {
+    /// Where in `visible` the text of an HTML body begins.
+    pub(super) fn visible_base(&self, place: usize) -> usize {
+        let before = self.html[..place].iter().fold(0, |end, (_, content)| after(end) + content.visible.len());
+        after(before)
+    }
+}
+
+/// Where the next text begins: a line end goes between two.
+fn after(end: usize) -> usize {
+    if end == 0 { 0 } else { end + 1 }
 }
 
 /// Reads all bodies.
@@ -46,7 +63,7 @@ pub(super) fn read(raw: &[u8], parts: &[Part], asides: &[(usize, Range<usize>)],
     }
     for (part, range) in asides {
         let text = decode::charset(&raw[range.clone()], "");
-        reader.links_in(*part, &text, true);
+        reader.links_in(*part, &text, Where::Aside);
     }
     reader.finish()
 }
@@ -55,6 +72,14 @@ fn finder() -> LinkFinder {
     let mut finder = LinkFinder::new();
     finder.kinds(&[Found::Url]).url_must_have_scheme(true);
     finder
+}
+
+/// Which text is searched for URLs, and where it begins in the whole.
+#[derive(Clone, Copy)]
+enum Where {
+    Plain(usize),
+    Visible(usize),
+    Aside,
 }
 
 struct Reader<'a> {
@@ -94,7 +119,8 @@ impl Reader<'_> {
         if full {
             self.findings.add(FindingKind::TooManyLinks, index);
         }
-        self.links_in(index, &content.visible, false);
+        let base = self.body.visible_base(self.body.html.len());
+        self.links_in(index, &content.visible, Where::Visible(base));
         self.body.html.push((index, content));
     }
 
@@ -102,24 +128,26 @@ impl Reader<'_> {
         if !self.body.plain.is_empty() {
             self.body.plain.push('\n');
         }
+        let base = self.body.plain.len();
         self.body.plain.push_str(text);
-        self.links_in(index, text, true);
+        self.links_in(index, text, Where::Plain(base));
     }
 
     /// URLs standing in text. Those that are shown for a link already are not given twice.
-    fn links_in(&mut self, part: usize, text: &str, all: bool) {
+    fn links_in(&mut self, part: usize, text: &str, place: Where) {
         if memchr::memmem::find(text.as_bytes(), b"://").is_none() && !text.contains("www.") {
             return;
         }
         let known = self.body.links.len();
-        let found = self.finder.links(text).map(|l| l.as_str());
+        let all = !matches!(place, Where::Visible(_));
+        let found = self.finder.links(text).map(|l| (l.start(), l.as_str()));
         let www = text.match_indices("www.").filter_map(|(at, _)| {
             let starts =
                 !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '@' | '-' | '='));
             let word = text[at..].split(|c: char| c.is_whitespace() || "<>\"'()[]{}|,;".contains(c)).next()?;
-            (starts && word.matches('.').count() > 1).then(|| word.trim_end_matches(['.', '!', '?', ':']))
+            (starts && word.matches('.').count() > 1).then(|| (at, word.trim_end_matches(['.', '!', '?', ':'])))
         });
-        for target in found.chain(www) {
+        for (at, target) in found.chain(www) {
             let shown_already = |l: &Link| !all && (l.text == target || l.shown.contains(target));
             if self.body.links[..known].iter().any(shown_already) {
                 continue;
@@ -127,6 +155,12 @@ impl Reader<'_> {
             if self.body.links.len() >= self.limits.max_links {
                 self.findings.add(FindingKind::TooManyLinks, part);
                 return;
+            }
+            let link = self.body.links.len();
+            match place {
+                Where::Plain(base) => self.body.plain_places.push(LinkPlace { link, at: base + at, words: true }),
+                Where::Visible(base) => self.body.visible_places.push(LinkPlace { link, at: base + at, words: true }),
+                Where::Aside => {}
             }
             self.body.links.push(Link { part, ..Link::plain(target) });
         }

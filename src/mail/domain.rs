@@ -42,14 +42,7 @@ impl<'a> DomainParts<'a> {
             return Self { tld: Some(suffix), ..none };
         }
         let subdomain = (start > 1).then(|| &left[..start - 1]);
-        Self {
-            domain,
-            root_domain: Some(root),
-            sld: Some(sld),
-            tld: Some(suffix),
-            subdomain,
-            valid: syntax && known,
-        }
+        Self { domain, root_domain: Some(root), sld: Some(sld), tld: Some(suffix), subdomain, valid: syntax && known }
     }
 
     /// The name in Unicode, when one of its labels is in the ASCII form (`xn--`) and decodes.

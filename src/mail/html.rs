@@ -51,6 +51,23 @@ pub struct HtmlContent {
     pub refresh: Option<String>,
     /// `<base href>`.
     pub base: Option<Url>,
+    /// Where in `visible` the depth of quotation changes, and to what.
+    pub(super) quotes: Vec<(usize, u8)>,
+    /// Where in `visible` a quoted message begins that nothing encloses.
+    pub(super) replies: Vec<usize>,
+    /// Links in order: where in `visible` each stands.
+    pub(super) places: Vec<LinkPlace>,
+}
+
+/// Where a link stands in the visible text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LinkPlace {
+    /// Index among the links of the message.
+    pub(super) link: usize,
+    /// Bytes of visible text before it.
+    pub(super) at: usize,
+    /// Whether words are shown for it, and not a picture alone.
+    pub(super) words: bool,
 }
 
 impl HtmlContent {
@@ -86,9 +103,25 @@ struct Element {
     hidden: bool,
     foreground: Colour,
     background: Option<Colour>,
+    /// Quotations it stands in.
+    quotes: u8,
 }
 
-const ROOT: Element = Element { name: 0, hidden: false, foreground: 0, background: Some(0xff_ffff) };
+const ROOT: Element = Element { name: 0, hidden: false, foreground: 0, background: Some(0xff_ffff), quotes: 0 };
+const MAX_QUOTE_CHANGES: usize = 4_096;
+/// Classes and ids that mail programs give to what encloses a quoted message.
+const QUOTES: &[&str] = &[
+    "gmail_quote",
+    "gmail_quote_container",
+    "yahoo_quoted",
+    "mail-editor-reference-message-container",
+    "protonmail_quote",
+    "tutanota_quote",
+    "zmail_extra",
+    "reply-quote",
+];
+/// Classes and ids of what stands before a quoted message that nothing encloses.
+const REPLIES: &[&str] = &["divRplyFwdMsg", "OutlookMessageHeader", "x_divRplyFwdMsg"];
 
 struct Scanner<'l> {
     out: HtmlContent,
@@ -112,6 +145,8 @@ struct Anchor {
     shown: String,
     image: bool,
     visible: bool,
+    words: bool,
+    at: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +165,8 @@ enum Attribute {
     HttpEquiv,
     Content,
     Alt,
+    Class,
+    Id,
 }
 
 const ATTRIBUTES: &[(&str, Attribute)] = &[
@@ -148,6 +185,8 @@ const ATTRIBUTES: &[(&str, Attribute)] = &[
     ("type", Attribute::Type),
     ("http-equiv", Attribute::HttpEquiv),
     ("content", Attribute::Content),
+    ("class", Attribute::Class),
+    ("id", Attribute::Id),
 ];
 
 fn attribute(name: &str) -> Attribute {
@@ -168,10 +207,11 @@ macro_rules! tags {
     ($($name:ident = $text:literal),+ $(,)?) => { $(const $name: u64 = tag($text);)+ };
 }
 tags! {
-    A = b"a", AREA = b"area", BASE = b"base", BR = b"br", BUTTON = b"button", COL = b"col", DIV = b"div", EMBED = b"embed",
-    FONT = b"font", FORM = b"form", FRAME = b"frame", H1 = b"h1", H2 = b"h2", H3 = b"h3", H4 = b"h4", HR = b"hr",
+    A = b"a", AREA = b"area", BASE = b"base", BLOCKQUOTE = b"blockquote",
+    BR = b"br", BUTTON = b"button", CENTER = b"center", COL = b"col", DD = b"dd", DIV = b"div", DT = b"dt", EMBED = b"embed",
+    FONT = b"font", FORM = b"form", FRAME = b"frame", H1 = b"h1", H2 = b"h2", H3 = b"h3", H4 = b"h4", H5 = b"h5", H6 = b"h6", HR = b"hr",
     IFRAME = b"iframe", IMG = b"img", IMAGE = b"image", INPUT = b"input", LI = b"li", LINK = b"link", META = b"meta",
-    OBJECT = b"object", P = b"p", PARAM = b"param", SCRIPT = b"script", SOURCE = b"source", STYLE = b"style",
+    OBJECT = b"object", OL = b"ol", P = b"p", PARAM = b"param", PRE = b"pre", SECTION = b"section", SCRIPT = b"script", SOURCE = b"source", STYLE = b"style",
     TABLE = b"table", TD = b"td", TEMPLATE = b"template", TH = b"th", TITLE = b"title", TR = b"tr", TRACK = b"track",
     UL = b"ul", WBR = b"wbr",
 }
@@ -184,7 +224,33 @@ fn is_void(tag: u64) -> bool {
 }
 
 fn is_block(tag: u64) -> bool {
-    matches!(tag, BR | DIV | FORM | H1 | H2 | H3 | H4 | HR | LI | P | TABLE | TD | TH | TR | UL)
+    matches!(
+        tag,
+        BLOCKQUOTE
+            | BR
+            | CENTER
+            | DD
+            | DIV
+            | DT
+            | FORM
+            | H1
+            | H2
+            | H3
+            | H4
+            | H5
+            | H6
+            | HR
+            | LI
+            | OL
+            | P
+            | PRE
+            | SECTION
+            | TABLE
+            | TD
+            | TH
+            | TR
+            | UL
+    )
 }
 
 impl<'l> Scanner<'l> {
@@ -250,6 +316,7 @@ impl<'l> Scanner<'l> {
             self.line_end();
         }
         let element = self.styled(name);
+        self.reply_header();
         match name {
             A => self.start_anchor(element.hidden),
             AREA => self.link_of(Attribute::Href, LinkKind::Area, element.hidden),
@@ -306,6 +373,7 @@ impl<'l> Scanner<'l> {
     fn styled(&self, name: u64) -> Element {
         let above = self.here();
         let mut style = Style::default();
+        let mut quotes = false;
         for (attribute, value) in &self.attributes {
             match attribute {
                 Attribute::Style => style.read(value),
@@ -313,6 +381,11 @@ impl<'l> Scanner<'l> {
                 Attribute::Background => style.background = Some(None),
                 Attribute::Colour if name == FONT => style.foreground = style::colour(value),
                 Attribute::Hidden => style.hidden = true,
+                Attribute::Class | Attribute::Id => {
+                    let mut words = value.split_ascii_whitespace().take(16);
+                    quotes |= words.any(|word| QUOTES.iter().any(|known| word.eq_ignore_ascii_case(known)));
+                }
+                Attribute::Type => quotes |= name == BLOCKQUOTE && value.eq_ignore_ascii_case("cite"),
                 _ => {}
             }
         }
@@ -321,6 +394,7 @@ impl<'l> Scanner<'l> {
             hidden: (above.hidden && !style.shown) || style.hidden,
             foreground: style.foreground.unwrap_or(above.foreground),
             background: style.background.unwrap_or(above.background),
+            quotes: above.quotes.saturating_add(u8::from(quotes)),
         }
     }
 
@@ -336,6 +410,25 @@ impl<'l> Scanner<'l> {
         }
         if let Some(place) = self.stack.iter().rposition(|element| element.name == name) {
             self.stack.truncate(place);
+        }
+    }
+
+    /// Notes the place of a header that begins a quoted message.
+    fn reply_header(&mut self) {
+        let marks = |(kind, value): &(Attribute, String)| {
+            matches!(kind, Attribute::Class | Attribute::Id)
+                && REPLIES.iter().any(|known| value.eq_ignore_ascii_case(known))
+        };
+        if self.out.replies.len() < MAX_QUOTE_CHANGES && self.attributes.iter().any(marks) {
+            self.out.replies.push(self.out.visible.len());
+        }
+    }
+
+    /// Notes where the visible text enters or leaves a quotation.
+    fn note_quotes(&mut self, depth: u8) {
+        let before = self.out.quotes.last().map_or(0, |(_, depth)| *depth);
+        if depth != before && self.out.quotes.len() < MAX_QUOTE_CHANGES {
+            self.out.quotes.push((self.out.visible.len(), depth));
         }
     }
 
@@ -362,12 +455,16 @@ impl<'l> Scanner<'l> {
         } else if here.hidden || unseen {
             push_collapsed(&mut self.out.hidden, value);
         } else {
+            if !value.trim_ascii().is_empty() {
+                self.note_quotes(here.quotes);
+            }
             self.out.zero_width += push_collapsed(&mut self.out.visible, value);
         }
         if let Some(anchor) = &mut self.anchor
             && anchor.shown.len() < MAX_SHOWN_BYTES
         {
             push_collapsed(&mut anchor.shown, value);
+            anchor.words = true;
         }
     }
 
@@ -385,15 +482,25 @@ impl<'l> Scanner<'l> {
     fn start_anchor(&mut self, hidden: bool) {
         self.end_anchor();
         if let Some(target) = self.take(Attribute::Href) {
-            self.anchor =
-                Some(Anchor { target, shown: String::new(), image: false, visible: !hidden && !self.only_links });
+            self.anchor = Some(Anchor {
+                target,
+                shown: String::new(),
+                image: false,
+                visible: !hidden && !self.only_links,
+                words: false,
+                at: self.out.visible.len(),
+            });
         }
     }
 
     fn end_anchor(&mut self) {
         if let Some(anchor) = self.anchor.take() {
             let shown = anchor.shown.trim().to_owned();
+            let known = self.links.len();
             self.push(LinkKind::Anchor, anchor.target, shown, anchor.image, anchor.visible);
+            if let Some(place) = self.out.places.last_mut().filter(|place| place.link == known) {
+                (place.at, place.words) = (anchor.at, anchor.words);
+            }
         }
     }
 
@@ -416,6 +523,9 @@ impl<'l> Scanner<'l> {
             return;
         }
         let url = link::resolve(&text, self.out.base.as_ref());
+        // The alternative text of a picture is no words.
+        let words = kind != LinkKind::Area;
+        self.out.places.push(LinkPlace { link: self.links.len(), at: self.out.visible.len(), words });
         self.links.push(Link { kind, text, url, shown, image, visible, part: self.part });
     }
 

@@ -13,7 +13,7 @@ use super::body::{self, Body};
 use super::finding::{Finding, FindingKind};
 use super::header::{Field, FieldPlace};
 use super::structure::{self, Structure};
-use super::{Link, Mailbox, MessageLimits, Part, encoded_word, mailbox};
+use super::{BodyLink, Link, Mailbox, MessageLimits, Part, Threads, body_link, encoded_word, mailbox, threads};
 
 /// A parsed message.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Message {
     asides: Vec<(usize, Range<usize>)>,
     from: Vec<Mailbox>,
     body: OnceLock<Body>,
+    body_links: OnceLock<(Vec<BodyLink>, Vec<Option<usize>>)>,
+    threads: OnceLock<Threads>,
 }
 
 impl Message {
@@ -51,6 +53,8 @@ impl Message {
             asides,
             from,
             body: OnceLock::new(),
+            body_links: OnceLock::new(),
+            threads: OnceLock::new(),
         }
     }
 
@@ -166,6 +170,27 @@ impl Message {
     /// Links of all bodies, in order.
     pub fn links(&self) -> &[Link] {
         &self.body().links
+    }
+
+    /// Links of all bodies that a person can follow, unique by target and shown text; read when first asked for.
+    pub fn body_links(&self) -> &[BodyLink] {
+        &self.link_table().0
+    }
+
+    fn link_table(&self) -> &(Vec<BodyLink>, Vec<Option<usize>>) {
+        self.body_links.get_or_init(|| {
+            let body = self.body();
+            let mut pictures = vec![false; body.links.len()];
+            for place in body.html.iter().flat_map(|(_, content)| &content.places) {
+                pictures[place.link] = !place.words;
+            }
+            body_link::read(&body.links, |link| !pictures[link])
+        })
+    }
+
+    /// The newest part of the conversation and what it quotes; read when first asked for.
+    pub fn threads(&self) -> &Threads {
+        self.threads.get_or_init(|| threads::read(self.body(), &self.link_table().1))
     }
 
     /// What was odd, each kind once a part.

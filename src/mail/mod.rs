@@ -5,7 +5,9 @@
 //! and any judgement (`analysis`, `policy`).
 
 mod address;
+mod authentication_results;
 mod body;
+mod body_link;
 mod config;
 mod connection;
 mod decode;
@@ -25,16 +27,24 @@ mod message;
 mod network;
 mod parameters;
 mod part;
+mod quotation;
+mod received;
 mod rewrite;
 mod structure;
 mod style;
+mod subject;
+mod threads;
 mod tokens;
 mod url_parts;
+mod xpath;
 
 pub use address::{Address, registrable_domain};
+pub use authentication_results::{AuthenticationResults, MethodResult, SpfRecord};
 pub use body::Body;
+pub use body_link::BodyLink;
 pub use config::MessageLimits;
 pub use connection::{Connection, Door, TlsSession};
+pub use dom::Dom;
 pub use domain::DomainParts;
 pub use edit::Edit;
 pub use envelope::{Envelope, Path};
@@ -48,5 +58,10 @@ pub use message::Message;
 pub use network::{InvalidNetwork, Network};
 pub use parameters::Parameters;
 pub use part::{Encoding, Part, PartKind};
+pub use quotation::QuotedHeader;
+pub use received::{Hop, HopField, Received, Signature, hops, received_domains, received_ips};
 pub use rewrite::{Unwrapped, unwrap_url};
+pub use subject::SubjectParts;
+pub use threads::{Banner, Thread, Threads};
 pub use url_parts::{UrlHost, UrlParts};
+pub use xpath::{XPath, XPathError, XPathNode, XPathResult};

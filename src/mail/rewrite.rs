@@ -6,8 +6,8 @@
 
 use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
-use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 
 use super::UrlParts;
 use super::url_parts::decoded;
@@ -248,9 +248,9 @@ fn proofpoint_v3(url: &str) -> Option<String> {
 fn translated(url: &UrlParts) -> Option<String> {
     let label = url.domain()?.strip_suffix(".translate.goog")?;
     let host = label.replace("--", "\0").replace('-', ".").replace('\0', "-");
-    let query = url.query().map(|query| {
-        query.split('&').filter(|pair| !pair.starts_with("_x_tr_")).collect::<Vec<_>>().join("&")
-    });
+    let query = url
+        .query()
+        .map(|query| query.split('&').filter(|pair| !pair.starts_with("_x_tr_")).collect::<Vec<_>>().join("&"));
     let query = query.filter(|query| !query.is_empty()).map(|query| format!("?{query}")).unwrap_or_default();
     Some(format!("{}://{host}{}{query}", url.scheme().unwrap_or("https"), url.path().unwrap_or_default()))
 }
@@ -273,25 +273,45 @@ mod tests {
         let monday = format!("https://trackingservice.monday.com/tracker/link?token={token}");
         let sophos = format!("https://eu.protection.sophos.com/?d=e&u={}", BASE64.encode("https://example.com/s"));
         let cases: &[(&str, &str, &[&str])] = &[
-            ("https://urldefense.proofpoint.com/v1/url?u=http://example.com/&k=x", "http://example.com/", &["proofpoint"]),
+            (
+                "https://urldefense.proofpoint.com/v1/url?u=http://example.com/&k=x",
+                "http://example.com/",
+                &["proofpoint"],
+            ),
             (
                 "https://urldefense.proofpoint.com/v2/url?u=https-3A__example.com_a-3Fb-3Dc&d=x",
                 "https://example.com/a?b=c",
                 &["proofpoint"],
             ),
-            ("https://urldefense.com/v3/__https://example.com/a*b**A__;LSsr!!x$", "https://example.com/a-b++", &["proofpoint"]),
+            (
+                "https://urldefense.com/v3/__https://example.com/a*b**A__;LSsr!!x$",
+                "https://example.com/a-b++",
+                &["proofpoint"],
+            ),
             ("https://urldefense.com/v3/__https:/example.com/__;!!x$", "https://example.com/", &["proofpoint"]),
             (
                 "https://eur01.safelinks.protection.outlook.com/?url=https%3A%2F%2Flinkprotect.cudasvc.com%2Furl%3Fa%3Dhttps%253a%252f%252fexample.com&data=1",
                 "https://example.com",
                 &["azure_safelink", "barracuda"],
             ),
-            ("https://www.google.co.uk/url?sa=t&q=https://example.com/", "https://example.com/", &["google_open_redirect"]),
+            (
+                "https://www.google.co.uk/url?sa=t&q=https://example.com/",
+                "https://example.com/",
+                &["google_open_redirect"],
+            ),
             ("https://www.google.com/url?sa=t", "https://www.google.com/url?sa=t", &[]),
             ("https://google.example.com/url?q=https://a.com", "https://google.example.com/url?q=https://a.com", &[]),
             ("https://secure-web.cisco.com/1abc/https%3A%2F%2Fexample.com%2Fx", "https://example.com/x", &["cisco"]),
-            ("https://protect-eu.mimecast.com/s/AbC?domain=e.com", "https://protect-eu.mimecast.com/s/AbC?domain=e.com", &["mimecast"]),
-            ("https://url.avanan.click/v2/___https://example.com/a?b=1___.YXA=", "https://example.com/a?b=1", &["avanan"]),
+            (
+                "https://protect-eu.mimecast.com/s/AbC?domain=e.com",
+                "https://protect-eu.mimecast.com/s/AbC?domain=e.com",
+                &["mimecast"],
+            ),
+            (
+                "https://url.avanan.click/v2/___https://example.com/a?b=1___.YXA=",
+                "https://example.com/a?b=1",
+                &["avanan"],
+            ),
             ("https://href.li/?https://example.com/?a", "https://example.com/?a", &["href_li"]),
             (
                 "https://www-example--shop-com.translate.goog/p?_x_tr_sl=auto&a=1",

@@ -1,458 +1,351 @@
-//! Evaluation: node-sets in document order, values as XPath converts them (3.2–3.5, 4), every node visited counted.
+//! Running a compiled query over a tree, with a budget of nodes looked at. Recursion follows the query's bounded nesting.
 
-use std::borrow::Cow;
+use super::parse::{Axis, Expression, Operator, Start, Step, Test};
+use crate::mail::Dom;
+use crate::mail::dom::Kind;
 
-use super::functions::{self, Function};
-use super::parse::{Axis, Comparison, Expression, Step, Test};
-use super::{XPathNode, XPathOverBudget};
-use crate::mail::dom::{HtmlTree, Kind};
-
-/// Bytes of text that cost as much as one node.
-const BYTES_A_STEP: usize = 64;
-
-enum Value<'t> {
-    Nodes(Vec<XPathNode>),
-    Boolean(bool),
-    Number(f64),
-    Text(Cow<'t, str>),
+/// A node, or an attribute of one. Order is document order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) node: usize,
+    /// 0: the node itself; else the attribute of that number, from 1.
+    attribute: usize,
 }
 
-/// The node a predicate is asked about, its place from 1, and how many there are.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Value {
+    Nodes(Vec<Place>),
+    Number(f64),
+    Text(String),
+    Truth(bool),
+}
+
+impl Dom {
+    /// Name and value, when the place is an attribute.
+    pub(super) fn attribute(&self, place: Place) -> Option<(&str, &str)> {
+        let Kind::Element(_, list) = &self.nodes[place.node].kind else { return None };
+        list.get(place.attribute.checked_sub(1)?).map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Whether it is an element.
+    pub(super) fn is_element(&self, node: usize) -> bool {
+        matches!(self.nodes[node].kind, Kind::Element(..) | Kind::Document)
+    }
+
+    fn string(&self, place: Place) -> String {
+        self.attribute(place).map_or_else(|| self.text(place.node), |(_, value)| value.to_owned())
+    }
+
+    fn name(&self, place: Place) -> &str {
+        match (&self.nodes[place.node].kind, self.attribute(place)) {
+            (_, Some((name, _))) => name,
+            (Kind::Element(name, _), None) => name,
+            _ => "",
+        }
+    }
+}
+
+impl Value {
+    pub(super) fn text(&self, dom: &Dom) -> String {
+        match self {
+            Self::Nodes(places) => places.first().map(|place| dom.string(*place)).unwrap_or_default(),
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+            Self::Truth(truth) => truth.to_string(),
+        }
+    }
+
+    fn number(&self, dom: &Dom) -> f64 {
+        match self {
+            Self::Number(number) => *number,
+            Self::Truth(truth) => f64::from(u8::from(*truth)),
+            other => number(&other.text(dom)),
+        }
+    }
+
+    fn truth(&self) -> bool {
+        match self {
+            Self::Nodes(places) => !places.is_empty(),
+            Self::Number(number) => *number != 0.0 && !number.is_nan(),
+            Self::Text(text) => !text.is_empty(),
+            Self::Truth(truth) => *truth,
+        }
+    }
+}
+
+fn number(text: &str) -> f64 {
+    let text = text.trim_matches([' ', '\t', '\r', '\n']);
+    let plain = text.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'-'));
+    if plain { text.parse().unwrap_or(f64::NAN) } else { f64::NAN }
+}
+
+/// The value; `None` when the budget is spent.
+pub(super) fn run(expression: &Expression, dom: &Dom, steps: usize) -> Option<Value> {
+    let mut run = Run { dom, left: steps };
+    run.value(expression, Context { place: Place { node: 0, attribute: 0 }, position: 1, size: 1 })
+}
+
 #[derive(Clone, Copy)]
 struct Context {
-    node: XPathNode,
+    place: Place,
     position: usize,
     size: usize,
 }
 
-type Evaluated<T> = Result<T, XPathOverBudget>;
-
-pub(super) fn select(query: &Expression, tree: &HtmlTree, max_steps: usize) -> Evaluated<Vec<XPathNode>> {
-    let mut evaluator = Evaluator { tree, left: max_steps, steps: max_steps };
-    match evaluator.value(query, Context { node: XPathNode::new(0), position: 1, size: 1 })? {
-        Value::Nodes(nodes) => Ok(nodes),
-        _ => Ok(Vec::new()),
-    }
-}
-
-struct Evaluator<'t> {
-    tree: &'t HtmlTree,
+struct Run<'d> {
+    dom: &'d Dom,
     left: usize,
-    steps: usize,
 }
 
-impl<'t> Evaluator<'t> {
-    fn pay(&mut self, steps: usize) -> Evaluated<()> {
-        self.left = self.left.checked_sub(steps).ok_or(XPathOverBudget { steps: self.steps })?;
-        Ok(())
+impl Run<'_> {
+    fn spend(&mut self, amount: usize) -> Option<()> {
+        self.left = self.left.checked_sub(amount)?;
+        Some(())
     }
 
-    fn value(&mut self, expression: &'t Expression, context: Context) -> Evaluated<Value<'t>> {
-        self.pay(1)?;
-        Ok(match expression {
-            Expression::Or(all) => {
-                for one in all {
-                    if self.boolean(one, context)? {
-                        return Ok(Value::Boolean(true));
-                    }
-                }
-                Value::Boolean(false)
-            }
-            Expression::And(all) => {
-                for one in all {
-                    if !self.boolean(one, context)? {
-                        return Ok(Value::Boolean(false));
-                    }
-                }
-                Value::Boolean(true)
-            }
-            Expression::Compare(kind, sides) => {
-                let left = self.value(&sides[0], context)?;
-                let right = self.value(&sides[1], context)?;
-                Value::Boolean(self.compare(*kind, &left, &right)?)
-            }
-            Expression::Arithmetic(first, more) => {
-                let mut number = self.number(first, context)?;
-                for (sign, operand) in more {
-                    let other = self.number(operand, context)?;
-                    number = match sign {
-                        b'+' => number + other,
-                        b'-' => number - other,
-                        b'*' => number * other,
-                        b'd' => number / other,
-                        _ => number % other,
-                    };
-                }
-                Value::Number(number)
-            }
-            Expression::Negate(inner) => Value::Number(-self.number(inner, context)?),
-            Expression::Union(all) => {
-                let mut nodes = Vec::new();
-                for one in all {
-                    nodes.append(&mut self.nodes(one, context)?);
-                }
-                Value::Nodes(ordered(nodes))
-            }
-            Expression::Path { start, from_root, steps } => {
-                let from = match start {
-                    Some(start) => self.nodes(start, context)?,
-                    None if *from_root => vec![XPathNode::new(0)],
-                    None => vec![context.node],
-                };
-                Value::Nodes(self.walk(from, steps)?)
-            }
-            Expression::Filter(inner, predicates) => {
-                let mut nodes = self.nodes(inner, context)?;
-                for predicate in predicates {
-                    self.keep(&mut nodes, predicate)?;
-                }
-                Value::Nodes(nodes)
-            }
-            Expression::Literal(text) => Value::Text(Cow::Borrowed(text)),
+    fn value(&mut self, expression: &Expression, context: Context) -> Option<Value> {
+        self.spend(1)?;
+        Some(match expression {
             Expression::Number(number) => Value::Number(*number),
-            Expression::Call(function, arguments) => self.call(*function, arguments, context)?,
+            Expression::Literal(text) => Value::Text(text.clone()),
+            Expression::Negated(inner) => Value::Number(-self.value(inner, context)?.number(self.dom)),
+            Expression::Binary(operator, left, right) => self.binary(*operator, left, right, context)?,
+            Expression::Call(name, arguments) => self.call(name, arguments, context)?,
+            Expression::Path(start, steps) => Value::Nodes(self.path(start, steps, context)?),
         })
     }
 
-    fn nodes(&mut self, expression: &'t Expression, context: Context) -> Evaluated<Vec<XPathNode>> {
-        match self.value(expression, context)? {
-            Value::Nodes(nodes) => Ok(nodes),
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    fn boolean(&mut self, expression: &'t Expression, context: Context) -> Evaluated<bool> {
-        let value = self.value(expression, context)?;
-        Ok(truth(&value))
-    }
-
-    fn number(&mut self, expression: &'t Expression, context: Context) -> Evaluated<f64> {
-        let value = self.value(expression, context)?;
-        self.number_of(&value)
-    }
-
-    fn text(&mut self, expression: &'t Expression, context: Context) -> Evaluated<Cow<'t, str>> {
-        match self.value(expression, context)? {
-            Value::Text(text) => Ok(text),
-            Value::Nodes(nodes) => nodes.first().map_or(Ok(Cow::Borrowed("")), |node| self.string_value(*node)),
-            Value::Number(number) => Ok(functions::text(number).into()),
-            Value::Boolean(boolean) => Ok(if boolean { "true" } else { "false" }.into()),
-        }
-    }
-
-    fn string_value(&mut self, node: XPathNode) -> Evaluated<Cow<'t, str>> {
-        let text = node.value(self.tree);
-        let inside = match node.attribute {
-            0 => self.tree.node(node.node).end - node.node,
-            _ => 1,
-        };
-        self.pay(inside as usize + text.len() / BYTES_A_STEP)?;
-        Ok(text)
-    }
-
-    fn number_of(&mut self, value: &Value<'t>) -> Evaluated<f64> {
-        Ok(match value {
-            Value::Number(number) => *number,
-            Value::Boolean(boolean) => f64::from(u8::from(*boolean)),
-            Value::Text(text) => functions::number(text),
-            Value::Nodes(nodes) => match nodes.first() {
-                Some(node) => functions::number(&self.string_value(*node)?),
-                None => f64::NAN,
-            },
-        })
-    }
-
-    /// All steps from all starting nodes; document order, each node once.
-    fn walk(&mut self, mut from: Vec<XPathNode>, steps: &'t [Step]) -> Evaluated<Vec<XPathNode>> {
-        for step in steps {
-            let mut found = Vec::new();
-            let places = step.predicates.iter().any(Expression::is_positional);
-            let mut seen_up_to = 0;
-            for node in &from {
-                // What stands in a subtree that was walked through has been found.
-                let downwards = matches!(step.axis, Axis::Descendant | Axis::DescendantOrSelf);
-                if downwards && !places && node.attribute == 0 {
-                    let end = self.tree.node(node.node).end;
-                    if end <= seen_up_to && node.node != 0 {
-                        self.pay(1)?;
-                        continue;
-                    }
-                    seen_up_to = end;
-                }
-                let mut some = self.axis(*node, step)?;
-                for predicate in &step.predicates {
-                    self.keep(&mut some, predicate)?;
-                }
-                found.append(&mut some);
-            }
-            from = if from.len() == 1 && !is_reverse(step.axis) { found } else { ordered(found) };
-        }
-        Ok(from)
-    }
-
-    /// Nodes of one axis that pass the test, nearest first.
-    fn axis(&mut self, from: XPathNode, step: &Step) -> Evaluated<Vec<XPathNode>> {
-        let tree = self.tree;
-        let mut found = Vec::new();
-        let here = tree.node(from.node);
-        let of_attribute = from.attribute > 0;
-        let (own, parent) = (from.node, if of_attribute { from.node } else { here.parent });
-        let is_root = own == 0 && !of_attribute;
-        let with_itself = matches!(step.axis, Axis::Own | Axis::DescendantOrSelf | Axis::AncestorOrSelf);
-        if of_attribute && with_itself && step.test == Test::Node {
-            found.push(from);
-        }
-        let mut visit = |evaluator: &mut Self, index: u32| -> Evaluated<()> {
-            evaluator.pay(1)?;
-            if matches(&tree.node(index).kind, &step.test) {
-                found.push(XPathNode::new(index));
-            }
-            Ok(())
-        };
-        match step.axis {
-            Axis::Attribute if !of_attribute => {
-                self.pay(1)?;
-                if let Kind::Element { attributes, .. } = &here.kind {
-                    let fits = |name: &str| match &step.test {
-                        Test::Any | Test::Node => true,
-                        Test::Name(wanted) => name.eq_ignore_ascii_case(wanted),
-                        _ => false,
-                    };
-                    let places = attributes.iter().enumerate().filter(|(_, (name, _))| fits(name));
-                    let place = |at: usize| u32::try_from(at + 1).unwrap_or(u32::MAX);
-                    found.extend(places.map(|(at, _)| XPathNode { node: own, attribute: place(at) }));
-                }
-            }
-            Axis::Own | Axis::DescendantOrSelf if of_attribute => {}
-            Axis::Child if !of_attribute => {
-                for index in tree.children(own) {
-                    visit(self, index)?;
-                }
-            }
-            Axis::Descendant | Axis::DescendantOrSelf if !of_attribute => {
-                let first = own + u32::from(step.axis == Axis::Descendant);
-                for index in first..here.end {
-                    visit(self, index)?;
-                }
-            }
-            Axis::Own => visit(self, own)?,
-            Axis::Parent if !is_root => visit(self, parent)?,
-            Axis::Ancestor | Axis::AncestorOrSelf => {
-                let mut at = if step.axis == Axis::Ancestor { parent } else { own };
-                if !(is_root && step.axis == Axis::Ancestor) {
-                    visit(self, at)?;
-                }
-                while at != 0 {
-                    at = tree.node(at).parent;
-                    visit(self, at)?;
-                }
-            }
-            Axis::FollowingSibling if !of_attribute && !is_root => {
-                let (mut at, end) = (here.end, tree.node(parent).end);
-                while at < end {
-                    visit(self, at)?;
-                    at = tree.node(at).end;
-                }
-            }
-            Axis::PrecedingSibling if !of_attribute && !is_root => {
-                let before: Vec<u32> = tree.children(parent).take_while(|index| *index < own).collect();
-                for index in before.into_iter().rev() {
-                    visit(self, index)?;
-                }
-            }
-            Axis::Following => {
-                let start = if of_attribute { own + 1 } else { here.end };
-                for index in start..tree.node(0).end {
-                    visit(self, index)?;
-                }
-            }
-            Axis::Preceding => {
-                for index in (1..own).rev() {
-                    // Ancestors are not before it.
-                    if tree.node(index).end <= own {
-                        visit(self, index)?;
-                    } else {
-                        self.pay(1)?;
-                    }
-                }
-            }
+    fn binary(&mut self, operator: Operator, left: &Expression, right: &Expression, context: Context) -> Option<Value> {
+        let left = self.value(left, context)?;
+        match operator {
+            Operator::Or if left.truth() => return Some(Value::Truth(true)),
+            Operator::And if !left.truth() => return Some(Value::Truth(false)),
             _ => {}
         }
-        Ok(found)
-    }
-
-    fn keep(&mut self, nodes: &mut Vec<XPathNode>, predicate: &'t Expression) -> Evaluated<()> {
-        let size = nodes.len();
-        let mut kept = Vec::new();
-        for (at, node) in nodes.iter().enumerate() {
-            let context = Context { node: *node, position: at + 1, size };
-            let stays = match self.value(predicate, context)? {
-                Value::Number(number) => number == (at + 1) as f64,
-                value => truth(&value),
-            };
-            if stays {
-                kept.push(*node);
-            }
-        }
-        *nodes = kept;
-        Ok(())
-    }
-
-    fn compare(&mut self, kind: Comparison, left: &Value<'t>, right: &Value<'t>) -> Evaluated<bool> {
-        Ok(match (left, right) {
-            (Value::Nodes(nodes), Value::Boolean(_)) => {
-                compare_numbers(kind, f64::from(u8::from(!nodes.is_empty())), self.number_of(right)?)
-            }
-            (Value::Boolean(_), Value::Nodes(nodes)) => {
-                compare_numbers(kind, self.number_of(left)?, f64::from(u8::from(!nodes.is_empty())))
-            }
-            // A node-set compares when one of its nodes does.
-            (Value::Nodes(nodes), _) => {
-                for node in nodes {
-                    let text = Value::Text(self.string_value(*node)?);
-                    if self.compare(kind, &text, right)? {
-                        return Ok(true);
-                    }
+        let right = self.value(right, context)?;
+        let numbers = || (left.number(self.dom), right.number(self.dom));
+        Some(match operator {
+            Operator::Or | Operator::And => Value::Truth(right.truth()),
+            Operator::Add => Value::Number(numbers().0 + numbers().1),
+            Operator::Subtract => Value::Number(numbers().0 - numbers().1),
+            Operator::Multiply => Value::Number(numbers().0 * numbers().1),
+            Operator::Divide => Value::Number(numbers().0 / numbers().1),
+            Operator::Modulo => Value::Number(numbers().0 % numbers().1),
+            Operator::Union => match (left, right) {
+                (Value::Nodes(mut all), Value::Nodes(more)) => {
+                    all.extend(more);
+                    all.sort_unstable();
+                    all.dedup();
+                    Value::Nodes(all)
                 }
-                false
-            }
-            (_, Value::Nodes(nodes)) => {
-                for node in nodes {
-                    let text = Value::Text(self.string_value(*node)?);
-                    if self.compare(kind, left, &text)? {
-                        return Ok(true);
-                    }
-                }
-                false
-            }
-            (Value::Text(a), Value::Text(b)) if kind == Comparison::Equal => a == b,
-            (Value::Text(a), Value::Text(b)) if kind == Comparison::Unequal => a != b,
-            (Value::Boolean(_), _) | (_, Value::Boolean(_))
-                if matches!(kind, Comparison::Equal | Comparison::Unequal) =>
-            {
-                (truth(left) == truth(right)) == (kind == Comparison::Equal)
-            }
-            _ => compare_numbers(kind, self.number_of(left)?, self.number_of(right)?),
+                _ => Value::Nodes(Vec::new()),
+            },
+            comparison => Value::Truth(self.compare(comparison, &left, &right)?),
         })
     }
 
-    fn call(&mut self, function: Function, of: &'t [Expression], context: Context) -> Evaluated<Value<'t>> {
-        let text = |evaluator: &mut Self, at: usize| match of.get(at) {
-            Some(argument) => evaluator.text(argument, context),
-            None => evaluator.string_value(context.node),
+    /// XPath 1.0, 3.4: a node set compares when any of its nodes does.
+    fn compare(&mut self, operator: Operator, left: &Value, right: &Value) -> Option<bool> {
+        let dom = self.dom;
+        let each = |value: &Value| match value {
+            Value::Nodes(places) => places.iter().map(|place| Value::Text(dom.string(*place))).collect(),
+            other => vec![other.clone()],
         };
-        Ok(match function {
-            Function::Last => Value::Number(context.size as f64),
-            Function::Position => Value::Number(context.position as f64),
-            Function::Count => Value::Number(self.nodes(&of[0], context)?.len() as f64),
-            Function::LocalName | Function::Name => {
-                let node = match of.first() {
-                    Some(argument) => self.nodes(argument, context)?.first().copied(),
-                    None => Some(context.node),
+        if let (Value::Truth(_), _) | (_, Value::Truth(_)) = (left, right) {
+            let (l, r) = (Value::Truth(left.truth()), Value::Truth(right.truth()));
+            return Some(compare_one(operator, &l, &r, dom));
+        }
+        let (lefts, rights) = (each(left), each(right));
+        self.spend(lefts.len().saturating_mul(rights.len()))?;
+        Some(lefts.iter().any(|l| rights.iter().any(|r| compare_one(operator, l, r, dom))))
+    }
+
+    fn path(&mut self, start: &Start, steps: &[Step], context: Context) -> Option<Vec<Place>> {
+        let mut places = match start {
+            Start::Root => vec![Place { node: 0, attribute: 0 }],
+            Start::Context => vec![context.place],
+            Start::Value(inner, predicates) => match self.value(inner, context)? {
+                Value::Nodes(places) => self.filter(places, predicates)?,
+                _ => Vec::new(),
+            },
+        };
+        for step in steps {
+            let mut found = Vec::new();
+            for place in places {
+                let mut matching = self.axis(step, place)?;
+                if !step.predicates.is_empty() {
+                    matching = self.filter(matching, &step.predicates)?;
+                }
+                found.extend(matching);
+            }
+            found.sort_unstable();
+            found.dedup();
+            places = found;
+        }
+        Some(places)
+    }
+
+    /// The nodes of a step's axis that pass its test, nearest first.
+    fn axis(&mut self, step: &Step, from: Place) -> Option<Vec<Place>> {
+        let dom = self.dom;
+        let Place { node, attribute } = from;
+        let (end, parent) = (dom.nodes[node].end, dom.nodes[node].parent);
+        let is_attribute = attribute > 0;
+        let mut out = Vec::new();
+        let mut looked = 1;
+        let mut take = |nodes: &mut dyn Iterator<Item = usize>| {
+            for node in nodes {
+                looked += 1;
+                let place = Place { node, attribute: 0 };
+                if passes(dom, &step.test, place) {
+                    out.push(place);
+                }
+            }
+        };
+        let mut ancestors = std::iter::successors(Some(node), |n| (*n > 0).then(|| dom.nodes[*n].parent));
+        match step.axis {
+            Axis::Itself if is_attribute => out.extend(matches!(step.test, Test::AnyNode).then_some(from)),
+            Axis::Itself => take(&mut std::iter::once(node)),
+            Axis::Parent if is_attribute => take(&mut std::iter::once(node)),
+            Axis::Parent => take(&mut (node > 0).then_some(parent).into_iter()),
+            Axis::Ancestor => take(&mut ancestors.by_ref().skip(usize::from(!is_attribute))),
+            Axis::AncestorOrSelf => take(&mut ancestors),
+            Axis::Attribute if !is_attribute => {
+                let Kind::Element(_, list) = &dom.nodes[node].kind else { return Some(out) };
+                looked += list.len();
+                let places = (1..=list.len()).map(|attribute| Place { node, attribute });
+                out.extend(places.filter(|place| passes(dom, &step.test, *place)));
+            }
+            Axis::Following => take(&mut (if is_attribute { node + 1 } else { end }..dom.nodes.len())),
+            Axis::Preceding => {
+                let mut above = ancestors.skip(1).peekable();
+                take(&mut (0..node).rev().filter(|n| above.next_if_eq(n).is_none()));
+            }
+            _ if is_attribute => {}
+            Axis::Child => take(&mut dom.children(node)),
+            Axis::Descendant => take(&mut (node + 1..end)),
+            Axis::DescendantOrSelf => take(&mut (node..end)),
+            Axis::FollowingSibling => take(&mut dom.children(parent).filter(|n| *n > node)),
+            Axis::PrecedingSibling => {
+                let before: Vec<usize> = dom.children(parent).take_while(|n| *n < node).collect();
+                take(&mut before.into_iter().rev());
+            }
+            Axis::Attribute => {}
+        }
+        self.spend(looked)?;
+        Some(out)
+    }
+
+    fn filter(&mut self, mut places: Vec<Place>, predicates: &[Expression]) -> Option<Vec<Place>> {
+        for predicate in predicates {
+            let size = places.len();
+            let mut kept = Vec::new();
+            for (index, place) in places.into_iter().enumerate() {
+                let position = index + 1;
+                let holds = match self.value(predicate, Context { place, position, size })? {
+                    Value::Number(number) => number == position as f64,
+                    other => other.truth(),
                 };
-                Value::Text(node.map_or("", |node| node.name(self.tree)).into())
-            }
-            Function::NamespaceUri => Value::Text("".into()),
-            Function::Number => Value::Number(match of.first() {
-                Some(argument) => self.number(argument, context)?,
-                None => functions::number(&text(self, 0)?),
-            }),
-            Function::Sum => {
-                let mut sum = 0.0;
-                for node in self.nodes(&of[0], context)? {
-                    sum += functions::number(&self.string_value(node)?);
+                if holds {
+                    kept.push(place);
                 }
-                Value::Number(sum)
             }
-            Function::Floor => Value::Number(self.number(&of[0], context)?.floor()),
-            Function::Ceiling => Value::Number(self.number(&of[0], context)?.ceil()),
-            Function::Round => Value::Number(functions::round(self.number(&of[0], context)?)),
-            Function::Boolean => Value::Boolean(self.boolean(&of[0], context)?),
-            Function::Not => Value::Boolean(!self.boolean(&of[0], context)?),
-            Function::True => Value::Boolean(true),
-            Function::False => Value::Boolean(false),
-            Function::Concat => {
-                let mut all = String::new();
-                for at in 0..of.len() {
-                    let piece = text(self, at)?;
-                    self.pay(piece.len() / BYTES_A_STEP)?;
-                    all.push_str(&piece);
-                }
-                Value::Text(all.into())
+            places = kept;
+        }
+        Some(places)
+    }
+
+    fn call(&mut self, name: &str, arguments: &[Expression], context: Context) -> Option<Value> {
+        let dom = self.dom;
+        let mut values = Vec::with_capacity(arguments.len());
+        for argument in arguments {
+            values.push(self.value(argument, context)?);
+        }
+        let own = Value::Nodes(vec![context.place]);
+        let first = values.first().unwrap_or(&own);
+        let text = |at: usize| values.get(at).unwrap_or(&own).text(dom);
+        let nodes = || if let Value::Nodes(places) = first { places.as_slice() } else { &[] };
+        // Text of nodes is copied: it counts.
+        let size: usize = nodes().first().map_or(0, |place| dom.nodes[place.node].end - place.node);
+        self.spend(size / 4)?;
+        Some(match name {
+            "last" => Value::Number(context.size as f64),
+            "position" => Value::Number(context.position as f64),
+            "count" => Value::Number(nodes().len() as f64),
+            "local-name" | "name" => {
+                let full = nodes().first().map(|place| dom.name(*place)).unwrap_or_default();
+                let local = full.rsplit(':').next().unwrap_or_default();
+                Value::Text(if name == "name" { full } else { local }.to_owned())
             }
-            Function::StringLength => Value::Number(text(self, 0)?.chars().count() as f64),
-            Function::Substring => {
-                let whole = text(self, 0)?;
-                let start = self.number(&of[1], context)?;
-                let length = of.get(2).map(|argument| self.number(argument, context)).transpose()?;
-                Value::Text(functions::substring(&whole, start, length).into())
+            "string" => Value::Text(text(0)),
+            "concat" => Value::Text((0..values.len()).map(text).collect()),
+            "starts-with" => Value::Truth(text(0).starts_with(&text(1))),
+            "ends-with" => Value::Truth(text(0).ends_with(&text(1))),
+            "contains" => Value::Truth(text(0).contains(&text(1))),
+            "substring-before" => {
+                Value::Text(text(0).split_once(&text(1)).map(|(l, _)| l.to_owned()).unwrap_or_default())
             }
-            _ => {
-                let first = text(self, 0)?;
-                let second = if of.len() > 1 { text(self, 1)? } else { Cow::Borrowed("") };
-                let third = if of.len() > 2 { text(self, 2)? } else { Cow::Borrowed("") };
-                self.pay((first.len() + second.len()) / BYTES_A_STEP)?;
-                of_texts(function, &first, &second, &third)
+            "substring-after" => {
+                Value::Text(text(0).split_once(&text(1)).map(|(_, r)| r.to_owned()).unwrap_or_default())
             }
+            "substring" => {
+                let from = values[1].number(dom).round();
+                let to = values.get(2).map_or(f64::INFINITY, |length| from + length.number(dom).round());
+                let inside = |at: usize| (at + 1) as f64 >= from && ((at + 1) as f64) < to;
+                Value::Text(text(0).chars().enumerate().filter(|(at, _)| inside(*at)).map(|(_, c)| c).collect())
+            }
+            "string-length" => Value::Number(text(0).chars().count() as f64),
+            "normalize-space" => Value::Text(text(0).split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
+            "translate" => {
+                let (from, to): (Vec<char>, Vec<char>) = (text(1).chars().collect(), text(2).chars().collect());
+                let one = |c: char| match from.iter().position(|known| *known == c) {
+                    Some(place) => to.get(place).copied(),
+                    None => Some(c),
+                };
+                Value::Text(text(0).chars().filter_map(one).collect())
+            }
+            "lower-case" => Value::Text(text(0).to_lowercase()),
+            "upper-case" => Value::Text(text(0).to_uppercase()),
+            "boolean" => Value::Truth(first.truth()),
+            "not" => Value::Truth(!first.truth()),
+            "true" => Value::Truth(true),
+            "false" => Value::Truth(false),
+            "number" => Value::Number(first.number(dom)),
+            "sum" => Value::Number(nodes().iter().map(|place| number(&dom.string(*place))).sum()),
+            "floor" => Value::Number(first.number(dom).floor()),
+            "ceiling" => Value::Number(first.number(dom).ceil()),
+            _ => Value::Number((first.number(dom) + 0.5).floor()),
         })
     }
 }
 
-fn of_texts<'t>(function: Function, first: &str, second: &str, third: &str) -> Value<'t> {
-    match function {
-        Function::StartsWith => Value::Boolean(first.starts_with(second)),
-        Function::EndsWith => Value::Boolean(first.ends_with(second)),
-        Function::Contains => Value::Boolean(first.contains(second)),
-        Function::SubstringBefore => {
-            Value::Text(first.split_once(second).map_or("", |(before, _)| before).to_owned().into())
+fn passes(dom: &Dom, test: &Test, place: Place) -> bool {
+    let kind = &dom.nodes[place.node].kind;
+    let attribute = dom.attribute(place);
+    match test {
+        Test::AnyNode => true,
+        Test::Any => attribute.is_some() || matches!(kind, Kind::Element(..)),
+        Test::Name(name) => {
+            dom.name(place).eq_ignore_ascii_case(name) && (attribute.is_some() || matches!(kind, Kind::Element(..)))
         }
-        Function::SubstringAfter => {
-            Value::Text(first.split_once(second).map_or("", |(_, after)| after).to_owned().into())
-        }
-        Function::NormalizeSpace => Value::Text(functions::normalize_space(first).into()),
-        Function::Translate => Value::Text(functions::translate(first, second, third).into()),
-        Function::LowerCase => Value::Text(first.to_lowercase().into()),
-        Function::UpperCase => Value::Text(first.to_uppercase().into()),
-        // `string`; the others were answered before.
-        _ => Value::Text(first.to_owned().into()),
+        Test::Text => attribute.is_none() && matches!(kind, Kind::Text(_)),
+        Test::Comment => attribute.is_none() && matches!(kind, Kind::Comment(_)),
     }
 }
 
-fn matches(kind: &Kind, test: &Test) -> bool {
-    match (test, kind) {
-        (Test::Node, _) | (Test::Text, Kind::Text(_)) | (Test::Comment, Kind::Comment(_)) => true,
-        (Test::Any, Kind::Element { .. }) => true,
-        (Test::Name(wanted), Kind::Element { name, .. }) => str::eq_ignore_ascii_case(name, wanted),
-        _ => false,
-    }
-}
-
-fn is_reverse(axis: Axis) -> bool {
-    matches!(axis, Axis::Ancestor | Axis::AncestorOrSelf | Axis::PrecedingSibling | Axis::Preceding)
-}
-
-fn ordered(mut nodes: Vec<XPathNode>) -> Vec<XPathNode> {
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes
-}
-
-fn truth(value: &Value<'_>) -> bool {
-    match value {
-        Value::Nodes(nodes) => !nodes.is_empty(),
-        Value::Boolean(boolean) => *boolean,
-        Value::Number(number) => *number != 0.0 && !number.is_nan(),
-        Value::Text(text) => !text.is_empty(),
-    }
-}
-
-fn compare_numbers(kind: Comparison, a: f64, b: f64) -> bool {
-    match kind {
-        Comparison::Equal => a == b,
-        Comparison::Unequal => a != b,
-        Comparison::Less => a < b,
-        Comparison::LessOrEqual => a <= b,
-        Comparison::More => a > b,
-        Comparison::MoreOrEqual => a >= b,
+fn compare_one(operator: Operator, left: &Value, right: &Value, dom: &Dom) -> bool {
+    let equal = || match (left, right) {
+        (Value::Truth(_), _) | (_, Value::Truth(_)) => left.truth() == right.truth(),
+        (Value::Number(_), _) | (_, Value::Number(_)) => left.number(dom) == right.number(dom),
+        _ => left.text(dom) == right.text(dom),
+    };
+    let (l, r) = (left.number(dom), right.number(dom));
+    match operator {
+        Operator::Equal => equal(),
+        Operator::NotEqual => !equal(),
+        Operator::Less => l < r,
+        Operator::LessOrEqual => l <= r,
+        Operator::Greater => l > r,
+        _ => l >= r,
     }
 }

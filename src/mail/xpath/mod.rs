@@ -1,115 +1,188 @@
-//! XPath 1.0 over an [`HtmlTree`] (W3C XPath 1.0): compiled once, evaluated under a budget of steps.
+//! XPath 1.0 over the tree of an HTML text: compiled once, run over many trees.
 //!
-//! All axes but `namespace`, all core functions but `id` and `lang`; `ends-with`, `lower-case` and `upper-case` besides.
-//! Names match in lower case, as the tree has them; a prefix is part of the name. Variables are not there.
-//! Nesting of an expression is bounded, and nothing recurses over the tree.
+//! All axes but `namespace`, all operators, the core functions that rules can need. Names compare in lower case, as HTML's
+//! do. A query takes a bounded number of steps; over that it gives nothing and says so. Not here: variables, namespaces,
+//! `id()`, `lang()`.
 
 mod evaluate;
-mod functions;
-mod lex;
 mod parse;
 
-use std::borrow::Cow;
-
-use super::dom::{HtmlTree, Kind};
+use super::{Dom, HtmlContent, Link};
+use evaluate::{Place, Value};
 use parse::Expression;
 
-/// A query that is no XPath.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("column {column}: {message}")]
-pub struct XPathError {
-    /// Where, in characters from 1.
-    pub column: usize,
-    /// What was wrong.
-    pub message: String,
-}
-
-/// The budget ran out before the answer was found: it is unknown, not empty.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the query took more than {steps} steps")]
-pub struct XPathOverBudget {
-    /// The budget, in nodes visited (long texts count for more).
-    pub steps: usize,
-}
+/// Links given for one node.
+const MAX_LINKS: usize = 1_000;
 
 /// A compiled query.
 #[derive(Debug, Clone, PartialEq)]
 pub struct XPath(Expression);
 
+/// Why a query does not compile.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("XPath, column {column}: {message}")]
+pub struct XPathError {
+    /// Characters before the place, and one.
+    pub column: usize,
+    /// What was expected.
+    pub message: String,
+}
+
+/// What a query gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XPathResult {
+    /// The nodes in document order, each once; a query for a number or text gives that as one node.
+    pub nodes: Vec<XPathNode>,
+    /// Whether it ran out of steps; there are no nodes then.
+    pub exhausted: bool,
+}
+
+/// One node of a result.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XPathNode {
+    /// The element as HTML, its tags included; the value of an attribute; the text.
+    pub raw: String,
+    /// Its text without tags, hidden text included.
+    pub inner_text: String,
+    element: bool,
+}
+
+impl XPathNode {
+    /// What a person sees of it, and the links in it.
+    pub fn display(&self) -> (String, Vec<Link>) {
+        match self.element {
+            true => {
+                let (content, links) = HtmlContent::read(&self.raw, MAX_LINKS);
+                (content.visible.trim().to_owned(), links)
+            }
+            false => (self.inner_text.clone(), Vec::new()),
+        }
+    }
+}
+
 impl XPath {
-    /// Compiles a query. Closing brackets left over at its end are overlooked, as the language's home does.
-    ///
-    /// # Errors
-    /// What is no XPath 1.0, or names a function or axis that is not there.
+    /// Compiles a query.
     pub fn compile(query: &str) -> Result<Self, XPathError> {
         parse::parse(query).map(Self)
     }
 
-    /// The nodes that the query selects, in document order; none when its value is no node-set.
-    ///
-    /// # Errors
-    /// More than `max_steps` nodes were visited.
-    pub fn select(&self, tree: &HtmlTree, max_steps: usize) -> Result<Vec<XPathNode>, XPathOverBudget> {
-        evaluate::select(&self.0, tree, max_steps)
+    /// Runs it over a tree with at most `steps` nodes looked at.
+    pub fn evaluate(&self, dom: &Dom, steps: usize) -> XPathResult {
+        let Some(value) = evaluate::run(&self.0, dom, steps) else {
+            return XPathResult { nodes: Vec::new(), exhausted: true };
+        };
+        let nodes = match value {
+            Value::Nodes(places) => match given(dom, &places, steps) {
+                Some(nodes) => nodes,
+                None => return XPathResult { nodes: Vec::new(), exhausted: true },
+            },
+            other => vec![plain(other.text(dom))],
+        };
+        XPathResult { nodes, exhausted: false }
     }
 }
 
-/// A selected node: an element, text, comment, or an attribute. Ordered as in the document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct XPathNode {
-    pub(super) node: u32,
-    /// 0: the node itself; else one more than the attribute's place.
-    pub(super) attribute: u32,
+/// The nodes with their texts; `None` when nested ones would multiply the source beyond `steps` times 32 bytes.
+fn given(dom: &Dom, places: &[Place], steps: usize) -> Option<Vec<XPathNode>> {
+    let mut left = steps.saturating_mul(32);
+    let mut out = Vec::with_capacity(places.len());
+    for place in places {
+        let node = match dom.attribute(*place) {
+            Some((_, value)) => plain(value.to_owned()),
+            None if dom.is_element(place.node) => {
+                XPathNode { raw: dom.outer_html(place.node), inner_text: dom.text(place.node), element: true }
+            }
+            None => plain(dom.text(place.node)),
+        };
+        left = left.checked_sub(node.raw.len())?;
+        out.push(node);
+    }
+    Some(out)
 }
 
-impl XPathNode {
-    fn new(node: u32) -> Self {
-        Self { node, attribute: 0 }
-    }
-
-    /// Its source: outer HTML, the text, or the attribute's value. At most `max_bytes` and what the last piece adds.
-    pub fn raw(self, tree: &HtmlTree, max_bytes: usize) -> Cow<'_, str> {
-        match (&tree.node(self.node).kind, self.attribute) {
-            (_, 1..) | (Kind::Text(_), _) => self.value(tree),
-            _ => Cow::Owned(tree.source(self.node, max_bytes)),
-        }
-    }
-
-    /// The text inside, tags off, hidden text included, scripts and styles left out unless it is one.
-    pub fn inner_text(self, tree: &HtmlTree) -> Cow<'_, str> {
-        match (&tree.node(self.node).kind, self.attribute) {
-            (_, 1..) => self.value(tree),
-            (Kind::Comment(_), _) => Cow::Borrowed(""),
-            _ => tree.text_inside(self.node, false),
-        }
-    }
-
-    /// Whether it is an element, so that its source can be read as a piece of HTML.
-    pub fn is_element(self, tree: &HtmlTree) -> bool {
-        self.attribute == 0 && matches!(tree.node(self.node).kind, Kind::Element { .. } | Kind::Document)
-    }
-
-    /// XPath's string-value.
-    fn value(self, tree: &HtmlTree) -> Cow<'_, str> {
-        match &tree.node(self.node).kind {
-            Kind::Element { attributes, .. } if self.attribute > 0 => {
-                Cow::Borrowed(attributes.get(self.attribute as usize - 1).map_or("", |(_, value)| value))
-            }
-            _ => tree.text_inside(self.node, true),
-        }
-    }
-
-    /// XPath's name: of elements and attributes only.
-    fn name(self, tree: &HtmlTree) -> &str {
-        match &tree.node(self.node).kind {
-            Kind::Element { attributes, .. } if self.attribute > 0 => {
-                attributes.get(self.attribute as usize - 1).map_or("", |(name, _)| name)
-            }
-            Kind::Element { name, .. } => name,
-            _ => "",
-        }
-    }
+fn plain(text: String) -> XPathNode {
+    XPathNode { raw: text.clone(), inner_text: text, element: false }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const PAGE: &str = "<title>T</title><!-- note --><div class='a b'><p>one</p><p id=x>two <b>2</b></p><a href=/u>go</a></div>\
+        <table width=700><tr><td>1<td>2</table><img src=i.png alt=Logo><p> </p>";
+
+    fn run(query: &str) -> Vec<String> {
+        let result =
+            XPath::compile(query).unwrap_or_else(|e| panic!("{query}: {e}")).evaluate(&Dom::parse(PAGE), 100_000);
+        assert!(!result.exhausted);
+        result.nodes.into_iter().map(|node| node.raw).collect()
+    }
+
+    #[test]
+    fn queries() {
+        let cases: &[(&str, &[&str])] = &[
+            ("//title", &["<title>T</title>"]),
+            ("//img/@src", &["i.png"]),
+            ("//a/@href | //img/@alt", &["/u", "Logo"]),
+            ("//comment()", &[" note "]),
+            ("//p[2]/b/text()", &["2"]),
+            ("//div/p[last()]/@id", &["x"]),
+            ("//p[contains(@id, 'x') and b]/text()", &["two "]),
+            ("//tr/td[2]", &["<td>2</td>"]),
+            ("//td[position() < 2]", &["<td>1</td>"]),
+            ("//div[@class='a b'][.//a]/a/text()", &["go"]),
+            ("//*[local-name() = 'b']/ancestor::div/@class", &["a b"]),
+            ("//a/preceding-sibling::p[1]/@id", &["x"]),
+            ("//p/following-sibling::a/@href", &["/u"]),
+            ("//b/parent::p/@id", &["x"]),
+            ("//b/../@id", &["x"]),
+            ("//title/following::b/text()", &["2"]),
+            ("//p[normalize-space()][1]/text()", &["one"]),
+            ("//*[translate(@alt, 'LOG', 'log') = 'logo']/@src", &["i.png"]),
+            ("//table[number(@width) > 699.5]/@width", &["700"]),
+            ("//tr[count(td) = 2]/td[1]/text()", &["1"]),
+            ("//p[not(@id)][starts-with(., 'o')]/text()", &["one"]),
+            ("//body/descendant::b/text()", &["2"]),
+            ("(//td)[2]/text()", &["2"]),
+            ("//td[1 + 1]/text()", &["2"]),
+            ("//td[2 - 1]/text()", &["1"]),
+            ("count(//td) * 2", &["4"]),
+            ("concat('a', substring('hello', 2, 3), string-length('é'))", &["aell1"]),
+            ("substring-after('a-b', '-')", &["b"]),
+            ("//P/@ID", &["x"]),
+            ("//nothing", &[]),
+            ("//p[@id and (b or i)]/b/text()", &["2"]),
+            ("//a[string-length(@href) = 2]/@*", &["/u"]),
+            ("/html/body/div/a/text()", &["go"]),
+            ("//td[. = '2']/preceding::title/text()", &["T"]),
+        ];
+        for (query, expected) in cases {
+            assert_eq!(run(query), *expected, "{query}");
+        }
+    }
+
+    #[test]
+    fn errors_have_a_column() {
+        for (query, column) in [("//p[", 5), ("//p[@]", 6), ("", 1), ("//p)", 4), ("foo(1)", 1), ("'open", 1)] {
+            assert_eq!(XPath::compile(query).map_err(|e| e.column), Err(column), "{query}");
+        }
+        assert!(XPath::compile(&"(".repeat(100_000)).is_err());
+        assert!(XPath::compile(&"-".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn shown_text_and_links() {
+        let dom = Dom::parse("<div>a<span style='display:none'>h</span> <a href='http://example.com/'>b</a></div>");
+        let result = XPath::compile("//div").unwrap().evaluate(&dom, 1_000);
+        let (text, links) = result.nodes[0].display();
+        assert_eq!((result.nodes[0].inner_text.as_str(), text.as_str(), links.len()), ("ah b", "a b", 1));
+    }
+
+    #[test]
+    fn steps_are_bounded() {
+        let dom = Dom::parse(&"<i>x</i>".repeat(3_000));
+        assert!(XPath::compile("//*[following::*[following::*]]").unwrap().evaluate(&dom, 100_000).exhausted);
+        let deep = Dom::parse(&"<div>".repeat(400));
+        assert!(XPath::compile("//*").unwrap().evaluate(&deep, 2_000).exhausted);
+    }
+}

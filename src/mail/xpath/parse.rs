@@ -1,42 +1,32 @@
-//! XPath's grammar (2, 3) by recursive descent; nesting is bounded, flat chains are flat.
+//! XPath 1.0 text to an expression (W3C XPath 1.0, 2 and 3). Nesting is bounded.
 
 use super::XPathError;
-use super::functions::Function;
-use super::lex::{self, Token};
 
-/// Brackets inside one another, and operators in one chain.
-const MAX_DEPTH: usize = 48;
-const MAX_CHAIN: usize = 1_000;
+const MAX_NESTING: usize = 48;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Axis {
+    Ancestor,
+    AncestorOrSelf,
+    Attribute,
     Child,
     Descendant,
     DescendantOrSelf,
-    Parent,
-    Ancestor,
-    AncestorOrSelf,
-    FollowingSibling,
-    PrecedingSibling,
     Following,
+    FollowingSibling,
+    Parent,
     Preceding,
-    Attribute,
-    Own,
+    PrecedingSibling,
+    Itself,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Test {
-    /// `*`.
     Any,
     Name(String),
-    /// `node()`.
-    Node,
-    /// `text()`.
+    AnyNode,
     Text,
-    /// `comment()`.
     Comment,
-    /// `processing-instruction()`: HTML has none.
-    Nothing,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -47,393 +37,363 @@ pub(super) struct Step {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Comparison {
+pub(super) enum Operator {
+    Or,
+    And,
     Equal,
-    Unequal,
+    NotEqual,
     Less,
     LessOrEqual,
-    More,
-    MoreOrEqual,
+    Greater,
+    GreaterOrEqual,
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Modulo,
+    Union,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Start {
+    Root,
+    Context,
+    Value(Box<Expression>, Vec<Expression>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Expression {
-    Or(Vec<Expression>),
-    And(Vec<Expression>),
-    Compare(Comparison, Box<[Expression; 2]>),
-    /// `+ - * div mod` by their first byte, on the value so far.
-    Arithmetic(Box<Expression>, Vec<(u8, Expression)>),
-    Negate(Box<Expression>),
-    Union(Vec<Expression>),
-    /// Where it starts (`None`: the context node), whether from the root, and the way.
-    Path {
-        start: Option<Box<Expression>>,
-        from_root: bool,
-        steps: Vec<Step>,
-    },
-    /// A value with predicates.
-    Filter(Box<Expression>, Vec<Expression>),
-    Literal(String),
+    Binary(Operator, Box<Expression>, Box<Expression>),
+    Negated(Box<Expression>),
     Number(f64),
-    Call(Function, Vec<Expression>),
+    Literal(String),
+    Call(&'static str, Vec<Expression>),
+    Path(Start, Vec<Step>),
 }
 
-impl Expression {
-    /// Whether a predicate asks for the place of a node: it may be a number, or reads `position()` or `last()`.
-    pub(super) fn is_positional(&self) -> bool {
-        match self {
-            Self::Or(_) | Self::And(_) | Self::Compare(..) => self.reads_position(),
-            Self::Union(_) | Self::Path { .. } | Self::Literal(_) => self.reads_position(),
-            Self::Filter(inner, _) => inner.is_positional(),
-            Self::Arithmetic(..) | Self::Negate(_) | Self::Number(_) => true,
-            Self::Call(function, _) => function.gives_number() || self.reads_position(),
-        }
-    }
+/// Functions: name, fewest and most arguments.
+const FUNCTIONS: &[(&str, usize, usize)] = &[
+    ("last", 0, 0),
+    ("position", 0, 0),
+    ("count", 1, 1),
+    ("local-name", 0, 1),
+    ("name", 0, 1),
+    ("string", 0, 1),
+    ("concat", 2, 50),
+    ("starts-with", 2, 2),
+    ("ends-with", 2, 2),
+    ("contains", 2, 2),
+    ("substring-before", 2, 2),
+    ("substring-after", 2, 2),
+    ("substring", 2, 3),
+    ("string-length", 0, 1),
+    ("normalize-space", 0, 1),
+    ("translate", 3, 3),
+    ("lower-case", 1, 1),
+    ("upper-case", 1, 1),
+    ("boolean", 1, 1),
+    ("not", 1, 1),
+    ("true", 0, 0),
+    ("false", 0, 0),
+    ("number", 0, 1),
+    ("sum", 1, 1),
+    ("floor", 1, 1),
+    ("ceiling", 1, 1),
+    ("round", 1, 1),
+];
 
-    fn reads_position(&self) -> bool {
-        match self {
-            Self::Or(all) | Self::And(all) | Self::Union(all) => all.iter().any(Self::reads_position),
-            Self::Call(function, all) => function.is_position() || all.iter().any(Self::reads_position),
-            Self::Compare(_, sides) => sides.iter().any(Self::reads_position),
-            Self::Arithmetic(first, more) => first.reads_position() || more.iter().any(|(_, e)| e.reads_position()),
-            Self::Negate(inner) | Self::Filter(inner, _) => inner.reads_position(),
-            // Predicates inside have their own places.
-            Self::Path { start, .. } => start.as_ref().is_some_and(|inner| inner.reads_position()),
-            Self::Literal(_) | Self::Number(_) => false,
-        }
-    }
-}
+const AXES: &[(&str, Axis)] = &[
+    ("ancestor", Axis::Ancestor),
+    ("ancestor-or-self", Axis::AncestorOrSelf),
+    ("attribute", Axis::Attribute),
+    ("child", Axis::Child),
+    ("descendant", Axis::Descendant),
+    ("descendant-or-self", Axis::DescendantOrSelf),
+    ("following", Axis::Following),
+    ("following-sibling", Axis::FollowingSibling),
+    ("parent", Axis::Parent),
+    ("preceding", Axis::Preceding),
+    ("preceding-sibling", Axis::PrecedingSibling),
+    ("self", Axis::Itself),
+];
+
+/// Binary operators by rising strength; of one level the longer ones first.
+const LEVELS: &[&[(&str, Operator)]] = &[
+    &[("or", Operator::Or)],
+    &[("and", Operator::And)],
+    &[("!=", Operator::NotEqual), ("=", Operator::Equal)],
+    &[("<=", Operator::LessOrEqual), (">=", Operator::GreaterOrEqual), ("<", Operator::Less), (">", Operator::Greater)],
+    &[("+", Operator::Add), ("-", Operator::Subtract)],
+    &[("*", Operator::Multiply), ("div", Operator::Divide), ("mod", Operator::Modulo)],
+];
 
 pub(super) fn parse(query: &str) -> Result<Expression, XPathError> {
-    let tokens = lex::tokens(query)?;
-    let end = query.chars().count() + 1;
-    let mut parser = Parser { tokens: &tokens, at: 0, end, depth: 0 };
-    let expression = parser.or()?;
-    while parser.takes("]") || parser.takes(")") {}
-    if parser.at < tokens.len() {
-        return parser.error("the query should end here");
+    let mut parser = Parser { query, at: 0, nesting: 0 };
+    let expression = parser.binary(0)?;
+    parser.space();
+    // The public feed has a query with a bracket too many, which its engine takes.
+    if parser.rest() == "]" {
+        parser.at += 1;
     }
-    Ok(expression)
+    if parser.at < query.len() { Err(parser.error("an operator or the end")) } else { Ok(expression) }
 }
 
-struct Parser<'t> {
-    tokens: &'t [(Token, usize)],
+struct Parser<'q> {
+    query: &'q str,
     at: usize,
-    end: usize,
-    depth: usize,
+    nesting: usize,
 }
 
 type Parsed<T> = Result<T, XPathError>;
 
-impl Parser<'_> {
-    fn error<T>(&self, message: &str) -> Parsed<T> {
-        let column = self.tokens.get(self.at).map_or(self.end, |(_, column)| *column);
-        Err(XPathError { column, message: message.to_owned() })
+impl<'q> Parser<'q> {
+    fn rest(&self) -> &'q str {
+        &self.query[self.at..]
     }
 
-    fn peek(&self, ahead: usize) -> Option<&Token> {
-        self.tokens.get(self.at + ahead).map(|(token, _)| token)
+    fn error(&self, expected: &str) -> XPathError {
+        let column = self.query[..self.at].chars().count() + 1;
+        XPathError { column, message: format!("expected {expected}") }
     }
 
-    fn sees(&self, ahead: usize, sign: &str) -> bool {
-        matches!(self.peek(ahead), Some(Token::Sign(found)) if *found == sign)
+    fn space(&mut self) {
+        self.at = self.query.len() - self.rest().trim_start().len();
     }
 
-    fn takes(&mut self, sign: &str) -> bool {
-        let found = self.sees(0, sign);
-        self.at += usize::from(found);
-        found
-    }
-
-    fn wants(&mut self, sign: &str) -> Parsed<()> {
-        if self.takes(sign) { Ok(()) } else { self.error(&format!("`{sign}` is missing")) }
-    }
-
-    /// Operands between signs of one kind, gathered flat.
-    fn chain(
-        &mut self,
-        sign: &str,
-        operand: fn(&mut Self) -> Parsed<Expression>,
-        join: fn(Vec<Expression>) -> Expression,
-    ) -> Parsed<Expression> {
-        let first = operand(self)?;
-        if !self.sees(0, sign) {
-            return Ok(first);
+    fn take(&mut self, token: &str) -> bool {
+        self.space();
+        let taken = self.rest().starts_with(token);
+        if taken {
+            self.at += token.len();
         }
-        let mut all = vec![first];
-        while self.takes(sign) {
-            if all.len() >= MAX_CHAIN {
-                return self.error("too many operands");
-            }
-            all.push(operand(self)?);
+        taken
+    }
+
+    fn expect(&mut self, token: &str) -> Parsed<()> {
+        if self.take(token) { Ok(()) } else { Err(self.error(token)) }
+    }
+
+    fn name(&mut self) -> Option<&'q str> {
+        self.space();
+        let rest = self.rest();
+        let first = rest.chars().next()?;
+        if !(first.is_alphabetic() || first == '_') {
+            return None;
         }
-        Ok(join(all))
-    }
-
-    fn or(&mut self) -> Parsed<Expression> {
-        self.depth += 1;
-        if self.depth > MAX_DEPTH {
-            return self.error("nested too deep");
+        let inside = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let mut end = rest.find(|c| !inside(c)).unwrap_or(rest.len());
+        // A prefix is part of the name: `o:p`. Two colons end an axis.
+        if rest[end..].starts_with(':') && !rest[end..].starts_with("::") {
+            let after = &rest[end + 1..];
+            let more = after.find(|c| !inside(c)).unwrap_or(after.len());
+            end += if more > 0 { more + 1 } else { 0 };
         }
-        let parsed = self.chain("or", Self::and, Expression::Or);
-        self.depth -= 1;
-        parsed
+        self.at += end;
+        Some(&rest[..end])
     }
 
-    fn and(&mut self) -> Parsed<Expression> {
-        self.chain("and", Self::equality, Expression::And)
-    }
-
-    fn equality(&mut self) -> Parsed<Expression> {
-        self.comparison(&[("=", Comparison::Equal), ("!=", Comparison::Unequal)], Self::relation)
-    }
-
-    fn relation(&mut self) -> Parsed<Expression> {
-        const SIGNS: &[(&str, Comparison)] = &[
-            ("<", Comparison::Less),
-            ("<=", Comparison::LessOrEqual),
-            (">", Comparison::More),
-            (">=", Comparison::MoreOrEqual),
-        ];
-        self.comparison(SIGNS, Self::sum)
-    }
-
-    fn comparison(
-        &mut self,
-        signs: &[(&str, Comparison)],
-        operand: fn(&mut Self) -> Parsed<Expression>,
-    ) -> Parsed<Expression> {
-        let mut left = operand(self)?;
+    fn binary(&mut self, level: usize) -> Parsed<Expression> {
+        let Some(operators) = LEVELS.get(level) else { return self.unary() };
+        let mut left = self.binary(level + 1)?;
         let mut count = 0;
-        while let Some((_, kind)) = signs.iter().find(|(sign, _)| self.sees(0, sign)) {
-            self.at += 1;
+        while let Some(operator) = self.operator(operators) {
             count += 1;
-            if count > MAX_DEPTH {
-                return self.error("too many comparisons");
+            if count > MAX_NESTING * 4 {
+                return Err(self.error("fewer operators"));
             }
-            left = Expression::Compare(*kind, Box::new([left, operand(self)?]));
+            let right = self.binary(level + 1)?;
+            left = Expression::Binary(operator, Box::new(left), Box::new(right));
         }
         Ok(left)
     }
 
-    fn sum(&mut self) -> Parsed<Expression> {
-        self.arithmetic(&["+", "-"], Self::product)
-    }
-
-    fn product(&mut self) -> Parsed<Expression> {
-        self.arithmetic(&["*", "div", "mod"], Self::negation)
-    }
-
-    fn arithmetic(&mut self, signs: &[&str], operand: fn(&mut Self) -> Parsed<Expression>) -> Parsed<Expression> {
-        let first = operand(self)?;
-        let mut more = Vec::new();
-        while let Some(sign) = signs.iter().find(|sign| self.sees(0, sign)) {
-            self.at += 1;
-            if more.len() >= MAX_CHAIN {
-                return self.error("too many operands");
+    fn operator(&mut self, operators: &[(&str, Operator)]) -> Option<Operator> {
+        self.space();
+        for (text, operator) in operators {
+            let Some(after) = self.rest().strip_prefix(text) else { continue };
+            let word = text.starts_with(|c: char| c.is_alphabetic());
+            if !word || !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '-' | '_')) {
+                self.at += text.len();
+                return Some(*operator);
             }
-            more.push((sign.as_bytes()[0], operand(self)?));
         }
-        Ok(if more.is_empty() { first } else { Expression::Arithmetic(Box::new(first), more) })
+        None
     }
 
-    fn negation(&mut self) -> Parsed<Expression> {
-        let mut signs = 0_usize;
-        while self.takes("-") {
-            signs += 1;
+    fn unary(&mut self) -> Parsed<Expression> {
+        let mut negative = false;
+        while self.take("-") {
+            negative = !negative;
+            // Bounded like everything else, though this one does not nest.
+            self.nesting += 1;
+            if self.nesting > MAX_NESTING * 4 {
+                return Err(self.error("fewer signs"));
+            }
         }
-        let inner = self.chain("|", Self::path, Expression::Union)?;
-        Ok(match signs {
-            0 => inner,
-            _ if signs % 2 == 1 => Expression::Negate(Box::new(inner)),
-            _ => Expression::Negate(Box::new(Expression::Negate(Box::new(inner)))),
-        })
+        let mut left = self.path()?;
+        while self.take("|") {
+            let right = self.path()?;
+            left = Expression::Binary(Operator::Union, Box::new(left), Box::new(right));
+        }
+        Ok(if negative { Expression::Negated(Box::new(left)) } else { left })
     }
 
     fn path(&mut self) -> Parsed<Expression> {
-        if self.starts_value() {
-            let mut value = self.primary()?;
-            let predicates = self.predicates()?;
-            if !predicates.is_empty() {
-                value = Expression::Filter(Box::new(value), predicates);
-            }
-            if !self.sees(0, "/") && !self.sees(0, "//") {
-                return Ok(value);
-            }
-            let steps = self.steps(false)?;
-            return Ok(Expression::Path { start: Some(Box::new(value)), from_root: false, steps });
-        }
-        let from_root = self.sees(0, "/") || self.sees(0, "//");
-        let steps = self.steps(!from_root)?;
-        Ok(Expression::Path { start: None, from_root, steps })
-    }
-
-    /// Whether a value begins here rather than a step: a bracket, literal, number or a call that is no node test.
-    fn starts_value(&self) -> bool {
-        match self.peek(0) {
-            Some(Token::Literal(_) | Token::Number(_)) => true,
-            Some(Token::Sign(sign)) => *sign == "(",
-            Some(Token::Name(name)) => {
-                let node_test = matches!(name.as_str(), "node" | "text" | "comment" | "processing-instruction");
-                self.sees(1, "(") && !node_test
-            }
-            None => false,
-        }
-    }
-
-    fn primary(&mut self) -> Parsed<Expression> {
-        let here = self.at;
-        self.at += 1;
-        match self.tokens.get(here).map(|(token, _)| token) {
-            Some(Token::Literal(text)) => Ok(Expression::Literal(text.clone())),
-            Some(Token::Number(number)) => Ok(Expression::Number(*number)),
-            Some(Token::Name(name)) => {
-                self.wants("(")?;
-                let mut arguments = Vec::new();
-                while !self.takes(")") {
-                    if !arguments.is_empty() {
-                        self.wants(",")?;
-                    }
-                    if arguments.len() >= MAX_CHAIN {
-                        return self.error("too many arguments");
-                    }
-                    arguments.push(self.or()?);
-                }
-                match Function::find(name, arguments.len()) {
-                    Ok(function) => Ok(Expression::Call(function, arguments)),
-                    Err(message) => {
-                        self.at = here;
-                        self.error(&message)
-                    }
-                }
-            }
-            _ => {
-                let inner = self.or()?;
-                self.wants(")")?;
-                Ok(inner)
-            }
-        }
-    }
-
-    /// Steps up to the end of the path; `bare`: the first one without a slash before it.
-    fn steps(&mut self, bare: bool) -> Parsed<Vec<Step>> {
         let mut steps = Vec::new();
-        let mut first = bare;
+        let start = if self.take("//") {
+            steps.push(anywhere());
+            Start::Root
+        } else if self.take("/") {
+            self.space();
+            if !self.starts_step() {
+                return Ok(Expression::Path(Start::Root, steps));
+            }
+            Start::Root
+        } else if let Some(primary) = self.primary()? {
+            let predicates = self.predicates()?;
+            self.space();
+            if predicates.is_empty() && !self.rest().starts_with('/') {
+                return Ok(primary);
+            }
+            let start = Start::Value(Box::new(primary), predicates);
+            if self.take("//") {
+                steps.push(anywhere());
+            } else if !self.take("/") {
+                return Ok(Expression::Path(start, steps));
+            }
+            start
+        } else {
+            Start::Context
+        };
         loop {
-            if !first {
-                if self.takes("//") {
-                    steps.push(Step { axis: Axis::DescendantOrSelf, test: Test::Node, predicates: Vec::new() });
-                } else if self.takes("/") {
-                    // `/` alone is the document.
-                    if steps.is_empty() && !self.starts_step() {
-                        return Ok(steps);
-                    }
-                } else {
-                    return Ok(steps);
-                }
+            steps.push(self.step()?);
+            if steps.len() > MAX_NESTING * 4 {
+                return Err(self.error("fewer steps"));
             }
-            first = false;
-            if steps.len() > MAX_CHAIN {
-                return self.error("too many steps");
+            if self.take("//") {
+                steps.push(anywhere());
+            } else if !self.take("/") {
+                return Ok(Expression::Path(start, steps));
             }
-            let step = self.step()?;
-            push_step(&mut steps, step);
         }
     }
 
     fn starts_step(&self) -> bool {
-        match self.peek(0) {
-            Some(Token::Name(_)) => true,
-            Some(Token::Sign(sign)) => matches!(*sign, "." | ".." | "@" | "*"),
-            _ => false,
+        self.rest().starts_with(|c: char| c.is_alphabetic() || matches!(c, '_' | '*' | '@' | '.'))
+    }
+
+    /// A literal, number, bracketed expression or function call; `None` when a step begins here.
+    fn primary(&mut self) -> Parsed<Option<Expression>> {
+        self.space();
+        let rest = self.rest();
+        let first = rest.chars().next().unwrap_or(' ');
+        if first == '\'' || first == '"' {
+            let Some(end) = rest[1..].find(first) else { return Err(self.error("a closing quote")) };
+            self.at += end + 2;
+            return Ok(Some(Expression::Literal(rest[1..=end].to_owned())));
         }
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        if let Ok(number) = rest[..digits].parse() {
+            self.at += digits;
+            return Ok(Some(Expression::Number(number)));
+        }
+        if first == '(' {
+            self.at += 1;
+            let inner = self.nested()?;
+            self.expect(")")?;
+            return Ok(Some(inner));
+        }
+        self.call()
+    }
+
+    fn nested(&mut self) -> Parsed<Expression> {
+        self.nesting += 1;
+        if self.nesting > MAX_NESTING {
+            return Err(self.error("less nesting"));
+        }
+        let inner = self.binary(0)?;
+        self.nesting -= 1;
+        Ok(inner)
+    }
+
+    fn call(&mut self) -> Parsed<Option<Expression>> {
+        let start = self.at;
+        let name = self.name();
+        let Some(name) = name
+            .filter(|name| !matches!(*name, "text" | "comment" | "node") && self.rest().trim_start().starts_with('('))
+        else {
+            self.at = start;
+            return Ok(None);
+        };
+        let Some((name, least, most)) = FUNCTIONS.iter().find(|(known, ..)| *known == name) else {
+            self.at = start;
+            return Err(self.error("a known function"));
+        };
+        self.expect("(")?;
+        let mut arguments = Vec::new();
+        if !self.take(")") {
+            loop {
+                arguments.push(self.nested()?);
+                if self.take(")") {
+                    break;
+                }
+                self.expect(",")?;
+            }
+        }
+        if arguments.len() < *least || arguments.len() > *most {
+            return Err(self.error("another number of arguments"));
+        }
+        Ok(Some(Expression::Call(name, arguments)))
+    }
+
+    fn predicates(&mut self) -> Parsed<Vec<Expression>> {
+        let mut out = Vec::new();
+        while self.take("[") {
+            out.push(self.nested()?);
+            self.expect("]")?;
+        }
+        Ok(out)
     }
 
     fn step(&mut self) -> Parsed<Step> {
-        if self.takes(".") {
-            let predicates = self.predicates()?;
-            return Ok(Step { axis: Axis::Own, test: Test::Node, predicates });
+        for (text, axis) in [("..", Axis::Parent), (".", Axis::Itself)] {
+            if self.take(text) {
+                return Ok(Step { axis, test: Test::AnyNode, predicates: self.predicates()? });
+            }
         }
-        if self.takes("..") {
-            let predicates = self.predicates()?;
-            return Ok(Step { axis: Axis::Parent, test: Test::Node, predicates });
+        let mut axis = if self.take("@") { Axis::Attribute } else { Axis::Child };
+        let start = self.at;
+        if axis == Axis::Child
+            && let Some(name) = self.name()
+        {
+            match AXES.iter().find(|(known, _)| *known == name) {
+                Some((_, named)) if self.take("::") => axis = *named,
+                _ => self.at = start,
+            }
         }
-        let axis = self.axis()?;
         let test = self.test()?;
         Ok(Step { axis, test, predicates: self.predicates()? })
     }
 
-    fn axis(&mut self) -> Parsed<Axis> {
-        if self.takes("@") {
-            return Ok(Axis::Attribute);
-        }
-        let Some(Token::Name(name)) = self.peek(0).filter(|_| self.sees(1, "::")) else { return Ok(Axis::Child) };
-        let axis = match name.as_str() {
-            "child" => Axis::Child,
-            "descendant" => Axis::Descendant,
-            "descendant-or-self" => Axis::DescendantOrSelf,
-            "parent" => Axis::Parent,
-            "ancestor" => Axis::Ancestor,
-            "ancestor-or-self" => Axis::AncestorOrSelf,
-            "following-sibling" => Axis::FollowingSibling,
-            "preceding-sibling" => Axis::PrecedingSibling,
-            "following" => Axis::Following,
-            "preceding" => Axis::Preceding,
-            "attribute" => Axis::Attribute,
-            "self" => Axis::Own,
-            _ => return self.error("there is no such axis"),
-        };
-        self.at += 2;
-        Ok(axis)
-    }
-
     fn test(&mut self) -> Parsed<Test> {
-        if self.takes("*") {
+        if self.take("*") {
             return Ok(Test::Any);
         }
-        let Some(Token::Name(name)) = self.peek(0) else { return self.error("a name is missing") };
-        let name = name.to_lowercase();
-        if !self.sees(1, "(") {
-            self.at += 1;
-            return Ok(Test::Name(name));
+        let Some(name) = self.name() else { return Err(self.error("a name")) };
+        if !self.take("(") {
+            return Ok(Test::Name(name.to_lowercase()));
         }
-        let test = match name.as_str() {
-            "node" => Test::Node,
+        let test = match name {
             "text" => Test::Text,
             "comment" => Test::Comment,
-            "processing-instruction" => Test::Nothing,
-            _ => return self.error("there is no such node test"),
+            "node" => Test::AnyNode,
+            _ => return Err(self.error("text(), comment() or node()")),
         };
-        self.at += 2;
-        if test == Test::Nothing && matches!(self.peek(0), Some(Token::Literal(_))) {
-            self.at += 1;
-        }
-        self.wants(")")?;
+        self.expect(")")?;
         Ok(test)
-    }
-
-    fn predicates(&mut self) -> Parsed<Vec<Expression>> {
-        let mut predicates = Vec::new();
-        while self.takes("[") {
-            if predicates.len() >= MAX_CHAIN {
-                return self.error("too many predicates");
-            }
-            predicates.push(self.or()?);
-            self.wants("]")?;
-        }
-        Ok(predicates)
     }
 }
 
-/// Appends a step; `//name` becomes one walk over the descendants when no predicate asks for places.
-fn push_step(steps: &mut Vec<Step>, mut step: Step) {
-    let joins = step.axis == Axis::Child && !step.predicates.iter().any(Expression::is_positional);
-    let before = steps.last();
-    if joins
-        && before.is_some_and(|b| b.axis == Axis::DescendantOrSelf && b.test == Test::Node && b.predicates.is_empty())
-    {
-        steps.pop();
-        step.axis = Axis::Descendant;
-    }
-    steps.push(step);
+fn anywhere() -> Step {
+    Step { axis: Axis::DescendantOrSelf, test: Test::AnyNode, predicates: Vec::new() }
 }

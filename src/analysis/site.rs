@@ -55,7 +55,7 @@ impl Site {
     }
 
     /// Whether a host is ours.
-    pub(super) fn owns(&self, host: &str) -> bool {
+    pub fn owns(&self, host: &str) -> bool {
         let under = |own: &String| host.strip_suffix(own.as_str()).is_some_and(|r| r.is_empty() || r.ends_with('.'));
         !host.is_empty() && self.own_domains.iter().any(under)
     }

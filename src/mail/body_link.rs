@@ -26,6 +26,11 @@ pub struct BodyLink {
 }
 
 impl BodyLink {
+    /// The followed links among these, unique, in order.
+    pub fn all(links: &[Link]) -> Vec<Self> {
+        read(links, |_| true).0
+    }
+
     /// Whether target and shown URL are of different owners; `None` unless both are valid names.
     pub fn mismatched(&self) -> Option<bool> {
         let root = |url: &UrlParts| {

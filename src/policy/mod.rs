@@ -5,9 +5,11 @@
 
 mod config;
 mod entries;
+mod fold;
 mod gtube;
 mod judge;
 mod lists;
+pub mod mql;
 mod rule;
 mod score;
 mod tenant;
@@ -19,8 +21,7 @@ pub use entries::{InvalidEntry, List};
 pub use gtube::{Gtube, gtube};
 pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
 pub use lists::{
-    InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, folded, list_name,
-    manifest,
+    InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, list_name, manifest,
 };
 pub use rule::{
     Author, Expect, Feed, Position, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleTest, RuleWeights,

@@ -6,7 +6,7 @@
 use std::hash::Hasher;
 use std::mem::size_of;
 
-use crate::policy::fold::fold;
+use crate::policy::fold::fold_char;
 
 /// A place of a table that holds no entry.
 const FREE: u32 = u32::MAX;
@@ -132,12 +132,12 @@ fn hash(text: &str) -> u64 {
 
 fn hash_folded(text: &str) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
-    text.chars().for_each(|c| hasher.write_u32(u32::from(fold(c))));
+    text.chars().for_each(|c| hasher.write_u32(u32::from(fold_char(c))));
     hasher.finish()
 }
 
 fn same_folded(a: &str, b: &str) -> bool {
-    a.chars().map(fold).eq(b.chars().map(fold))
+    a.chars().map(fold_char).eq(b.chars().map(fold_char))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::ast::{Arithmetic, Compare};
+use crate::mail::Dom;
 use crate::policy::fold;
 use super::functions;
 use super::glob;
@@ -48,6 +49,7 @@ pub(super) struct Run<'m> {
     /// Memo and literal pass can be left out, to compare.
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
+    trees: RefCell<HashMap<TextKey, &'m Dom>>,
 }
 
 impl<'m> Run<'m> {
@@ -65,6 +67,7 @@ impl<'m> Run<'m> {
             max_bytes,
             naive,
             sights: RefCell::default(),
+            trees: RefCell::default(),
         }
     }
 
@@ -91,6 +94,17 @@ impl<'m> Run<'m> {
     pub(super) fn spend(&self, steps: usize) -> bool {
         self.steps.set(self.steps.get().saturating_add(steps as u64));
         self.steps.get() <= self.until.get() && self.store.size_bytes() <= self.max_bytes
+    }
+
+    /// The tree of a page, built once.
+    pub(super) fn tree(&self, raw: &'m str, build: impl FnOnce() -> Dom) -> &'m Dom {
+        let key = (raw.as_ptr() as usize, raw.len());
+        if let Some(tree) = self.trees.borrow().get(&key) {
+            return tree;
+        }
+        let tree = self.store.keep(build());
+        self.trees.borrow_mut().insert(key, tree);
+        tree
     }
 
     fn sees(&self, text: impl FnOnce() -> String) {

@@ -7,14 +7,14 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::compile::{ByKey, SharedText, missing_field};
-use crate::policy::fold::folded;
+use crate::policy::fold;
 use super::glob;
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Node, NodeId, Op, TextTest};
 use super::re2::Pattern;
 use super::schema::schema;
 use super::signature;
-use crate::mail::Network;
+use crate::mail::{Network, XPath};
 use crate::policy::lists::NamedList;
 
 /// A constant that is looked for in texts.
@@ -57,7 +57,7 @@ pub(super) struct Graph {
     pub(super) networks: Vec<Ranges>,
     pub(super) lists: Vec<Arc<NamedList>>,
     list_ids: ByKey<Box<str>>,
-    pub(super) queries: Vec<Box<str>>,
+    pub(super) queries: Vec<XPath>,
     query_ids: ByKey<Box<str>>,
     pub(super) slots: u32,
     pub(super) automaton: Option<AhoCorasick>,
@@ -143,7 +143,7 @@ impl Graph {
         if let Some(id) = self.needle_ids.get(&key) {
             return *id;
         }
-        let lower = folded(text);
+        let lower = fold::folded(text);
         let (piece, whole) = match test {
             TextTest::Like => {
                 let piece = glob::longest_piece(&lower);
@@ -177,8 +177,9 @@ impl Graph {
         if let Some(id) = self.query_ids.get(query) {
             return Ok(*id);
         }
+        let compiled = XPath::compile(query).map_err(|error| error.to_string())?;
         let id = number(self.queries.len());
-        self.queries.push(query.into());
+        self.queries.push(compiled);
         self.query_ids.insert(query.into(), id);
         Ok(id)
     }
@@ -203,7 +204,7 @@ impl Graph {
         for item in items {
             match &self.node(*item).op {
                 Op::Constant(Constant::Text(text)) => {
-                    let text = if fold { folded(text).into_owned().into() } else { (**text).into() };
+                    let text = if folded { fold::folded(text).into_owned().into() } else { (**text).into() };
                     table.texts.insert(text);
                 }
                 Op::Constant(Constant::Int(n)) => {

@@ -14,10 +14,10 @@ use crate::content::ContentLimits;
 use crate::mail::{Connection, Envelope, Message, SubjectParts};
 use crate::policy::lists::Lists;
 
-pub(super) use attachment::{AttachmentSource, FileBytes};
+pub(super) use attachment::{AttachmentSource, FileBytes, hex};
 pub(super) use body::HtmlSource;
 pub(super) use name::{domain, email_address};
-pub(super) use url::url;
+pub(super) use url::{links, url};
 
 /// What rules look at.
 #[derive(Debug, Clone, Copy)]
@@ -162,7 +162,7 @@ impl<'m> Source<'m> for TypeSource<'m> {
         let from = self.0.message.from().iter().filter_map(|m| m.address.as_ref()).any(|a| site.owns(&a.domain));
         let proven = view.facts.proven_from().is_some();
         // Without domains of our own everything comes from outside.
-        let inside = from && (proven || view.connection.is_some_and(|c| c.authenticated.is_some()));
+        let inside = from && (proven || view.connection.is_some_and(|c| c.login.is_some()));
         let outside = |domain: &str| !site.owns(domain);
         let recipients = view.envelope.map_or(&[][..], |envelope| &envelope.recipients);
         let to_outside = !site.own_domains.is_empty()

@@ -284,7 +284,7 @@ fn exact(hir: &Hir, depth: usize) -> Option<BTreeSet<String>> {
     }
     match hir.kind() {
         HirKind::Empty | HirKind::Look(_) => Some(BTreeSet::from([String::new()])),
-        HirKind::Literal(literal) => Some(BTreeSet::from([fold(str::from_utf8(&literal.0).ok()?).into_owned()])),
+        HirKind::Literal(literal) => Some(BTreeSet::from([folded(str::from_utf8(&literal.0).ok()?).into_owned()])),
         HirKind::Capture(capture) => exact(&capture.sub, depth + 1),
         HirKind::Class(Class::Unicode(class)) => {
             let count: usize = class.iter().map(|range| range.len()).sum();

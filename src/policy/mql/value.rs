@@ -80,7 +80,7 @@ pub(super) struct Store {
 }
 
 impl Store {
-    pub(super) fn text(&self, text: &str) -> &str {
+    pub(super) fn text(&self, text: &str) -> &mut str {
         self.bump.alloc_str(text)
     }
 

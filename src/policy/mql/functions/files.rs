@@ -1,17 +1,13 @@
 //! Functions over files and HTML.
 
 use super::{Run, Value};
-use crate::mail::{HtmlTree, Message, TreeLimits, XPath, XPathNode};
+use crate::mail::{Dom, Message, XPath, XPathNode};
 use crate::policy::mql::model::{self, FileBytes, HtmlSource, class};
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
 /// Steps of one XPath query.
 const MAX_XPATH_STEPS: usize = 200_000;
-/// Bytes of one node's source.
-const MAX_NODE_BYTES: usize = 256 * 1024;
-/// Nodes of one query's result.
-const MAX_XPATH_NODES: usize = 10_000;
 /// Bytes of a file read as text.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 
@@ -92,13 +88,12 @@ pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &
     if !run.spend(raw.len() / 16) {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }
-    let tree = run.tree(raw, || HtmlTree::parse(raw, TreeLimits::default()));
-    let Ok(nodes) = query.select(tree, MAX_XPATH_STEPS) else {
+    let tree = run.tree(raw, || Dom::parse(raw));
+    let found = store.keep(query.evaluate(tree, MAX_XPATH_STEPS));
+    if found.exhausted {
         return Value::Unavailable(Needs::of(Capability::Budget));
-    };
-    let nodes = store.array(nodes.into_iter().take(MAX_XPATH_NODES).map(|node| {
-        store.object(class("XPathNode"), NodeSource { tree, node, max_links: run.root.view.content.max_links })
-    }));
+    }
+    let nodes = store.array(found.nodes.iter().map(|node| store.object(class("XPathNode"), NodeSource(node))));
     store.object(class("XPathResult"), Nodes(nodes))
 }
 
@@ -110,23 +105,18 @@ impl<'m> Source<'m> for Nodes<'m> {
     }
 }
 
-struct NodeSource<'m> {
-    tree: &'m HtmlTree,
-    node: XPathNode,
-    max_links: usize,
-}
+struct NodeSource<'m>(&'m XPathNode);
 
 impl<'m> Source<'m> for NodeSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
         match field {
-            "raw" => Value::Text(store.text(&self.node.raw(self.tree, MAX_NODE_BYTES))),
-            "inner_text" => Value::Text(store.text(&self.node.inner_text(self.tree))),
-            _ if self.node.is_element(self.tree) => {
-                let raw = store.text(&self.node.raw(self.tree, MAX_NODE_BYTES));
-                model::HtmlSource::read(raw, self.max_links, store).field(field, store)
+            "raw" => Value::Text(&self.0.raw),
+            "inner_text" => Value::Text(&self.0.inner_text),
+            "display_text" => Value::Text(store.text(&self.0.display().0)),
+            _ => {
+                let links = store.keep(self.0.display().1);
+                model::links(links, store)
             }
-            "display_text" => Value::Text(store.text(&self.node.inner_text(self.tree))),
-            _ => Value::Array(&[]),
         }
     }
 }

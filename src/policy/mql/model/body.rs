@@ -1,9 +1,7 @@
 //! Text and links of the message.
 
-use std::any::Any;
-
-use super::{Value, class, url};
-use crate::mail::{HtmlContent, Link, Message, PartKind};
+use super::{Value, class, name, subject, url};
+use crate::mail::{Banner, BodyLink, HtmlContent, Link, Message, PartKind, Thread};
 use crate::policy::mql::value::{Source, Store};
 
 pub(super) fn body<'m>(message: &'m Message, store: &'m Store) -> Value<'m> {
@@ -15,9 +13,13 @@ struct BodySource<'m>(&'m Message);
 impl<'m> Source<'m> for BodySource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
         let message = self.0;
+        let thread = |thread: &'m Thread, index: usize| ThreadSource { message, thread, index };
         match field {
-            "current_thread" => store.object(class("Thread"), ThreadSource(message)),
-            "previous_threads" => Value::Array(&[]),
+            "current_thread" => store.object(class("Thread"), thread(&message.threads().current, 0)),
+            "previous_threads" => {
+                let previous = message.threads().previous.iter().enumerate();
+                store.array(previous.map(|(i, one)| store.object(class("PreviousThread"), thread(one, i))))
+            }
             "html" => match message.parts().iter().find(|part| part.is_body() && part.kind == PartKind::Html) {
                 Some(part) => {
                     let content = message.body().html.first().map(|(_, content)| content);
@@ -30,21 +32,70 @@ impl<'m> Source<'m> for BodySource<'m> {
                 Some(_) => store.object(class("Plain"), PlainSource(message)),
                 None => Value::Null,
             },
-            "links" => url::links(message.links().iter(), store),
+            "links" => url::body_links(message.body_links().iter(), store),
             _ => Value::Array(&[]),
         }
     }
 }
 
-struct ThreadSource<'m>(&'m Message);
+/// Links of a message by their places.
+fn placed<'m>(message: &'m Message, places: &'m [usize], store: &'m Store) -> Value<'m> {
+    url::body_links(places.iter().filter_map(|place| message.body_links().get(*place)), store)
+}
+
+struct ThreadSource<'m> {
+    message: &'m Message,
+    thread: &'m Thread,
+    index: usize,
+}
 
 impl<'m> Source<'m> for ThreadSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let (message, thread) = (self.message, self.thread);
         match field {
-            "text" => Value::Text(self.0.text()),
-            "links" => url::links(self.0.links().iter(), store),
-            "banners" => Value::Array(&[]),
-            _ => Value::Null,
+            "text" => Value::Text(&thread.text),
+            "preamble" if thread.preamble.is_empty() => Value::Null,
+            "preamble" => Value::Text(&thread.preamble),
+            "links" => placed(message, &thread.links, store),
+            "banners" => store.array(
+                thread.banners.iter().map(|banner| store.object(class("Banner"), BannerSource { message, banner })),
+            ),
+            "sender" => match &thread.header.sender {
+                Some(sender) => name::mailbox(sender, store),
+                None => Value::Null,
+            },
+            "recipients" => store.object(class("Recipients"), QuotedRecipients(thread)),
+            "subject" => subject(thread.header.subject.clone(), store),
+            "date" => super::headers::time(thread.header.date, store),
+            _ => Value::Int(i64::try_from(self.index).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+struct QuotedRecipients<'m>(&'m Thread);
+
+impl<'m> Source<'m> for QuotedRecipients<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let header = &self.0.header;
+        let named = match field {
+            "to" => &header.to,
+            "cc" => &header.cc,
+            _ => &header.bcc,
+        };
+        store.array(named.iter().map(|mailbox| name::mailbox(mailbox, store)))
+    }
+}
+
+struct BannerSource<'m> {
+    message: &'m Message,
+    banner: &'m Banner,
+}
+
+impl<'m> Source<'m> for BannerSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "text" => Value::Text(&self.banner.text),
+            _ => placed(self.message, &self.banner.links, store),
         }
     }
 }
@@ -56,8 +107,8 @@ impl<'m> Source<'m> for PlainSource<'m> {
         match field {
             "raw" => Value::text_or_null(self.0.plain()),
             "links" => {
-                let plain = |link: &&Link| link.kind == crate::mail::LinkKind::Plain;
-                url::links(self.0.links().iter().filter(plain), store)
+                let plain = |link: &&BodyLink| !link.hyperlink;
+                url::body_links(self.0.body_links().iter().filter(plain), store)
             }
             _ => Value::Null,
         }
@@ -91,12 +142,8 @@ impl<'m> Source<'m> for HtmlSource<'m> {
                 Some(content) => Value::Text(store.text(&format!("{}\n{}", content.visible, content.hidden))),
                 None => Value::Null,
             },
-            "links" => url::links(self.links.iter(), store),
+            "links" => url::links(self.links, store),
             _ => Value::Null,
         }
-    }
-
-    fn as_any(&self) -> Option<&'m dyn Any> {
-        None
     }
 }

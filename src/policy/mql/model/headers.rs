@@ -1,10 +1,8 @@
 //! Header fields, hops and what authentication says.
 
-use std::net::IpAddr;
-
 use super::{Value, View, class, facts_missing, name};
 use crate::analysis::{DmarcResult, Fact, SpfResult};
-use crate::mail::{Message, Path};
+use crate::mail::{received_domains, received_ips, AuthenticationResults, Hop, HopField, Message, MethodResult, Path, Received, Signature, SpfRecord};
 use crate::policy::mql::value::{Source, Store};
 
 pub(super) fn headers<'m>(message: &'m Message, view: Option<&'m View<'m>>, store: &'m Store) -> Value<'m> {
@@ -54,11 +52,11 @@ impl<'m> Source<'m> for HeadersSource<'m> {
                 None => address("Return-Path"),
             },
             "domains" => {
-                let hosts = received(message).flat_map(|text| host_names(&text)).collect::<Vec<_>>();
+                let hosts = received_domains(message);
                 distinct(hosts, |host| name::domain(host, store), store)
             }
             "ips" => {
-                let mut ips: Vec<String> = received(message).flat_map(|text| addresses(&text)).map(|ip| ip.to_string()).collect();
+                let mut ips: Vec<String> = received_ips(message).iter().map(ToString::to_string).collect();
                 if let Some(ip) = self.view.and_then(|view| view.connection).and_then(|c| c.client_ip) {
                     ips.insert(0, ip.to_string());
                 }
@@ -79,13 +77,7 @@ impl<'m> Source<'m> for HeadersSource<'m> {
                 });
                 Value::text_or_null(offset.map(|offset| &*store.text(offset)))
             }
-            "date" => match message.date().and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok()) {
-                Some(at) => {
-                    let text = at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-                    Value::Text(store.text(&text))
-                }
-                None => Value::Null,
-            },
+            "date" => time(message.date(), store),
             "from" => match message.from().first() {
                 Some(from) => name::mailbox(from, store),
                 None => Value::Null,
@@ -131,27 +123,6 @@ fn ids<'m>(message: &'m Message, name: &str, store: &'m Store) -> Value<'m> {
     let text = field.unfolded();
     let ids = text.split(['<', '>', ' ', '\t', ',']).map(str::trim).filter(|id| !id.is_empty()).take(500);
     store.texts(ids)
-}
-
-fn received(message: &Message) -> impl Iterator<Item = String> {
-    message.received().map(|field| field.unfolded().into_owned())
-}
-
-/// Words of a text that are host names under a known suffix.
-fn host_names(text: &str) -> Vec<String> {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-    text.split(|c: char| !is_name(c))
-        .map(|word| word.trim_matches('.').to_ascii_lowercase())
-        .filter(|word| word.contains('.') && crate::mail::registrable_domain(word).is_some())
-        .collect()
-}
-
-fn addresses(text: &str) -> Vec<IpAddr> {
-    let is_address = |c: char| c.is_ascii_hexdigit() || matches!(c, '.' | ':');
-    text.split(|c: char| !is_address(c))
-        .filter(|word| word.contains('.') || word.matches(':').count() > 1)
-        .filter_map(|word| word.trim_end_matches('.').parse().ok())
-        .collect()
 }
 
 struct DmarcSource<'m>(HeadersSource<'m>);
@@ -249,59 +220,175 @@ impl<'m> Source<'m> for SpfDetails<'m> {
 
 /// Header blocks, one a Received field; 0 is where the message came from.
 fn hops<'m>(message: &'m Message, store: &'m Store) -> Value<'m> {
-    let fields: Vec<_> = message.headers().collect();
-    let mut blocks: Vec<Vec<(usize, &str, String)>> = vec![Vec::new()];
-    for (position, field) in fields.iter().enumerate() {
-        // A Received field begins the block of the server that put it on top.
-        if field.is("Received") && blocks.last().is_some_and(|b| b.iter().any(|(_, n, _)| n.eq_ignore_ascii_case("Received"))) {
-            blocks.push(Vec::new());
-        }
-        if let Some(block) = blocks.last_mut() {
-            block.push((position, store.text(&field.name()), field.text()));
+    let hops = store.keep(crate::mail::hops(message));
+    store.array(hops.iter().map(|hop| store.object(class("Hop"), HopSource(hop))))
+}
+
+struct HopSource<'m>(&'m Hop);
+
+impl<'m> Source<'m> for HopSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let hop = self.0;
+        match field {
+            "index" => Value::Int(i64::try_from(hop.index).unwrap_or(i64::MAX)),
+            "fields" => store.array(hop.fields.iter().map(|one| store.object(class("HopField"), FieldSource(one)))),
+            "received" => match &hop.received {
+                Some(received) => store.object(class("Received"), ReceivedSource(received)),
+                None => Value::Null,
+            },
+            "received_spf" => match &hop.received_spf {
+                Some(spf) => store.object(class("Spf"), SpfRecordSource(spf)),
+                None => Value::Null,
+            },
+            "signature" => match hop.signatures.first() {
+                Some(signature) => store.object(class("Signature"), SignatureSource(signature)),
+                None => Value::Null,
+            },
+            _ => match hop.authentication_results.first() {
+                Some(results) => store.object(class("AuthResults"), ResultsSource(results)),
+                None => Value::Null,
+            },
         }
     }
-    let hops: Vec<Value<'m>> = blocks
-        .into_iter()
-        .rev()
-        .enumerate()
-        .map(|(index, block)| {
-            let fields = store.array(block.iter().map(|(position, name, value)| {
-                store.object(class("HopField"), HopField { position: *position, name: store.text(name), value: store.text(value) })
-            }));
-            store.object(class("Hop"), Hop { index, fields })
-        })
-        .collect();
-    store.array(hops)
 }
 
-struct HopField<'m> {
-    position: usize,
-    name: &'m str,
-    value: &'m str,
-}
+struct FieldSource<'m>(&'m HopField);
 
-impl<'m> Source<'m> for HopField<'m> {
+impl<'m> Source<'m> for FieldSource<'m> {
     fn field(&self, field: &'static str, _: &'m Store) -> Value<'m> {
         match field {
-            "name" => Value::Text(self.name),
-            "value" => Value::Text(self.value),
-            _ => Value::Int(i64::try_from(self.position).unwrap_or(i64::MAX)),
+            "name" => Value::Text(&self.0.name),
+            "value" => Value::Text(&self.0.value),
+            _ => Value::Int(i64::try_from(self.0.position).unwrap_or(i64::MAX)),
         }
     }
 }
 
-struct Hop<'m> {
-    index: usize,
-    fields: Value<'m>,
-}
+struct ReceivedSource<'m>(&'m Received);
 
-impl<'m> Source<'m> for Hop<'m> {
-    fn field(&self, field: &'static str, _: &'m Store) -> Value<'m> {
+struct RawText<'m>(&'m str);
+
+impl<'m> Source<'m> for ReceivedSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let received = self.0;
+        let raw = |text: &'m Option<String>| match text {
+            Some(text) => store.object(class("RawText"), RawText(text)),
+            None => Value::Null,
+        };
         match field {
-            "index" => Value::Int(i64::try_from(self.index).unwrap_or(i64::MAX)),
-            "fields" => self.fields,
-            // Parsed trace fields come with the reading of Received and Authentication-Results.
-            _ => facts_missing(),
+            "source" => raw(&received.source),
+            "server" => raw(&received.server),
+            "link" => raw(&received.link),
+            "protocol" => raw(&received.protocol),
+            "id" => raw(&received.id),
+            "mailbox" => raw(&received.mailbox),
+            "time" => time(received.time, store),
+            "zone_offset" => Value::text_or_null(received.zone_offset.as_deref()),
+            _ => Value::Null,
         }
     }
+}
+
+impl<'m> Source<'m> for RawText<'m> {
+    fn field(&self, _: &'static str, _: &'m Store) -> Value<'m> {
+        Value::Text(self.0)
+    }
+}
+
+struct SpfRecordSource<'m>(&'m SpfRecord);
+
+impl<'m> Source<'m> for SpfRecordSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let spf = self.0;
+        let host = |text: &'m Option<String>| text.as_deref().map_or(Value::Null, |host| name::domain(host, store));
+        match field {
+            "verdict" => Value::Text(&spf.verdict),
+            "description" => Value::text_or_null(spf.description.as_deref()),
+            "designator" => Value::text_or_null(spf.designator.as_deref()),
+            "helo" => host(&spf.helo),
+            "server" => host(&spf.server),
+            _ => match spf.client_ip.as_deref().and_then(|text| text.parse().ok()) {
+                Some(ip) => name::ip(ip, None, store),
+                None => Value::Null,
+            },
+        }
+    }
+}
+
+struct SignatureSource<'m>(&'m Signature);
+
+impl<'m> Source<'m> for SignatureSource<'m> {
+    fn field(&self, field: &'static str, _: &'m Store) -> Value<'m> {
+        let signature = self.0;
+        let tag = match field {
+            "algorithm" => "a",
+            "body_hash" | "raw_body_hash" => "bh",
+            "domain" => "d",
+            "headers" => "h",
+            "instance" => "i",
+            "selector" => "s",
+            "signature" => "b",
+            "version" => "v",
+            _ => return Value::Text(&signature.field),
+        };
+        Value::text_or_null(signature.tag(tag))
+    }
+}
+
+struct ResultsSource<'m>(&'m AuthenticationResults);
+
+struct MethodSource<'m>(&'m MethodResult);
+
+impl<'m> Source<'m> for ResultsSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let results = self.0;
+        match field {
+            "dmarc" | "spf" | "dkim" => Value::text_or_null(results.verdict(field)),
+            "dmarc_details" => method(results, "dmarc", "Dmarc", store),
+            "compauth" => method(results, "compauth", "CompAuth", store),
+            "dkim_details" => {
+                let signatures = results.methods.iter().filter(|one| one.method == "dkim");
+                store.array(signatures.map(|one| store.object(class("Signature"), MethodSource(one))))
+            }
+            "spf_details" => match results.spf() {
+                Some(spf) => store.object(class("Spf"), SpfRecordSource(store.keep(spf))),
+                None => Value::Null,
+            },
+            "server" => results.server.as_deref().map_or(Value::Null, |host| name::domain(host, store)),
+            "instance" => Value::text_or_null(results.instance.as_deref()),
+            _ => Value::Text(&results.field),
+        }
+    }
+}
+
+fn method<'m>(results: &'m AuthenticationResults, name: &str, kind: &str, store: &'m Store) -> Value<'m> {
+    results.method(name).map_or(Value::Null, |one| store.object(class(kind), MethodSource(one)))
+}
+
+impl<'m> Source<'m> for MethodSource<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let result = self.0;
+        let property = |name: &str| Value::text_or_null(result.property(name));
+        match field {
+            "verdict" => Value::Text(&result.verdict),
+            "from" => result.property("header.from").map_or(Value::Null, |host| name::domain(host, store)),
+            "domain" => property("header.d"),
+            "selector" => property("header.s"),
+            "signature" => property("header.b"),
+            "algorithm" => property("header.a"),
+            // Properties without a type: `action=none`, `reason=001`; in comments `p=REJECT sp=NONE dis=NONE`.
+            "policy" => Value::text_or_null(result.in_comment("p")),
+            "sub_policy" => Value::text_or_null(result.in_comment("sp")),
+            "disposition" => Value::text_or_null(result.in_comment("dis")),
+            _ => property(field),
+        }
+    }
+}
+
+/// A time as RFC 3339; null when there is none.
+pub(super) fn time<'m>(at: Option<i64>, store: &'m Store) -> Value<'m> {
+    let text = at
+        .and_then(|at| time::OffsetDateTime::from_unix_timestamp(at).ok())
+        .and_then(|at| at.format(&time::format_description::well_known::Rfc3339).ok());
+    Value::text_or_null(text.map(|text| &*store.text(&text)))
 }

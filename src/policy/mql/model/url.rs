@@ -1,7 +1,7 @@
 //! URLs in parts, and links as the model has them.
 
 use super::{Value, class, name};
-use crate::mail::{Link, LinkKind, Unwrapped, UrlHost, UrlParts, unwrap_url};
+use crate::mail::{BodyLink, Link, Unwrapped, UrlHost, UrlParts, unwrap_url};
 use crate::policy::mql::value::{Source, Store};
 
 /// A URL, known rewriters taken off; null when the text is none.
@@ -51,59 +51,33 @@ impl<'m> Source<'m> for RewriteSource<'m> {
     }
 }
 
-/// Links that a person follows, each target with each text once.
-pub(super) fn links<'m>(links: impl Iterator<Item = &'m Link>, store: &'m Store) -> Value<'m> {
-    let mut seen = std::collections::HashSet::new();
-    let kinds = |link: &&Link| matches!(link.kind, LinkKind::Anchor | LinkKind::Area | LinkKind::Plain | LinkKind::Form);
-    store.array(
-        links
-            .filter(kinds)
-            .filter(|link| seen.insert((link.text.as_str(), link.shown.as_str())))
-            .map(|link| store.object(class("Link"), LinkSource(link))),
-    )
+/// Links as objects.
+pub(super) fn body_links<'m>(links: impl Iterator<Item = &'m BodyLink>, store: &'m Store) -> Value<'m> {
+    store.array(links.map(|link| store.object(class("Link"), LinkSource(link))))
 }
 
-struct LinkSource<'m>(&'m Link);
-
-impl LinkSource<'_> {
-    /// The text as a URL, when it is one as a whole.
-    fn shown_url(&self) -> Option<UrlParts> {
-        let shown = self.0.shown.trim();
-        let plain = self.0.kind == LinkKind::Plain;
-        (!shown.is_empty() && (plain || self.0.shown_host().is_some()))
-            .then(|| UrlParts::parse(shown, false))
-            .flatten()
-    }
+/// Links of a page that is not a body.
+pub(in crate::policy::mql) fn links<'m>(links: &[Link], store: &'m Store) -> Value<'m> {
+    body_links(store.keep(BodyLink::all(links)).iter(), store)
 }
+
+struct LinkSource<'m>(&'m BodyLink);
 
 impl<'m> Source<'m> for LinkSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
         let link = self.0;
         match field {
-            "href_url" => url(&link.text, false, store),
-            "display_text" => match self.shown_url() {
-                None if !link.shown.is_empty() => Value::Text(&link.shown),
-                _ => Value::Null,
-            },
-            "display_url" => match self.shown_url() {
-                Some(_) => url(link.shown.trim(), false, store),
+            "href_url" => store.object(class("Url"), UrlSource(&link.href)),
+            "display_text" => Value::text_or_null(link.display_text.as_deref()),
+            "display_url" => match &link.display_url {
+                Some(url) => {
+                    let plain = Unwrapped { target: url.clone(), encoders: Vec::new(), original: None };
+                    store.object(class("Url"), UrlSource(store.keep(plain)))
+                }
                 None => Value::Null,
             },
-            "mismatched" => {
-                let root = |value: Value<'m>| {
-                    let domain = value.as_object()?.named("domain", store).as_object()?;
-                    let valid = domain.named("valid", store).truth().0.is_true();
-                    if valid { domain.named("root_domain", store).as_text() } else { None }
-                };
-                match (root(url(&link.text, false, store)), self.shown_url()) {
-                    (Some(target), Some(_)) => match root(url(link.shown.trim(), false, store)) {
-                        Some(shown) => Value::bool(shown != target),
-                        None => Value::Null,
-                    },
-                    _ => Value::Null,
-                }
-            }
-            "parser" => Value::Text(if link.kind == LinkKind::Plain { "plain" } else { "hyperlink" }),
+            "mismatched" => Value::bool_or_null(link.mismatched()),
+            "parser" => Value::Text(if link.hyperlink { "hyperlink" } else { "plain" }),
             _ => Value::bool(link.visible),
         }
     }

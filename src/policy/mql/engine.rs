@@ -1,0 +1,282 @@
+//! All rules, compiled together; and their run over one message.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::compile::{Compiled, compile};
+use super::error::{Error, Span};
+use super::evaluate::Run;
+use super::graph::Graph;
+use super::model::{Root, View};
+use super::needs::{Capability, Needs};
+use super::node::NodeId;
+use super::parse::parse;
+use super::truth::Truth;
+use super::value::{Store, Value};
+use crate::policy::lists::Lists;
+
+/// What rules may take of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget {
+    /// Steps of one rule.
+    pub max_rule_steps: u64,
+    /// Steps of all rules over one message.
+    pub max_message_steps: u64,
+    /// Bytes that values of one message take.
+    pub max_value_bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { max_rule_steps: 2_000_000, max_message_steps: 20_000_000, max_value_bytes: 64 << 20 }
+    }
+}
+
+/// A source that compiled, by its place in the engine.
+#[derive(Debug)]
+pub struct Program {
+    compiled: Compiled,
+    /// Top-level clauses: what a match is explained by.
+    clauses: Vec<(NodeId, Span)>,
+    source: Arc<str>,
+}
+
+impl Program {
+    /// Functions and `$lists` it names.
+    pub fn calls(&self) -> &BTreeSet<String> {
+        &self.compiled.calls
+    }
+
+    /// Capabilities it names, whether they are there or not.
+    pub fn needs(&self) -> Needs {
+        self.compiled.names
+    }
+
+    /// Lists it names that are not configured.
+    pub fn missing_lists(&self) -> &BTreeSet<String> {
+        &self.compiled.missing_lists
+    }
+
+    /// The type of its value.
+    pub fn kind(&self) -> &str {
+        &self.compiled.kind
+    }
+
+    /// Its source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+}
+
+/// What came of a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// True.
+    Match,
+    /// False or null.
+    NoMatch,
+    /// It hangs on what is not known.
+    Undecided(Needs),
+}
+
+/// A clause of a match and what it saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Clause {
+    /// Its text in the source.
+    pub text: String,
+    /// Texts of the message that made it true, short.
+    pub saw: Vec<String>,
+}
+
+/// Builds an [`Engine`].
+#[derive(Debug)]
+pub struct Builder {
+    graph: Graph,
+    lists: Arc<Lists>,
+    programs: Vec<Program>,
+}
+
+impl Builder {
+    /// No rules yet.
+    pub fn new(lists: Arc<Lists>) -> Self {
+        Self { graph: Graph::default(), lists, programs: Vec::new() }
+    }
+
+    /// Adds a source whose value is a bool; gives its place.
+    ///
+    /// # Errors
+    /// The first mistake: syntax, type, pattern, query.
+    pub fn rule(&mut self, source: &str) -> Result<usize, Error> {
+        self.add(source, true)
+    }
+
+    /// Adds a source of any type (an insight).
+    ///
+    /// # Errors
+    /// As [`Self::rule`].
+    pub fn query(&mut self, source: &str) -> Result<usize, Error> {
+        self.add(source, false)
+    }
+
+    fn add(&mut self, source: &str, boolean: bool) -> Result<usize, Error> {
+        let tree = parse(source)?;
+        let compiled = compile(&tree, &mut self.graph, &self.lists)?;
+        if boolean && !compiled.boolean {
+            let message = format!("a rule is true or false, this is {}", compiled.kind);
+            return Err(Error::new(message, tree.span));
+        }
+        let mut clauses = Vec::new();
+        let parts = match &tree.kind {
+            super::ast::Kind::And(parts) => parts.as_slice(),
+            _ => std::slice::from_ref(&tree),
+        };
+        for part in parts {
+            // The same nodes again: everything is held once.
+            clauses.push((compile(part, &mut self.graph, &self.lists)?.root, part.span));
+        }
+        self.programs.push(Program { compiled, clauses, source: source.into() });
+        Ok(self.programs.len() - 1)
+    }
+
+    /// Everything that was added, ready to run.
+    pub fn build(mut self) -> Engine {
+        let roots: Vec<NodeId> = self.programs.iter().map(|program| program.compiled.root).collect();
+        self.graph.finish(roots.into_iter());
+        Engine { graph: self.graph, lists: self.lists, programs: self.programs }
+    }
+}
+
+/// Compiled rules.
+#[derive(Debug)]
+pub struct Engine {
+    graph: Graph,
+    lists: Arc<Lists>,
+    programs: Vec<Program>,
+}
+
+/// What all rules made of a message.
+#[derive(Debug)]
+pub struct Verdicts {
+    /// One outcome a program.
+    pub outcomes: Vec<Outcome>,
+    /// Steps taken.
+    pub steps: u64,
+    /// The message's budget was used up.
+    pub cut: bool,
+}
+
+impl Engine {
+    /// The programs, by place.
+    pub fn programs(&self) -> &[Program] {
+        &self.programs
+    }
+
+    /// Nodes, literals, patterns: how large it is.
+    pub fn size(&self) -> (usize, usize, usize) {
+        (self.graph.nodes.len(), self.graph.literal_count(), self.graph.patterns.len())
+    }
+
+    /// Compiles all patterns now rather than when first needed; gives those beyond the size limit.
+    pub fn warm(&self) -> usize {
+        self.graph.patterns.iter().filter(|searched| searched.pattern.regex().is_none()).count()
+    }
+
+    /// Whether a rule can still turn out true when these are not there.
+    pub fn can_fire(&self, program: usize, missing: Needs) -> bool {
+        self.programs.get(program).is_some_and(|program| self.graph.can_be_true(program.compiled.root, missing))
+    }
+
+    /// Runs all programs. `out_of_time` is asked between rules.
+    pub fn run(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> Verdicts {
+        self.run_with(view, budget, out_of_time, false)
+    }
+
+    /// As [`Self::run`], every rule by itself: nothing shared, nothing remembered, no literal pass. To compare.
+    pub fn run_naive(&self, view: View<'_>, budget: Budget) -> Verdicts {
+        self.run_with(view, budget, &|| false, true)
+    }
+
+    fn run_with(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool, naive: bool) -> Verdicts {
+        let store = Store::default();
+        let root = Root { view, lists: &self.lists };
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive);
+        let mut cut = false;
+        let outcomes = self
+            .programs
+            .iter()
+            .map(|program| {
+                cut = cut || run.steps() > budget.max_message_steps || out_of_time();
+                if cut {
+                    return Outcome::Undecided(Needs::of(Capability::Budget));
+                }
+                outcome(run.evaluate(program.compiled.root, budget.max_rule_steps))
+            })
+            .collect();
+        Verdicts { outcomes, steps: run.steps(), cut }
+    }
+
+    /// Why a program matched: its clauses and what they saw.
+    pub fn explain(&self, program: usize, view: View<'_>, budget: Budget) -> Vec<Clause> {
+        let Some(program) = self.programs.get(program) else { return Vec::new() };
+        let store = Store::default();
+        let root = Root { view, lists: &self.lists };
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let mut clauses = Vec::new();
+        for (node, span) in &program.clauses {
+            let (value, saw) = run.watch(*node, budget.max_rule_steps);
+            if value.truth().0.is_true() {
+                let text = program.source.get(span.start..span.end).unwrap_or_default();
+                clauses.push(Clause { text: text.to_owned(), saw });
+            }
+        }
+        clauses
+    }
+
+    /// The value of a program as JSON, for insights and people. `None`: not known.
+    pub fn value(&self, program: usize, view: View<'_>, budget: Budget) -> Option<serde_json::Value> {
+        let program = self.programs.get(program)?;
+        let store = Store::default();
+        let root = Root { view, lists: &self.lists };
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let value = run.evaluate(program.compiled.root, budget.max_rule_steps);
+        to_json(value, &store, 0)
+    }
+}
+
+fn outcome(value: Value<'_>) -> Outcome {
+    let (truth, needs): (Truth, Needs) = value.truth();
+    match truth {
+        truth if truth.is_true() => Outcome::Match,
+        truth if truth.may_be_true() => Outcome::Undecided(needs),
+        _ => Outcome::NoMatch,
+    }
+}
+
+/// Levels of a value that are shown.
+const MAX_SHOWN_DEPTH: usize = 6;
+
+fn to_json(value: Value<'_>, store: &Store, depth: usize) -> Option<serde_json::Value> {
+    use serde_json::Value as Json;
+    if value.unavailable().is_some() {
+        return None;
+    }
+    if depth > MAX_SHOWN_DEPTH {
+        return Some(Json::Null);
+    }
+    Some(match value {
+        Value::Truth(truth, _) if !truth.is_null() => Json::Bool(truth.is_true()),
+        Value::Int(n) => n.into(),
+        Value::Float(n) => n.into(),
+        Value::Text(text) => text.into(),
+        Value::Array(items) => {
+            items.iter().take(1_000).map(|item| to_json(*item, store, depth + 1).unwrap_or(Json::Null)).collect()
+        }
+        Value::List(list) => list.iter().take(1_000).map(Json::from).collect(),
+        Value::Map(entries) => entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), to_json(*value, store, depth + 1).unwrap_or(Json::Null)))
+            .collect(),
+        Value::Object(_) => Json::String("{…}".into()),
+        _ => Json::Null,
+    })
+}

@@ -1,0 +1,32 @@
+//! MQL, the language of the rules, over the Message Data Model.
+//!
+//! A source is read ([`parse`]), checked and compiled into one graph for all rules, and run over a [`View`] of a message.
+//! Specified by the public rule feed and its documentation; what is unavailable is not null and not empty ([`Truth`]).
+//! A rule cannot loop, read a file or open a socket, and every run has a budget.
+
+mod ast;
+mod compile;
+mod engine;
+mod error;
+mod evaluate;
+mod functions;
+mod glob;
+mod graph;
+mod lex;
+mod model;
+mod needs;
+mod node;
+mod parse;
+mod re2;
+mod schema;
+mod signature;
+mod truth;
+mod value;
+
+pub use ast::{Arithmetic, Compare, Expr, Kind};
+pub use engine::{Budget, Builder, Clause, Engine, Outcome, Program, Verdicts};
+pub use error::{Error, Span};
+pub use model::View;
+pub use needs::{Capability, Needs};
+pub use parse::{MAX_NESTING, parse};
+pub use truth::Truth;

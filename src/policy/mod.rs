@@ -24,6 +24,7 @@ pub use lists::{
     InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, list_name, manifest,
 };
 pub use rule::{
+    LoadedRule, MatchedClause, RuleFindings, RuleMatch, RuleSet,
     Author, Expect, Feed, Position, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleTest, RuleWeights,
     Severity, SourcePlace, TestMessage,
 };

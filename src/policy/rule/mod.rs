@@ -7,9 +7,11 @@ mod file;
 mod id;
 mod mode;
 mod place;
+mod set;
 mod yaml;
 
 pub use file::{Author, Expect, RuleFile, RuleKind, RuleTest, Severity, TestMessage};
 pub use mode::{Feed, RuleMode, RuleModes, RuleWeights};
 pub use place::{Position, SourcePlace};
+pub use set::{LoadedRule, MatchedClause, RuleFindings, RuleMatch, RuleSet};
 pub use yaml::RuleError;

@@ -19,6 +19,7 @@ mod name;
 mod objects;
 mod office;
 mod ole;
+mod oletools;
 mod page;
 #[cfg(feature = "pdf")]
 mod pdf;
@@ -37,6 +38,7 @@ pub use explode::{File, Trait, explode, explode_file, has_eicar};
 pub use file_type::FileType;
 pub use javascript::JavaScript;
 pub use office::{Office, Relationship};
+pub use oletools::{MacroIndicator, OleSummary};
 pub use page::{Page, Script, Span};
 #[cfg(feature = "pdf")]
 pub use pdf::Pdf;

@@ -194,10 +194,10 @@ fn text(text: &str, out: &mut Office, limits: &ContentLimits) {
             Event::Start { name: "pic", .. } => out.image_count += 1,
             Event::Start { name: "tab", .. } => out.text.push('\t'),
             Event::End("t") => run = false,
-            Event::End("p" | "si") | Event::Start { name: "br", .. } => {
-                if !out.text.is_empty() && !out.text.ends_with('\n') {
-                    out.text.push('\n');
-                }
+            Event::End("p" | "si") | Event::Start { name: "br", .. }
+                if !out.text.is_empty() && !out.text.ends_with('\n') =>
+            {
+                out.text.push('\n');
             }
             Event::Text(piece) if run && out.text.len() < limits.max_text_bytes => out.text.push_str(&piece),
             _ => {}

@@ -88,6 +88,16 @@ fn text(bytes: &[u8]) -> String {
     }
 }
 
+/// `D:20260131120000+01'00'` (7.9.4) as `2026:01:31 12:00:00+01:00`.
+fn date(text: &str) -> Option<String> {
+    let rest = text.strip_prefix("D:")?;
+    let digits = rest.get(..14).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()))?;
+    let zone = rest[14..].trim_end_matches('\'').replace('\'', ":");
+    let part = |range: std::ops::Range<usize>| &digits[range];
+    let (day, time) = ((part(0..4), part(4..6), part(6..8)), (part(8..10), part(10..12), part(12..14)));
+    Some(format!("{}:{}:{} {}:{}:{}{zone}", day.0, day.1, day.2, time.0, time.1, time.2))
+}
+
 impl<'a> Walk<'a> {
     fn follow<'b>(&self, object: &'b Object) -> &'b Object
     where
@@ -129,7 +139,8 @@ impl<'a> Walk<'a> {
                     b"ModDate" => "ModifyDate".to_owned(),
                     key => super::office::capital(&text(key)),
                 };
-                fields.push((key, text(value)));
+                let value = text(value);
+                fields.push((key, date(&value).unwrap_or(value)));
             }
         }
         self.out.information = fields;
@@ -296,4 +307,18 @@ impl<'a> Walk<'a> {
 #[cfg(feature = "qr")]
 fn luma(red: u8, green: u8, blue: u8) -> u8 {
     ((u32::from(red) * 299 + u32::from(green) * 587 + u32::from(blue) * 114) / 1_000) as u8
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_text() {
+        assert_eq!(date("D:20260131120000+01'00'").as_deref(), Some("2026:01:31 12:00:00+01:00"));
+        assert_eq!(date("D:20260131120000Z").as_deref(), Some("2026:01:31 12:00:00Z"));
+        assert!(["2026", "D:2026", "D:2026é131120000", ""].iter().all(|text| date(text).is_none()));
+        assert_eq!(text(b"\xfe\xff\0A\0\xe9"), "Aé");
+        assert_eq!(text(b"\xe9"), "é");
+    }
 }

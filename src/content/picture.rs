@@ -128,4 +128,51 @@ mod tests {
             assert_eq!(QrCode::new(data.to_owned()).kind, kind, "{data}");
         }
     }
+
+    /// `https://example.com/q` as version 2, level L, mask 0; a row a number, the left module in the highest of 25 bits.
+    #[cfg(feature = "qr")]
+    const CODE: [u32; 25] = [
+        0x1fc9e7f, 0x1047741, 0x175d35d, 0x174e65d, 0x1744e5d, 0x1048e41, 0x1fd557f, 0x001dd00, 0x1df6fc4, 0x0a16041,
+        0x09e8837, 0x1892f82, 0x09e19cb, 0x0083dc9, 0x11f3567, 0x0c0df12, 0x12d67f8, 0x001231b, 0x1fd4b5b, 0x105e118,
+        0x175d1fb, 0x174ba3c, 0x1753511, 0x1051d5a, 0x1fd27e3,
+    ];
+
+    #[cfg(feature = "qr")]
+    fn draw(dark: u8, light: u8, format: image::ImageFormat) -> Vec<u8> {
+        let picture = image::GrayImage::from_fn(132, 132, |x, y| {
+            let (column, row) = ((x / 4).wrapping_sub(4), (y / 4).wrapping_sub(4));
+            let set = column < 25 && row < 25 && CODE[row as usize] >> (24 - column) & 1 == 1;
+            image::Luma([if set { dark } else { light }])
+        });
+        let mut out = std::io::Cursor::new(Vec::new());
+        image::DynamicImage::from(picture).to_rgb8().write_to(&mut out, format).unwrap();
+        out.into_inner()
+    }
+
+    #[test]
+    #[cfg(feature = "qr")]
+    fn a_code() {
+        let limits = ContentLimits::default();
+        let expected = [QrCode::new("https://example.com/q".to_owned())];
+        assert_eq!(codes(&draw(0, 255, image::ImageFormat::Png), &limits), expected);
+        assert_eq!(codes(&draw(230, 20, image::ImageFormat::Png), &limits), expected, "light on dark");
+        assert_eq!(codes(&draw(0, 255, image::ImageFormat::Bmp), &limits), expected);
+        assert_eq!(codes(&draw(0, 255, image::ImageFormat::Jpeg), &limits), expected);
+        assert!(codes(&draw(255, 255, image::ImageFormat::Png), &limits).is_empty());
+        let tight = ContentLimits { max_pixels: 100, ..limits };
+        assert!(codes(&draw(0, 255, image::ImageFormat::Png), &tight).is_empty());
+    }
+
+    #[test]
+    #[cfg(feature = "qr")]
+    fn cut_anywhere_and_bombs() {
+        let whole = draw(0, 255, image::ImageFormat::Png);
+        for at in (0..whole.len()).step_by(11) {
+            codes(&whole[..at], &ContentLimits::default());
+        }
+        // A header that claims 4,000 million pixels.
+        let mut bomb = whole;
+        bomb[16..24].copy_from_slice(&[0, 0, 0xff, 0xff, 0, 0, 0xff, 0xff]);
+        assert!(codes(&bomb, &ContentLimits::default()).is_empty());
+    }
 }

@@ -118,8 +118,11 @@ impl<'a> Walk<'a> {
             fields.push(("PDFVersion".to_owned(), String::from_utf8_lossy(version).into_owned()));
         }
         let pages = self.document.page_iter().take(self.limits.max_members).count();
-        self.out.page_count = Some(pages);
-        fields.push(("PageCount".to_owned(), pages.to_string()));
+        // What waits for a password shows no pages: that is not known, not none.
+        if !self.document.is_encrypted() {
+            self.out.page_count = Some(pages);
+            fields.push(("PageCount".to_owned(), pages.to_string()));
+        }
         if self.document.is_encrypted() {
             self.out.encrypted = true;
             fields.push(("Warning".to_owned(), "Document is password protected".to_owned()));

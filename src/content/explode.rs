@@ -314,7 +314,9 @@ impl<'a> Work<'a> {
             FileType::Pdf => self.pdf(index, &mut found),
             FileType::Rtf => found.extend(objects::rtf(&bytes, most, &mut self.budget).into_iter().map(plain)),
             FileType::OneNote => found.extend(objects::onenote(&bytes, most, &mut self.budget).into_iter().map(plain)),
-            FileType::Ole => found.extend(ole::objects(&bytes, most, &mut self.budget).into_iter().map(plain)),
+            FileType::Ole if bytes.len() <= self.limits.max_read_bytes => {
+                found.extend(ole::objects(&bytes, most, &mut self.budget).into_iter().map(plain))
+            }
             FileType::Gzip => {
                 let (content, cut) = objects::gzip(&bytes, self.limits.max_member_bytes.min(self.budget));
                 self.budget -= content.len().min(self.budget);

@@ -16,6 +16,7 @@ pub struct QrCode {
 
 impl QrCode {
     /// Tells the kind of data.
+    #[cfg(any(feature = "qr", test))]
     pub(super) fn new(data: String) -> Self {
         let lower = data.trim().get(..data.trim().floor_char_boundary(40)).unwrap_or_default().to_ascii_lowercase();
         let starts = |list: &[&str]| list.iter().any(|start| lower.starts_with(start));

@@ -215,7 +215,7 @@ impl File {
     /// Macros of an Office file, old or new, or of a macro project by itself.
     pub fn vba(&self) -> Option<&Vba> {
         let read = || match self.kind {
-            FileType::Ole => vba::read(&self.bytes, &self.limits),
+            FileType::Ole if self.bytes.len() <= self.limits.max_read_bytes => vba::read(&self.bytes, &self.limits),
             FileType::OfficeXml => vba::read(self.office()?.macros.as_ref()?, &self.limits),
             _ => None,
         };
@@ -265,7 +265,7 @@ impl File {
             let most = self.limits.max_members;
             match self.kind {
                 FileType::Image => exif::picture(self.head(), most, &mut out),
-                FileType::Ole => ole::summary(&self.bytes, &mut out),
+                FileType::Ole if self.bytes.len() <= self.limits.max_read_bytes => ole::summary(&self.bytes, &mut out),
                 _ if self.bytes.starts_with(b"PK\x03\x04") => exif::zip(&self.bytes, &mut out),
                 FileType::Shortcut => super::shortcut::read(&self.bytes, &mut out),
                 FileType::Rar => {

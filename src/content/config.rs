@@ -22,6 +22,18 @@ pub struct ContentLimits {
     pub max_read_bytes: usize,
     /// Links taken from one attachment. Default 500.
     pub max_links: usize,
+    /// Bytes read of one file and all that is in it when it is opened in depth, files inside counted each. Default 128 MiB.
+    pub max_work_bytes: usize,
+    /// Printable strings, names, properties taken from one file, each. Default 50,000.
+    pub max_strings: usize,
+    /// Bytes of text taken from one document. Default 1 MiB.
+    pub max_text_bytes: usize,
+    /// Pages of one document read for text. Default 50.
+    pub max_pages: usize,
+    /// Pixels of a picture that is decoded. Default 16,000,000.
+    pub max_pixels: usize,
+    /// QR codes read from one picture. Default 20.
+    pub max_codes: usize,
 }
 
 impl Default for ContentLimits {
@@ -35,6 +47,12 @@ impl Default for ContentLimits {
             max_ratio: 200,
             max_read_bytes: 16 << 20,
             max_links: 500,
+            max_work_bytes: 128 << 20,
+            max_strings: 50_000,
+            max_text_bytes: 1 << 20,
+            max_pages: 50,
+            max_pixels: 16_000_000,
+            max_codes: 20,
         }
     }
 }

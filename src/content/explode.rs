@@ -1,14 +1,15 @@
 //! The explosion tree: every attachment, what is in it, and what is remarkable about each file. Bounded, iterative.
 
 use std::collections::VecDeque;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use bytes::Bytes;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{ContentLimits, FileType, archive, document, name};
+use super::scan::Answers;
+use super::{ContentLimits, FileType, archive, document, name, objects, ole, rar};
 use crate::mail::{Link, Message, MessageLimits, PartKind};
 
 macro_rules! traits {
@@ -110,6 +111,8 @@ pub struct File {
     pub traits: Vec<Trait>,
     /// Links found inside.
     pub links: Vec<Link>,
+    pub(super) limits: Arc<ContentLimits>,
+    pub(super) answers: Answers,
     sha256: OnceLock<[u8; 32]>,
 }
 
@@ -132,7 +135,7 @@ impl File {
 
 /// Opens all attachments of a message. Archives come before what they hold.
 pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
-    let mut work = Work { limits, files: Vec::new(), open: VecDeque::new(), budget: limits.max_unpacked_bytes };
+    let mut work = Work::new(limits, None);
     work.attachments(message, None, 0);
     while let Some(index) = work.open.pop_front() {
         work.examine(index, message.limits());
@@ -140,14 +143,52 @@ pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
     work.files
 }
 
+/// Opens one file in depth: it is the first of the list, what is in it follows. Documents are opened as well.
+///
+/// `declared` is the type its sender gave. Bounded by `max_files`, `max_depth`, `max_unpacked_bytes` and, for all bytes
+/// that are read, `max_work_bytes`; what is beyond stays closed and is marked [`Trait::Cut`]. RAR is listed only, what
+/// needs a password stays closed.
+pub fn explode_file(name: &str, declared: &str, bytes: Bytes, limits: &ContentLimits) -> Vec<File> {
+    let mut work = Work::new(limits, Some(limits.max_work_bytes));
+    let kind = match FileType::detect(&bytes, name) {
+        FileType::Text if declared.eq_ignore_ascii_case("message/rfc822") => FileType::Mail,
+        FileType::Text if declared.eq_ignore_ascii_case("text/html") => FileType::Html,
+        FileType::Text if declared.eq_ignore_ascii_case("text/calendar") => FileType::Calendar,
+        kind => kind,
+    };
+    work.push(None, 0, 0, name, declared, kind, bytes.len() as u64, bytes);
+    let mail = MessageLimits::default();
+    while let Some(index) = work.open.pop_front() {
+        let size = work.files[index].bytes.len();
+        match work.work.as_mut() {
+            Some(left) if *left < size => work.add(index, &[Trait::Cut]),
+            left => {
+                if let Some(left) = left {
+                    *left -= size;
+                }
+                work.examine(index, &mail);
+            }
+        }
+    }
+    work.files
+}
+
 struct Work<'a> {
     limits: &'a ContentLimits,
+    shared: Arc<ContentLimits>,
+    /// Bytes that may still be read, when files are opened in depth.
+    work: Option<usize>,
     files: Vec<File>,
     open: VecDeque<usize>,
     budget: usize,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(limits: &'a ContentLimits, work: Option<usize>) -> Self {
+        let (shared, budget) = (Arc::new(limits.clone()), limits.max_unpacked_bytes);
+        Self { limits, shared, work, files: Vec::new(), open: VecDeque::new(), budget }
+    }
+
     fn attachments(&mut self, message: &Message, parent: Option<usize>, depth: usize) {
         for (index, part) in message.attachments() {
             for bytes in std::iter::once(part.bytes()).chain(part.other_bytes()) {
@@ -188,7 +229,22 @@ impl Work<'_> {
         }
         let (name, declared) = (name.chars().take(500).collect(), declared.to_owned());
         let (traits, links, sha256) = (Vec::new(), Vec::new(), OnceLock::new());
-        self.files.push(File { parent, part, depth, name, declared, kind, size, bytes, traits, links, sha256 });
+        let (limits, answers) = (self.shared.clone(), Answers::default());
+        self.files.push(File {
+            parent,
+            part,
+            depth,
+            name,
+            declared,
+            kind,
+            size,
+            bytes,
+            traits,
+            links,
+            limits,
+            answers,
+            sha256,
+        });
         self.open.push_back(index);
         Some(index)
     }
@@ -226,7 +282,7 @@ impl Work<'_> {
             FileType::Rtf => (rtf(&bytes), Vec::new()),
             FileType::Zip | FileType::OfficeXml | FileType::OpenDocument => self.zip(index, &bytes),
             FileType::Tar => (self.members(index, archive::tar(&bytes, self.limits)), Vec::new()),
-            FileType::Gzip => {
+            FileType::Gzip if self.work.is_none() => {
                 if let Some(inner) = archive::gzip_name(&bytes) {
                     self.push(Some(index), 0, depth + 1, &inner, "", FileType::Unknown, 0, Bytes::new());
                 }
@@ -238,6 +294,91 @@ impl Work<'_> {
         traits.extend(more);
         self.add(index, &traits);
         self.files[index].links.extend(links);
+        if self.work.is_some() && depth < self.limits.max_depth {
+            self.deepen(index);
+        }
+    }
+
+    /// What is in documents and in archives that detectors leave closed.
+    fn deepen(&mut self, index: usize) {
+        let most = self.limits.max_members;
+        let (kind, bytes) = (self.files[index].kind, self.files[index].bytes.clone());
+        let mut found: Vec<(String, Bytes, Option<FileType>)> = Vec::new();
+        let plain = |(name, content): (String, Vec<u8>)| (name, Bytes::from(content), None);
+        match kind {
+            FileType::Html | FileType::Svg => self.page(index, &mut found),
+            FileType::OfficeXml => {
+                let text = self.files[index].office().map(|office| office.text.clone()).unwrap_or_default();
+                found.push(("text".to_owned(), text.into(), Some(FileType::Text)));
+            }
+            FileType::Pdf => self.pdf(index, &mut found),
+            FileType::Rtf => found.extend(objects::rtf(&bytes, most, &mut self.budget).into_iter().map(plain)),
+            FileType::OneNote => found.extend(objects::onenote(&bytes, most, &mut self.budget).into_iter().map(plain)),
+            FileType::Ole if bytes.len() <= self.limits.max_read_bytes => {
+                found.extend(ole::objects(&bytes, most, &mut self.budget).into_iter().map(plain))
+            }
+            FileType::Gzip => {
+                let (content, cut) = objects::gzip(&bytes, self.limits.max_member_bytes.min(self.budget));
+                self.budget -= content.len().min(self.budget);
+                if cut {
+                    self.add(index, &[Trait::Cut]);
+                }
+                let outer = self.files[index].name.clone();
+                let inner = outer.strip_suffix(".gz").map(str::to_owned);
+                let name = archive::gzip_name(&bytes).or(inner).unwrap_or_default();
+                found.push((name, content.into(), None));
+            }
+            FileType::Rar => self.rar(index, &bytes),
+            _ => {}
+        }
+        if let Some(vba) = self.files[index].vba() {
+            let modules = vba.modules.iter().take(most);
+            let modules = modules.map(|(name, text)| (name.clone(), text.clone().into(), Some(FileType::Script)));
+            found.extend(modules.collect::<Vec<_>>());
+        }
+        let (part, depth) = (self.files[index].part, self.files[index].depth + 1);
+        for (name, content, kind) in found.into_iter().filter(|(_, content, _)| !content.is_empty()) {
+            let kind = kind.unwrap_or_else(|| FileType::detect(&content, &name));
+            self.push(Some(index), part, depth, &name, "", kind, content.len() as u64, content);
+        }
+    }
+
+    fn page(&self, index: usize, found: &mut Vec<(String, Bytes, Option<FileType>)>) {
+        let Some(page) = self.files[index].html() else { return };
+        for (number, script) in page.scripts.iter().enumerate().filter(|(_, script)| !script.text.trim().is_empty()) {
+            found.push((format!("script_{number}"), script.text.clone().into(), Some(FileType::Script)));
+        }
+        found.extend(page.data(self.limits.max_member_bytes).map(|(_, content)| (String::new(), content.into(), None)));
+    }
+
+    #[cfg(feature = "pdf")]
+    fn pdf(&mut self, index: usize, found: &mut Vec<(String, Bytes, Option<FileType>)>) {
+        let Some(pdf) = self.files[index].pdf() else { return };
+        let mut traits = Vec::new();
+        traits.extend(pdf.encrypted.then_some(Trait::Encrypted));
+        traits.extend(pdf.broken.then_some(Trait::Broken));
+        traits.extend((!pdf.scripts.is_empty()).then_some(Trait::PdfScript));
+        found.push(("text".to_owned(), pdf.text.clone().into(), Some(FileType::Text)));
+        let scripts = pdf.scripts.iter().map(|s| ("javascript".to_owned(), s.clone().into(), Some(FileType::Script)));
+        found.extend(scripts);
+        found.extend(pdf.files.iter().map(|(name, content)| (name.clone(), content.clone(), None)));
+        self.add(index, &traits);
+    }
+
+    #[cfg(not(feature = "pdf"))]
+    fn pdf(&mut self, _index: usize, _found: &mut Vec<(String, Bytes, Option<FileType>)>) {}
+
+    fn rar(&mut self, index: usize, bytes: &[u8]) {
+        let members = rar::list(bytes, self.limits.max_members).into_iter().map(|entry| archive::Member {
+            name: entry.name,
+            size: entry.size,
+            encrypted: entry.encrypted,
+            bytes: Bytes::new(),
+            cut: true,
+        });
+        let listing = archive::Listing { members: members.collect(), traits: Vec::new() };
+        let traits = self.members(index, listing);
+        self.add(index, &traits);
     }
 
     fn zip(&mut self, index: usize, bytes: &Bytes) -> (Vec<Trait>, Vec<Link>) {
@@ -245,12 +386,16 @@ impl Work<'_> {
         if self.files[index].kind == FileType::Zip {
             return (self.members(index, listing), Vec::new());
         }
-        let (mut traits, mut links) = (listing.traits, Vec::new());
-        for member in listing.members {
+        let (mut traits, mut links) = (Vec::new(), Vec::new());
+        for member in &listing.members {
             document::office_member(&member.name, &member.bytes, &mut traits, &mut links, self.limits);
             if has_eicar(&member.bytes) {
                 traits.push(Trait::Eicar);
             }
+        }
+        match self.work {
+            Some(_) => traits.extend(self.members(index, listing)),
+            None => traits.extend(listing.traits),
         }
         (traits, links)
     }

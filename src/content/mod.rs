@@ -1,16 +1,48 @@
 //! What is inside attachments: file types, archives, documents; one bounded explosion tree.
 //!
 //! Pure: no sockets, no files, no clock; nothing is ever written to disk or run. Imports `mail` only. A file that cannot
-//! be opened carries a trait that says why. Not here: judging (`analysis`), virus scanning (`enrichment`),
-//! unpacking of gzip, 7z and RAR, pictures and QR codes (later).
+//! be opened carries a trait that says why. [`explode`] is the fast look at a message for the detectors, [`explode_file`]
+//! opens one file in depth for rules; what rules ask about a file is computed when it is first asked ([`File`]).
+//! Not here: judging (`analysis`), virus scanning (`enrichment`), rendering and text in pictures, passwords, the contents
+//! of RAR and 7z.
 
 mod archive;
+mod calendar;
 mod config;
 mod document;
+mod exif;
 mod explode;
 mod file_type;
+mod flavor;
+mod javascript;
 mod name;
+mod objects;
+mod office;
+mod ole;
+mod oletools;
+mod page;
+#[cfg(feature = "pdf")]
+mod pdf;
+mod picture;
+mod rar;
+mod scan;
+mod shortcut;
+mod strings;
+mod vba;
+mod xml;
 
+pub use calendar::{Calendar, Component, Participant, Property};
 pub use config::ContentLimits;
-pub use explode::{File, Trait, explode, has_eicar};
+pub use exif::Exif;
+pub use explode::{File, Trait, explode, explode_file, has_eicar};
 pub use file_type::FileType;
+pub use javascript::JavaScript;
+pub use office::{Office, Relationship};
+pub use oletools::{MacroIndicator, OleSummary};
+pub use page::{Page, Script, Span};
+#[cfg(feature = "pdf")]
+pub use pdf::Pdf;
+pub use picture::QrCode;
+pub use scan::{Hashes, Urls, Zip};
+pub use vba::{Keyword, Vba};
+pub use xml::Xml;

@@ -12,6 +12,7 @@ mod bodies;
 mod cases;
 mod configuration;
 mod content;
+mod content_depth;
 mod end_to_end;
 mod history;
 mod kill;

@@ -79,6 +79,41 @@ impl HtmlContent {
     }
 }
 
+/// All text of an HTML source without its tags, hidden text included, scripts and styles not; a line a block.
+pub fn inner_text(html: &str) -> String {
+    let (mut out, mut silent) = (String::new(), 0);
+    let line_end = |out: &mut String, name: u64| {
+        if is_block(name) {
+            out.truncate(out.trim_end_matches(' ').len());
+            if !out.is_empty() && !out.ends_with('\n') {
+                out.push('\n');
+            }
+        }
+    };
+    tokens::tokenize(html, |event| match event {
+        Event::Open(name) => {
+            let name = tag(name.as_bytes());
+            line_end(&mut out, name);
+            if matches!(name, SCRIPT | STYLE) {
+                silent = name;
+            }
+        }
+        Event::End(name) => {
+            let name = tag(name.as_bytes());
+            line_end(&mut out, name);
+            if name == silent {
+                silent = 0;
+            }
+        }
+        Event::Text(text) if silent == 0 => {
+            push_collapsed(&mut out, &text);
+        }
+        _ => {}
+    });
+    out.truncate(out.trim_end().len());
+    out
+}
+
 /// Reads one HTML text. Links go to `links` as long as there are fewer than `max_links`; the flag tells it was full.
 pub(super) fn scan(html: &str, part: usize, links: &mut Vec<Link>, max_links: usize) -> (HtmlContent, bool) {
     let mut scanner = Scanner::new(part, links, max_links);
@@ -660,6 +695,18 @@ mod tests {
         );
         assert_eq!(content.forms, [Form { action: "https://f.example/".into(), password: true, inputs: 1 }]);
         assert_eq!((content.passwords, content.scripts, content.frames, content.images), (1, 1, 1, 1));
+    }
+
+    #[test]
+    fn text_without_tags() {
+        let cases = [
+            ("<p>a <b>b</b></p><p style='display:none'>c</p><script>x</script>d", "a b\nc\nd"),
+            ("<style>x</style>&lt;a&gt;<br>b", "<a>\nb"),
+            ("", ""),
+        ];
+        for (html, expected) in cases {
+            assert_eq!(inner_text(html), expected, "{html}");
+        }
     }
 
     #[test]

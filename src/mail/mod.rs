@@ -5,6 +5,7 @@
 //! and any judgement (`analysis`, `policy`).
 
 mod address;
+mod attached;
 mod authentication_results;
 mod body;
 mod body_link;
@@ -39,6 +40,7 @@ mod url_parts;
 mod xpath;
 
 pub use address::{Address, registrable_domain};
+pub use attached::Attached;
 pub use authentication_results::{AuthenticationResults, MethodResult, SpfRecord};
 pub use body::Body;
 pub use body_link::BodyLink;
@@ -50,7 +52,7 @@ pub use edit::Edit;
 pub use envelope::{Envelope, Path};
 pub use finding::{Finding, FindingKind};
 pub use header::Field;
-pub use html::{Form, HtmlContent};
+pub use html::{Form, HtmlContent, inner_text};
 pub use id::{InvalidMessageId, MessageId};
 pub use link::{Link, LinkKind, named_host};
 pub use mailbox::Mailbox;

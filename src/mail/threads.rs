@@ -92,18 +92,21 @@ fn visible_places(body: &Body) -> Vec<(usize, usize)> {
     out
 }
 
-fn raw_lines(text: &str, base: usize) -> impl Iterator<Item = Line<'_>> {
+/// Lines with their places; `signs`: whether `>` means quotation, which in HTML is an ornament of buttons.
+fn raw_lines(text: &str, base: usize, signs: bool) -> impl Iterator<Item = Line<'_>> {
     let mut start = 0;
     text.split_inclusive('\n').map(move |line| {
         let (from, to) = (start, start + line.len());
         start = to;
-        let (inner, depth) = unquote(line.trim());
+        let line = line.trim();
+        let ornament = !signs || line.ends_with('<');
+        let (inner, depth) = if ornament { (line, 0) } else { unquote(line) };
         Line { start: base + from, end: base + to, text: inner, depth, marked: false }
     })
 }
 
 fn plain_lines(text: &str) -> Vec<Line<'_>> {
-    raw_lines(text, 0).collect()
+    raw_lines(text, 0, true).collect()
 }
 
 fn html_lines(body: &Body) -> Vec<Line<'_>> {
@@ -112,7 +115,7 @@ fn html_lines(body: &Body) -> Vec<Line<'_>> {
         let base = body.visible_base(place);
         let (mut quotes, mut depth) = (content.quotes.iter().peekable(), 0);
         let mut marks = content.replies.iter().peekable();
-        for mut line in raw_lines(&content.visible, base) {
+        for mut line in raw_lines(&content.visible, base, false) {
             // A change inside of the line counts from the next one on, unless the line begins with it.
             while let Some((_, new)) = quotes.next_if(|(at, _)| base + at <= line.start + 1) {
                 depth = usize::from(*new);
@@ -390,6 +393,7 @@ mod tests {
             "Yes.",
             &[("From: Ann\nSent: Monday\nTo: Bob\nSubject: Hi", "Old")],
         );
+        check("html", "<p>Hello</p><p>&gt;&gt; Click</p>", "Hello\n>> Click", &[]);
         check("html", "<blockquote type=cite>A</blockquote><p>B</p>", "B", &[("", "A")]);
         check("html", "<blockquote>A</blockquote><p>B</p><p style='display:none'>h</p>", "A\nB", &[]);
     }

@@ -92,9 +92,7 @@ impl UrlParts {
             self.password = (user_end < at).then(|| start + user_end + 1..start + at);
             host_start = start + at + 1;
             // `someone@example.com` is an address.
-            if self.scheme.is_none() {
-                return None;
-            }
+            self.scheme.as_ref()?;
         }
         let host_port = &self.url[host_start..end];
         let (host, port) = match host_port.rfind(':') {

@@ -44,7 +44,7 @@ fn main() {
     measure("the same, score and verdict", &messages, |raw| {
         let (signals, pattern) = evidence(raw);
         let subject = Subject { connection: &connection, sender: None, from: &[], facts: &facts, hashes: &[] };
-        drop(black_box(judge.judge(signals, &subject, pattern, &envelope.recipients)));
+        drop(black_box(judge.judge(signals, &Default::default(), &subject, pattern, &envelope.recipients)));
     });
 }
 

@@ -6,6 +6,7 @@ pub mod config;
 mod data;
 mod reinject;
 mod reload;
+mod rules;
 mod serve;
 mod standing;
 mod telemetry;

@@ -79,7 +79,7 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => return self.keep_old(&error.to_string()),
         };
-        let standing = match standing::build(&loaded.config, false) {
+        let standing = match tokio::task::block_in_place(|| standing::build(&loaded.config, false)) {
             Ok(standing) => standing,
             Err(error) => return self.keep_old(&format!("{error:#}")),
         };

@@ -1,14 +1,18 @@
 //! From settings to what judging depends on: everything that can be wrong with them is found here, before any port is bound.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 
 use super::config::Config;
+use super::rules;
 use crate::analysis::Site;
 use crate::enrichment::SenderAuth;
 use crate::pipeline::Standing;
-use crate::policy::{Judge, PolicyFiles};
+use crate::policy::mql::Capability;
+use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
 
 /// Builds it.
 ///
@@ -17,8 +21,13 @@ use crate::policy::{Judge, PolicyFiles};
 pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> {
     let host = host_name(config);
     let policy = &config.policy;
+    let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
+    let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
+    let (rules, broken) = rules::load_rules(&policy.rules.paths, policy, &rule_weights)?;
+    rules::report(&rules, &broken);
     let files = PolicyFiles {
-        weights: policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?,
+        weights,
+        rules_digest: rules::digest(&rules),
         allow: optional("policy.lists.allow_file", policy.lists.allow_file.as_deref())?,
         block: optional("policy.lists.block_file", policy.lists.block_file.as_deref())?,
     };
@@ -30,7 +39,10 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
         sender_auth,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
-        needs_history: false,
+        needs_history: rules.needs(Capability::History),
+        rules: Arc::new(rules),
+        rule_budget: policy.rules.budget(),
+        rule_time: Duration::from_millis(policy.rules.max_message_ms),
         config: config.inspection.clone(),
     })
 }

@@ -103,7 +103,7 @@ mod tests {
         let tenant = Arc::new(Tenant { name: "t".into(), thresholds });
         let verdict = |action: &Action| (Arc::clone(&tenant), Verdict { action: *action, reason: Reason::Score });
         Judgement {
-            score: Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new() },
+            score: Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new(), rules: Vec::new() },
             verdicts: actions.iter().map(verdict).collect(),
         }
     }

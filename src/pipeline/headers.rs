@@ -74,8 +74,10 @@ fn forged_own(message: &Message) -> Vec<Edit> {
 fn signals(record: &Record) -> String {
     let mut value = String::new();
     let mut line = "X-Mailweir-Signals: ".len();
-    for term in &record.score.terms {
-        let word = format!("{}({:+.2})", term.code.as_str(), term.weight);
+    let signals = record.score.terms.iter().map(|term| (term.code.as_str().to_owned(), term.weight));
+    let rules = record.score.rules.iter().map(|term| (format!("RULE_{}", term.id), term.weight));
+    for (name, weight) in signals.chain(rules) {
+        let word = format!("{name}({weight:+.2})");
         if line + 1 + word.len() > LINE {
             value.push_str("\n\t");
             line = 8;

@@ -17,8 +17,9 @@ use super::headers;
 use super::record::{self, unix_millis};
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
-use crate::mail::{Address, Connection, Edit, Message};
-use crate::policy::{Action, Judgement, Subject, gtube};
+use crate::mail::{Address, Connection, Door, Edit, Message};
+use crate::policy::mql::View;
+use crate::policy::{Action, Judgement, RuleFindings, Subject, gtube};
 use crate::records::{PassKey, RELEASE_HEADER, Record, Records, Timing};
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
@@ -84,10 +85,12 @@ impl Pipeline {
 
         let judged = Instant::now();
         let analyse = || decide(standing, transaction, &message, &facts);
-        let judgement = if large { tokio::task::block_in_place(analyse) } else { analyse() };
+        let (judgement, found) = if large { tokio::task::block_in_place(analyse) } else { analyse() };
         timing.judge_us = micros(judged);
 
-        let record = record::judged(standing, transaction, &message, facts, &judgement, timing);
+        let record =
+            Record { rules: found, ..record::judged(standing, transaction, &message, facts, &judgement, timing) };
+        let record = record::with_degraded_rules(record);
         Inspected { record, judgement, message }
     }
 
@@ -216,6 +219,7 @@ impl Pipeline {
         for (what, why) in record.facts.unknowns().into_iter().filter(|(_, why)| why.is_failure()) {
             metrics.degraded.with_label_values(&[what, why.as_str()]).inc();
         }
+        metrics.count_rules(&record.rules);
         let risk = (record.score.risk * 10.0).round() / 10.0;
         tracing::info!(
             id = %record.id, door = record.connection.door.as_str(), action = record.action.as_str(), risk,
@@ -272,15 +276,40 @@ impl Inspect for Pipeline {
     }
 }
 
-fn decide(standing: &Standing, transaction: &Transaction, message: &Message, facts: &Facts) -> Judgement {
+fn decide(
+    standing: &Standing,
+    transaction: &Transaction,
+    message: &Message,
+    facts: &Facts,
+) -> (Judgement, RuleFindings) {
     let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
     let evidence = analysis::analyse(&analysis::Input { message, envelope, connection, facts, site: &standing.site });
+    let found = find(standing, transaction, message, facts);
     let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
     let sender = envelope.sender.address();
     let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
     let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
     let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
-    standing.judge.judge(evidence, &subject, pattern, &envelope.recipients)
+    let judgement = standing.judge.judge(evidence, &found, &subject, pattern, &envelope.recipients);
+    (judgement, found)
+}
+
+/// What the rules say; those that the time is not enough for are undecided.
+fn find(standing: &Standing, transaction: &Transaction, message: &Message, facts: &Facts) -> RuleFindings {
+    let envelope = &transaction.envelope;
+    // A message out of a file that nobody gave an envelope has none.
+    let bare = transaction.connection.door == Door::Scan && envelope.recipients.iter().all(|path| path.is_null());
+    let view = View {
+        message,
+        envelope: (!bare).then_some(envelope),
+        connection: Some(&transaction.connection),
+        facts,
+        site: &standing.site,
+        content: &standing.site.content,
+        now: unix_millis(transaction.received) / 1_000,
+    };
+    let until = Instant::now() + standing.rule_time;
+    standing.rules.find(view, standing.rule_budget, &|| Instant::now() >= until)
 }
 
 fn attachment_hashes(message: &Message) -> Vec<String> {
@@ -304,9 +333,9 @@ mod tests {
     use super::*;
     use crate::analysis::Site;
     use crate::enrichment::SenderAuth;
-    use crate::mail::{Door, Envelope, MessageId, Path};
+    use crate::mail::{Envelope, MessageId, Path};
     use crate::pipeline::{Abilities, AfterPanics, Config};
-    use crate::policy::{self, Judge, PolicyFiles};
+    use crate::policy::{self, Judge, PolicyFiles, RuleSet};
 
     fn pipeline(after_panics: AfterPanics) -> Pipeline {
         let standing = Standing {
@@ -316,6 +345,9 @@ mod tests {
             authserv_id: "mx.example.org".into(),
             own_networks: Vec::new(),
             needs_history: false,
+            rules: Arc::new(RuleSet::build(Vec::new(), Arc::default(), &Default::default(), &Default::default()).0),
+            rule_budget: Default::default(),
+            rule_time: Duration::from_secs(1),
             config: Config { after_panics, panic_retries: 2, ..Config::default() },
         };
         Pipeline::new(standing, None, None, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()))

@@ -1,5 +1,6 @@
 //! Metrics of the inspection.
 
+use crate::policy::{RuleFindings, RuleMode};
 use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 /// Counters and histograms of the inspection; declared here, with help, and nowhere else.
@@ -11,6 +12,8 @@ pub struct Metrics {
     pub(super) risk: Histogram,
     pub(super) size_bytes: Histogram,
     pub(super) degraded: IntCounterVec,
+    pub(super) rule_matches: IntCounterVec,
+    pub(super) rules_undecided: IntCounterVec,
     pub(super) panics: IntCounter,
     pub(super) in_flight: IntGauge,
 }
@@ -48,6 +51,14 @@ impl Metrics {
                 Opts::new("mailweir_degraded_total", "Messages judged without something, by what and why."),
                 &["what", "why"],
             )?,
+            rule_matches: IntCounterVec::new(
+                Opts::new("mailweir_rule_matches_total", "Matches of rules, by mode of the rule."),
+                &["mode"],
+            )?,
+            rules_undecided: IntCounterVec::new(
+                Opts::new("mailweir_rules_undecided_total", "Rules left undecided, by what was not there."),
+                &["capability"],
+            )?,
             panics: IntCounter::new("mailweir_panics_total", "Judgements that broke down and were answered 451.")?,
             in_flight: IntGauge::new("mailweir_inspections_in_flight", "Messages being judged now.")?,
         };
@@ -57,8 +68,21 @@ impl Metrics {
         registry.register(Box::new(metrics.risk.clone()))?;
         registry.register(Box::new(metrics.size_bytes.clone()))?;
         registry.register(Box::new(metrics.degraded.clone()))?;
+        registry.register(Box::new(metrics.rule_matches.clone()))?;
+        registry.register(Box::new(metrics.rules_undecided.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)
+    }
+
+    /// Counts what the rules found in one message.
+    pub(super) fn count_rules(&self, found: &RuleFindings) {
+        for one in &found.matches {
+            let mode = if one.mode == RuleMode::Enforce { "enforce" } else { "shadow" };
+            self.rule_matches.with_label_values(&[mode]).inc();
+        }
+        for (capability, count) in &found.undecided {
+            self.rules_undecided.with_label_values(&[capability]).inc_by(*count as u64);
+        }
     }
 }

@@ -3,7 +3,8 @@
 use super::{Standing, Transaction};
 use crate::analysis::{Contact, Facts, Why};
 use crate::mail::{Message, Path};
-use crate::policy::{Action, Judgement, Reason, Score, Verdict};
+use crate::policy::mql::Capability;
+use crate::policy::{Action, Judgement, Reason, RuleFindings, Score, Verdict};
 use crate::records::{RecipientVerdict, Record, Timing};
 
 /// Longest subject kept in a record, in characters.
@@ -46,6 +47,7 @@ pub(super) fn judged(
         findings: message.findings().map(|finding| finding.kind.code().to_owned()).collect(),
         policy_version: standing.judge.version().to_owned(),
         contact: Contact::of(message, &transaction.envelope, &standing.site, own_client(standing, transaction)),
+        rules: RuleFindings::default(),
         timing,
         reply: None,
     }
@@ -69,15 +71,24 @@ pub(super) fn unjudged(standing: &Standing, transaction: &Transaction) -> Record
         header_id: String::new(),
         action: Action::Quarantine,
         verdicts: transaction.envelope.recipients.iter().map(verdict).collect(),
-        score: Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new() },
+        score: Score { risk: 0.0, log_odds: 0.0, bias: 0.0, terms: Vec::new(), rules: Vec::new() },
         facts: Facts::unknown(Why::Malformed),
         findings: Vec::new(),
         degraded: vec!["judgement=malformed".into()],
         policy_version: standing.judge.version().to_owned(),
         contact: Contact::default(),
+        rules: RuleFindings::default(),
         timing: Timing::default(),
         reply: None,
     }
+}
+
+/// The record with its mark, when the rules did not come to their end.
+pub(super) fn with_degraded_rules(mut record: Record) -> Record {
+    if record.rules.undecided.iter().any(|(why, _)| why == Capability::Budget.as_str()) {
+        record.degraded.push("rules=budget".into());
+    }
+    record
 }
 
 /// Whether the client is ours: it logged in, or is in a network of ours.

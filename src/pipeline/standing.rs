@@ -1,15 +1,25 @@
 //! What judging depends on: one value, replaced whole on reload.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::Config;
 use crate::analysis::Site;
 use crate::enrichment::SenderAuth;
 use crate::mail::Network;
-use crate::policy::Judge;
+use crate::policy::mql::Budget;
+use crate::policy::{Judge, RuleSet};
 
 /// Everything that judging depends on and that a reload replaces, whole.
 pub struct Standing {
     /// Weights, lists, tenants.
     pub judge: Judge,
+    /// Rules and their lists.
+    pub rules: Arc<RuleSet>,
+    /// What all rules may take of one message.
+    pub rule_budget: Budget,
+    /// Time that all rules may take over one message.
+    pub rule_time: Duration,
     /// What detectors know of the operator's site.
     pub site: Site,
     /// Asks DNS about senders.

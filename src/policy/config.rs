@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::mql::Budget;
+use super::rule::{RuleMode, RuleModes};
 use super::tenant::{TenantConfig, Thresholds};
 use crate::mail::Network;
 
@@ -23,6 +25,10 @@ pub struct Config {
     pub default: Thresholds,
     /// Operator's lists.
     pub lists: ListsConfig,
+    /// Rules in MQL.
+    pub rules: RulesConfig,
+    /// Named lists of the rules: `$name`.
+    pub named_lists: NamedListsConfig,
     /// Tenants.
     pub tenants: Vec<TenantConfig>,
 }
@@ -39,4 +45,99 @@ pub struct ListsConfig {
     pub block: Vec<String>,
     /// More of the same.
     pub block_file: Option<PathBuf>,
+}
+
+/// Rules in MQL: where they are, what is done with them, what they may take of a message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RulesConfig {
+    /// Feeds: folders of rule files (`*.yml`, `*.yaml`), read with all folders below.
+    pub paths: Vec<FeedConfig>,
+    /// Modes of single rules, tags, severities and feeds. The most specific counts.
+    pub modes: RuleModes,
+    /// Steps that one rule may take over one message; beyond, it is undecided.
+    pub max_rule_steps: u64,
+    /// Steps that all rules may take over one message; those not yet run are undecided then.
+    pub max_message_steps: u64,
+    /// Bytes that the values of all rules over one message may take.
+    pub max_value_bytes: usize,
+    /// Time that all rules may take over one message, in milliseconds; those not yet run are undecided then.
+    pub max_message_ms: u64,
+    /// Most rule files of all feeds together; more are refused.
+    pub max_files: usize,
+    /// Largest rule file, in bytes; a larger one is left out and named.
+    pub max_file_bytes: u64,
+}
+
+impl Default for RulesConfig {
+    fn default() -> Self {
+        let Budget { max_rule_steps, max_message_steps, max_value_bytes } = Budget::default();
+        Self {
+            paths: Vec::new(),
+            modes: RuleModes::default(),
+            max_rule_steps,
+            max_message_steps,
+            max_value_bytes,
+            max_message_ms: 500,
+            max_files: 20_000,
+            max_file_bytes: 1 << 20,
+        }
+    }
+}
+
+impl RulesConfig {
+    /// What rules may take of one message.
+    pub fn budget(&self) -> Budget {
+        Budget {
+            max_rule_steps: self.max_rule_steps,
+            max_message_steps: self.max_message_steps,
+            max_value_bytes: self.max_value_bytes,
+        }
+    }
+}
+
+/// A feed: a folder of rules, or one file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FeedConfig {
+    /// The folder.
+    pub path: PathBuf,
+    /// Its name in modes, records and metrics. Empty: the folder's.
+    #[serde(default)]
+    pub name: String,
+    /// What is done with its rules when `modes` says nothing: `shadow` (recorded, without weight), `enforce` or `off`.
+    #[serde(default = "shadow")]
+    pub mode: RuleMode,
+}
+
+fn shadow() -> RuleMode {
+    RuleMode::Shadow
+}
+
+/// Named lists of the rules. What is not configured is unknown to rules, which is not the same as empty.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NamedListsConfig {
+    /// Folders of lists: `NAME.txt` or `NAME.csv`, also `.gz`; a `manifest.json` may say more about them.
+    pub paths: Vec<PathBuf>,
+    /// Largest list, unpacked, in bytes.
+    pub max_list_bytes: usize,
+    /// Names of the organisation's people as they are shown: `$org_display_names`.
+    pub display_names: Vec<String>,
+    /// Domains that services gave the organisation, such as `example.sharepoint.com`: `$tenant_domains`.
+    pub tenant_domains: Vec<String>,
+    /// The organisation's own brands and trade names: `$org_brand_names`.
+    pub brand_names: Vec<String>,
+}
+
+impl Default for NamedListsConfig {
+    fn default() -> Self {
+        Self {
+            paths: Vec::new(),
+            max_list_bytes: 64 << 20,
+            display_names: Vec::new(),
+            tenant_domains: Vec::new(),
+            brand_names: Vec::new(),
+        }
+    }
 }

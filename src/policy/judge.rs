@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::Config;
 use super::entries::{InvalidEntry, List};
 use super::gtube::Gtube;
+use super::rule::RuleFindings;
 use super::score::{Score, score};
 use super::tenant::{InvalidTenants, Tenant, Tenants};
 use super::verdict::{Overrides, Subject, Verdict, allowed, blocked, verdict};
@@ -23,6 +24,8 @@ pub struct PolicyFiles {
     pub allow: String,
     /// `policy.lists.block_file`.
     pub block: String,
+    /// What tells apart two sets of rules and their lists; empty without rules.
+    pub rules_digest: String,
 }
 
 /// Settings that cannot be used; the message names the place.
@@ -75,7 +78,7 @@ impl Judge {
         // Says only whether anything changed; a setting that cannot be written down cannot have been read.
         let settings = serde_json::to_string(config).unwrap_or_default();
         let digest = Sha256::new().chain_update(settings).chain_update(weights_text).chain_update(&files.allow);
-        let digest = digest.chain_update(&files.block).finalize();
+        let digest = digest.chain_update(&files.block).chain_update(&files.rules_digest).finalize();
         let version = digest[..6].iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(Self { weights, allow, block, tenants, version })
     }
@@ -90,15 +93,16 @@ impl Judge {
         &self.version
     }
 
-    /// Scores the evidence and decides for each recipient.
+    /// Scores the evidence, of signals and rules, and decides for each recipient.
     pub fn judge(
         &self,
         signals: Vec<Signal>,
+        found: &RuleFindings,
         subject: &Subject<'_>,
         gtube: Option<Gtube>,
         recipients: &[Path],
     ) -> Judgement {
-        let score = score(signals, &self.weights);
+        let score = score(signals, found, &self.weights);
         let overrides =
             Overrides { gtube, blocked: blocked(&self.block, subject), allowed: allowed(&self.allow, subject) };
         let verdicts = recipients.iter().map(|path| {

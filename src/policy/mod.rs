@@ -16,7 +16,7 @@ mod tenant;
 mod verdict;
 mod weights;
 
-pub use config::{Config, ListsConfig};
+pub use config::{Config, FeedConfig, ListsConfig, NamedListsConfig, RulesConfig};
 pub use entries::{InvalidEntry, List};
 pub use gtube::{Gtube, gtube};
 pub use judge::{InvalidPolicy, Judge, Judgement, PolicyFiles};
@@ -24,11 +24,10 @@ pub use lists::{
     InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, list_name, manifest,
 };
 pub use rule::{
-    LoadedRule, MatchedClause, RuleFindings, RuleMatch, RuleSet,
-    Author, Expect, Feed, Position, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleTest, RuleWeights,
-    Severity, SourcePlace, TestMessage,
+    Author, Expect, Feed, LoadedRule, MatchedClause, Position, RuleError, RuleFile, RuleFindings, RuleKind, RuleMatch,
+    RuleMode, RuleModes, RuleSet, RuleTest, RuleWeights, Severity, SourcePlace, TestMessage,
 };
-pub use score::{Score, Term, risk, score};
+pub use score::{RuleTerm, Score, Term, risk, score};
 pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};
 pub use verdict::{Action, Overrides, Reason, Subject, Verdict, allowed, blocked, verdict};
 pub use weights::{BUILT_IN_WEIGHTS, InvalidWeights, Weights};

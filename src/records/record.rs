@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Contact, Facts};
 use crate::mail::{Connection, Envelope, MessageId};
-use crate::policy::{Action, Score, Verdict};
+use crate::policy::{Action, RuleFindings, Score, Verdict};
 
 /// Everything that led to a verdict.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Record {
     pub degraded: Vec<String>,
     /// Version of weights and settings, to find out what changed.
     pub policy_version: String,
+    /// What the rules found.
+    #[serde(default)]
+    pub rules: RuleFindings,
     /// Who wrote to whom, for the history.
     #[serde(default)]
     pub contact: Contact,

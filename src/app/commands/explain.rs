@@ -9,6 +9,7 @@ use crate::app::cli::{Common, Explain};
 use crate::app::config::Config;
 use crate::app::terminal::{Terminal, Tone, plain, time, tone};
 use crate::mail::MessageId;
+use crate::policy::RuleMode;
 use crate::records::Record;
 
 /// Longest piece of evidence shown, in characters.
@@ -77,7 +78,8 @@ pub(super) fn show(terminal: &Terminal, record: &Record) -> std::io::Result<()> 
         ),
     )?;
     terminal.line("")?;
-    terms(terminal, record)
+    terms(terminal, record)?;
+    rules(terminal, record)
 }
 
 fn facts(terminal: &Terminal, record: &Record) -> std::io::Result<()> {
@@ -113,6 +115,39 @@ fn terms(terminal: &Terminal, record: &Record) -> std::io::Result<()> {
         }
         rows.push(vec![format!("{:+.2}", term.weight), term.code.as_str().to_owned(), why]);
     }
+    for term in &score.rules {
+        let mut why = plain(&term.name, EVIDENCE);
+        if let Some(uncapped) = term.uncapped {
+            why.push_str(&format!(" [capped from {uncapped:+.2}]"));
+        }
+        rows.push(vec![format!("{:+.2}", term.weight), format!("RULE {}", term.id), why]);
+    }
     rows.push(vec![format!("{:+.2}", score.log_odds), "= log-odds".to_owned(), format!("risk {:.1}", score.risk)]);
     terminal.table(&["WEIGHT", "SIGNAL", "WHY"], &rows)
+}
+
+/// Rules that matched, in whichever mode, with the clauses that were true; and what was not there to decide others.
+fn rules(terminal: &Terminal, record: &Record) -> std::io::Result<()> {
+    let found = &record.rules;
+    if let Some(id) = &found.excluded {
+        terminal.line("")?;
+        terminal.line(&format!("left out of judgement by rules: exclusion {}", plain(id, EVIDENCE)))?;
+    }
+    for one in &found.matches {
+        let mode = if one.mode == RuleMode::Enforce { "enforced" } else { "in shadow" };
+        terminal.line("")?;
+        let head = format!("rule {} ({mode}, {})", plain(&one.name, 160), plain(&one.feed, 60));
+        terminal.line(&terminal.toned(Tone::Strong, &head))?;
+        for clause in &one.clauses {
+            let saw = plain(&defang(&clause.saw.join(", ")), EVIDENCE);
+            let saw = if saw.is_empty() { saw } else { format!("  -> {saw}") };
+            terminal.line(&format!("  {}{saw}", plain(&clause.text, 160)))?;
+        }
+    }
+    let undecided: Vec<String> = found.undecided.iter().map(|(what, count)| format!("{what} {count}")).collect();
+    if !undecided.is_empty() {
+        terminal.line("")?;
+        terminal.line(&format!("rules undecided, by what is not there: {}", undecided.join(", ")))?;
+    }
+    Ok(())
 }

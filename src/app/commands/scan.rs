@@ -17,7 +17,7 @@ use crate::app::standing;
 use crate::app::terminal::{Terminal, Tone, plain, tone};
 use crate::mail::{Address, Connection, Door, Envelope, Message, MessageId, MessageLimits, Path as MailPath};
 use crate::pipeline::{Abilities, Metrics, Pipeline, Transaction};
-use crate::policy::Action;
+use crate::policy::{Action, RuleFindings};
 use crate::records::Record;
 
 /// Messages judged at a time.
@@ -30,6 +30,7 @@ struct Line<'a> {
     action: Action,
     score: f64,
     signals: Vec<LineSignal<'a>>,
+    rules: &'a RuleFindings,
     unknown: Vec<String>,
     findings: &'a [String],
     micros: u64,
@@ -155,6 +156,7 @@ fn json(terminal: &Terminal, path: &Path, micros: u64, record: &Record) -> std::
         action: record.action,
         score: (record.score.risk * 100.0).round() / 100.0,
         signals: terms.map(|t| LineSignal { code: t.code.as_str(), weight: t.weight, evidence: &t.evidence }).collect(),
+        rules: &record.rules,
         unknown: record.facts.unknowns().into_iter().map(|(what, why)| format!("{what}={}", why.as_str())).collect(),
         findings: &record.findings,
         micros,

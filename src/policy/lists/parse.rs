@@ -199,7 +199,7 @@ pub(super) fn entries<'f>(file: &ListFile<'f>, max_list_bytes: usize) -> Result<
 fn unpacked<'f>(file: &ListFile<'f>, max_list_bytes: usize) -> Result<Cow<'f, [u8]>, InvalidList> {
     let max = max_list_bytes.min(u32::MAX as usize - 1);
     let invalid = |reason: String| InvalidList::new(&file.label, None, reason);
-    let too_large = || invalid(format!("more than {max} bytes: raise policy.lists.max_list_bytes"));
+    let too_large = || invalid(format!("more than {max} bytes: raise policy.named_lists.max_list_bytes"));
     if !file.label.ends_with(".gz") {
         return if file.bytes.len() > max { Err(too_large()) } else { Ok(Cow::Borrowed(file.bytes)) };
     }

@@ -146,8 +146,11 @@ impl RuleSet {
         for (place, (rule, outcome)) in self.rules.iter().zip(&verdicts.outcomes).enumerate() {
             match (outcome, rule.file.kind) {
                 (Outcome::Undecided(needs), RuleKind::Detection) => count(&mut undecided, *needs),
-                (Outcome::Match, RuleKind::Exclusion) => found.excluded = Some(rule.file.id.clone()),
-                (Outcome::Match, RuleKind::Detection) => {
+                (Outcome::Match, RuleKind::Exclusion) if rule.mode == RuleMode::Enforce => {
+                    found.excluded = Some(rule.file.id.clone())
+                }
+                // An exclusion in shadow is recorded as any match and leaves nothing out.
+                (Outcome::Match, RuleKind::Detection | RuleKind::Exclusion) => {
                     let clauses = self.engine.explain(place, view, budget).into_iter().map(Into::into).collect();
                     found.matches.push(rule.matched(clauses));
                 }

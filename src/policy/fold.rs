@@ -20,7 +20,7 @@ pub(super) fn fold_char(c: char) -> char {
 }
 
 /// The folded text; borrowed when folding changes nothing.
-pub fn folded(text: &str) -> Cow<'_, str> {
+pub(super) fn folded(text: &str) -> Cow<'_, str> {
     let changes = if text.is_ascii() {
         text.bytes().any(|b| b.is_ascii_uppercase())
     } else {

@@ -224,8 +224,7 @@ const CLASSES: &[(&str, &str)] = &[
     (
         "Exif",
         "fields:[ExifField] creator:string producer:string title:string author:string page_count:int image_height:int \
-         image_width:int image_size:string megapixels:float zip_file_name:string zip_compression:string \
-         zip_bit_flag:string create_date:string modify_date:string",
+         image_width:int zip_file_name:string zip_uncompressed_size:int",
     ),
     ("ExifField", "key:string value:string"),
     ("ScanYara", "matches:[YaraMatch] flags:[string]"),
@@ -245,16 +244,15 @@ const CLASSES: &[(&str, &str)] = &[
     ("IcsCalendar", "components:[IcsComponent] product_id:string"),
     (
         "IcsComponent",
-        "type:string summary:string description:string organizers:[IcsPerson] attendees:[IcsPerson] attachments:[IcsAttachment] \
+        "type:string uid:string summary:string description:string organizers:[IcsPerson] attendees:[IcsPerson] attachments:[IcsAttachment] \
          urls:[Url] url:Url location:string",
     ),
-    ("IcsPerson", "mailto:EmailAddress common_name:string display_name:string email:EmailAddress"),
+    ("IcsPerson", "mailbox:Mailbox mailto:string"),
     ("IcsAttachment", "url:Url data:string"),
     ("ScanVba", "auto_exec:[string] hex:[string] base64:[string] ioc:[string] suspicious:[string]"),
-    ("ScanOffice", "author:string word_count:int image_count:int page_count:int last_modified_by:string title:string"),
+    ("ScanOffice", "author:string word_count:int image_count:int last_modified_by:string title:string"),
     ("ScanHash", "md5:string sha1:string sha256:string ssdeep:string"),
-    ("ScanXml", "tags:[XmlTag] namespaces:[string] doc_type:string"),
-    ("XmlTag", "tag:string content:string"),
+    ("ScanXml", "tags:[string] namespaces:[string] doc_type:string"),
     ("ScanEncrypted", "cracked_password:string"),
     ("OleTools", "relationships:[OleRelationship] macros:OleMacros indicators:OleIndicators"),
     ("OleRelationship", "name:string target:string target_url:Url"),

@@ -108,10 +108,6 @@ impl Store {
         self.bump.alloc(hits)
     }
 
-    pub(super) fn bytes(&self, bytes: &[u8]) -> &mut [u8] {
-        self.bump.alloc_slice_copy(bytes)
-    }
-
     /// Keeps something that owns memory until the evaluation is over.
     pub(super) fn keep<T: 'static>(&self, thing: T) -> &T {
         let kept: &dyn Any = &**self.kept.alloc(Box::new(thing));

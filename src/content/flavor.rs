@@ -189,6 +189,11 @@ fn ole(bytes: &[u8]) -> (&'static str, &'static str) {
     }
 }
 
+/// The name of a file's type in the closed set that rules compare with; `unknown` when it has none.
+pub fn file_type_name(bytes: &[u8], name: &str) -> &'static str {
+    names(bytes, FileType::detect(bytes, name), name, None).0
+}
+
 /// Type-tasting names of a file, as rules compare them.
 pub(super) fn flavors(
     bytes: &[u8],

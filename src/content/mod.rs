@@ -36,6 +36,7 @@ pub use config::ContentLimits;
 pub use exif::Exif;
 pub use explode::{File, Trait, explode, explode_file, has_eicar};
 pub use file_type::FileType;
+pub use flavor::file_type_name;
 pub use javascript::JavaScript;
 pub use office::{Office, Relationship};
 pub use oletools::{MacroIndicator, OleSummary};

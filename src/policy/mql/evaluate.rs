@@ -6,12 +6,13 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::ast::{Arithmetic, Compare};
+use crate::content::File;
 use crate::mail::Dom;
 use crate::policy::fold;
 use super::functions;
 use super::glob;
 use super::graph::Graph;
-use super::model::Root;
+use super::model::{FileBytes, Root, scan};
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Each, NodeId, Op, TextTest};
 use super::schema::schema;
@@ -50,6 +51,7 @@ pub(super) struct Run<'m> {
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
     trees: RefCell<HashMap<TextKey, &'m Dom>>,
+    files: RefCell<HashMap<TextKey, &'m Vec<File>>>,
 }
 
 impl<'m> Run<'m> {
@@ -68,6 +70,7 @@ impl<'m> Run<'m> {
             naive,
             sights: RefCell::default(),
             trees: RefCell::default(),
+            files: RefCell::default(),
         }
     }
 
@@ -105,6 +108,18 @@ impl<'m> Run<'m> {
         let tree = self.store.keep(build());
         self.trees.borrow_mut().insert(key, tree);
         tree
+    }
+
+    /// A file and what is in it, opened once.
+    pub(super) fn files(&self, file: &'m FileBytes) -> Option<(&'m File, &'m [File])> {
+        let key = (std::ptr::from_ref(file) as usize, 0);
+        let known = self.files.borrow().get(&key).copied();
+        let files = known.unwrap_or_else(|| {
+            let files = self.store.keep(scan::explode(file, self.root.view.content));
+            self.files.borrow_mut().insert(key, files);
+            files
+        });
+        files.first().map(|first| (first, files.as_slice()))
     }
 
     fn sees(&self, text: impl FnOnce() -> String) {

@@ -4,6 +4,7 @@ mod attachment;
 mod body;
 mod headers;
 mod name;
+pub(super) mod scan;
 mod url;
 
 use super::needs::{Capability, Needs};

@@ -269,7 +269,7 @@ const CLASSES: &[(&str, &str)] = &[
     (
         "IcsEvent",
         "uid:string summary:string description:string description_html:Html links:[Link] raw_properties:[IcsProperty] \
-         organizer:Mailbox attendees:[Mailbox] location:string",
+         organizer:Mailbox attendees:[IcsPerson] location:string",
     ),
     ("IcsProperty", "key:string value:string"),
     ("QrResult", "found:bool items:[QrItem]"),

@@ -2,7 +2,7 @@
 
 use super::{Run, Value};
 use crate::mail::{Dom, Message, XPath, XPathNode};
-use crate::policy::mql::model::{self, FileBytes, HtmlSource, class};
+use crate::policy::mql::model::{self, FileBytes, HtmlSource, class, scan};
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
@@ -42,8 +42,17 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
             Some(text) => store.object(class("ParsedText"), ParsedText(store.text(&text))),
             None => Value::Null,
         },
-        // Opened by what reads contents; until then nobody knows what is in there.
-        _ => Value::Unavailable(Needs::of(Capability::Files)),
+        _ => {
+            let Some((first, files)) = run.files(file) else { return Value::Null };
+            match name {
+                "file.explode" => scan::records(files, store),
+                "file.expand_archives" => scan::archive(files, store),
+                "file.oletools" => scan::oletools(first, store),
+                "beta.parse_exif" => scan::exif(first, store),
+                "beta.scan_qr" => scan::qr(first, store),
+                _ => scan::calendar(first, store),
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::{Value, class};
-use crate::content::FileType;
+use crate::content::file_type_name;
 use crate::mail::{Encoding, Message, Part};
 use crate::policy::mql::value::{Source, Store};
 
@@ -42,7 +42,7 @@ impl<'m> Source<'m> for AttachmentSource<'m> {
         let file = self.file;
         let some = |text: &'m str| if text.is_empty() { Value::Null } else { Value::Text(text) };
         match field {
-            "file_type" => Value::Text(file_type(file)),
+            "file_type" => Value::Text(file_type_name(&file.bytes, &file.name)),
             "file_extension" => match file.name.rsplit_once('.') {
                 Some((_, extension)) if !extension.is_empty() && extension.len() <= 32 => Value::Text(extension),
                 _ => Value::Null,
@@ -73,24 +73,6 @@ impl<'m> Source<'m> for AttachmentSource<'m> {
 
     fn as_any(&self) -> Option<&'m dyn Any> {
         Some(self.file)
-    }
-}
-
-/// The closed set of names for types; what has none is `unknown`.
-fn file_type(file: &FileBytes) -> &'static str {
-    match FileType::detect(&file.bytes, &file.name) {
-        FileType::Html => "html",
-        FileType::Svg => "svg",
-        FileType::Calendar => "ics",
-        FileType::Mail => "eml",
-        FileType::Pdf => "pdf",
-        FileType::Rtf => "rtf",
-        FileType::Zip => "zip",
-        FileType::Rar => "rar",
-        FileType::SevenZip => "7z",
-        FileType::Tar => "tar",
-        FileType::Gzip => "gz",
-        _ => "unknown",
     }
 }
 

@@ -61,6 +61,9 @@ pub(in crate::app) enum Command {
     /// Check, explain or print the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at rules: check a folder of them, run them over messages.
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Send the messages of a folder to an SMTP server and count what it answers.
     Replay(Replay),
     /// Look at what the gateway depends on: resolver, clock, ports, next hop, permissions, Postfix.
@@ -160,6 +163,32 @@ pub(in crate::app) enum Quarantine {
         #[arg(long, value_name = "ADDRESS")]
         to: Vec<String>,
         /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `mailweir rules`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum RulesCommand {
+    /// Load a folder of rules (or one file): what is broken, what each needs. Exit code 1 when a rule is broken.
+    Check {
+        /// Folder, looked through to the bottom, or file.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run rules over messages: what matches, by which clauses. Nothing is asked of the network.
+    Run {
+        /// Folder of rules, or one file.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Messages, or folders of them.
+        #[arg(required = true, value_name = "FILE|DIR")]
+        messages: Vec<PathBuf>,
+        /// One JSON object a line: path, matches, undecided.
         #[arg(long)]
         json: bool,
     },

@@ -50,6 +50,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Scan(options) => commands::scan::run(&options, &loaded.config, &common).await,
         Command::Explain(options) => commands::explain::run(&options, &loaded.config, &common).await,
         Command::Quarantine(command) => commands::quarantine::run(&command, &loaded.config, &common).await,
+        Command::Rules(command) => commands::rules::run(&command, &loaded.config, &common),
         Command::Replay(options) => commands::replay::run(&options, &common).await,
         Command::Doctor(options) => commands::doctor::run(&options, &loaded, &common).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),

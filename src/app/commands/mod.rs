@@ -5,4 +5,5 @@ pub(super) mod doctor;
 pub(super) mod explain;
 pub(super) mod quarantine;
 pub(super) mod replay;
+pub(super) mod rules;
 pub(super) mod scan;

@@ -13,7 +13,6 @@ mod parse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-
 pub use named::{NamedList, TooLarge};
 pub use organisation::{OrgVip, Organisation};
 pub use parse::{InvalidList, ListFile, ListHint, list_name, manifest};

@@ -52,7 +52,8 @@ struct Compiler<'e> {
 }
 
 /// Lists that history keeps, by their place in [`Op::HistoryList`].
-pub(super) const HISTORY_LISTS: [&str; 4] = ["sender_emails", "sender_domains", "recipient_emails", "recipient_domains"];
+pub(super) const HISTORY_LISTS: [&str; 4] =
+    ["sender_emails", "sender_domains", "recipient_emails", "recipient_domains"];
 
 type Typed = (NodeId, Type);
 
@@ -391,11 +392,9 @@ impl Compiler<'_> {
             let Kind::Text(text) = &arg.kind else {
                 return Err(Error::new("a pattern is written out: '...'", arg.span));
             };
-            patterns.push(
-                self.graph
-                    .pattern(text, folded, what == "match")
-                    .map_err(|why| Error::new(why, arg.span).help("patterns are RE2's: no look-around, no back-references"))?,
-            );
+            patterns.push(self.graph.pattern(text, folded, what == "match").map_err(|why| {
+                Error::new(why, arg.span).help("patterns are RE2's: no look-around, no back-references")
+            })?);
         }
         Ok(match what {
             "count" => {
@@ -470,7 +469,11 @@ impl Compiler<'_> {
             return Err(Error::new(format!("{kind} has no length"), args[0].span));
         }
         // A map that is null has no entries, any other null no length.
-        let op = if matches!(kind, Type::Map(_)) { Op::Call { function: MAP_LENGTH, args: [node].into() } } else { Op::Call { function: LENGTH, args: [node].into() } };
+        let op = if matches!(kind, Type::Map(_)) {
+            Op::Call { function: MAP_LENGTH, args: [node].into() }
+        } else {
+            Op::Call { function: LENGTH, args: [node].into() }
+        };
         Ok((self.add(op), Type::Int))
     }
 

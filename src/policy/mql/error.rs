@@ -58,7 +58,8 @@ impl Error {
         // Rules of the feed have lines of 100 kB: only what stands around the place is shown.
         let skip = column.saturating_sub(60);
         let shown: String = line.chars().skip(skip).take(120).map(|c| if c == '\t' { ' ' } else { c }).collect();
-        let width = source.get(self.span.start..self.span.end).map_or(1, |s| s.chars().take_while(|c| *c != '\n').count());
+        let width =
+            source.get(self.span.start..self.span.end).map_or(1, |s| s.chars().take_while(|c| *c != '\n').count());
         let carets = "^".repeat(width.clamp(1, 60));
         let mut text = format!("  {shown}\n  {}{carets}", " ".repeat(column - 1 - skip.min(column - 1)));
         if let Some(help) = &self.help {

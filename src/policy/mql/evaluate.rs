@@ -6,9 +6,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::ast::{Arithmetic, Compare};
-use crate::content::File;
-use crate::mail::Dom;
-use crate::policy::fold;
 use super::functions;
 use super::glob;
 use super::graph::Graph;
@@ -18,6 +15,9 @@ use super::node::{Constant, Each, NodeId, Op, TextTest};
 use super::schema::schema;
 use super::truth::Truth;
 use super::value::{Store, Value};
+use crate::content::File;
+use crate::mail::Dom;
+use crate::policy::fold;
 
 /// What the literal pass found in one text.
 pub(super) struct Hits<'m> {
@@ -670,9 +670,7 @@ fn of_null<'m>(each: Each) -> Value<'m> {
 
 fn key<'m>(base: Value<'m>, name: &str) -> Value<'m> {
     match base {
-        Value::Map(entries) => {
-            entries.iter().find(|(key, _)| *key == name).map_or(Value::Null, |(_, value)| *value)
-        }
+        Value::Map(entries) => entries.iter().find(|(key, _)| *key == name).map_or(Value::Null, |(_, value)| *value),
         other => lost(other),
     }
 }
@@ -702,9 +700,7 @@ pub(super) fn compare<'m>(operator: Compare, a: Value<'m>, b: Value<'m>) -> Valu
         (Value::Int(a), Value::Float(b)) => (a as f64).partial_cmp(&b),
         (Value::Float(a), Value::Int(b)) => a.partial_cmp(&(b as f64)),
         (Value::Float(a), Value::Float(b)) => a.partial_cmp(&b),
-        (Value::Truth(a, _), Value::Truth(b, _)) if !a.is_null() && !b.is_null() => {
-            Some(a.is_true().cmp(&b.is_true()))
-        }
+        (Value::Truth(a, _), Value::Truth(b, _)) if !a.is_null() && !b.is_null() => Some(a.is_true().cmp(&b.is_true())),
         _ => None,
     };
     let Some(ordering) = ordering else { return Value::Null };

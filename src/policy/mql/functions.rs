@@ -7,9 +7,9 @@ use std::collections::HashSet;
 
 use regex::Regex;
 
+use super::ast::Compare;
 use super::compile::{LENGTH, MAP_LENGTH, MAX, MIN};
 use super::evaluate::{Run, compare, lost};
-use super::ast::Compare;
 use super::model::class;
 use super::needs::{Capability, Needs};
 use super::node::NodeId;
@@ -162,9 +162,9 @@ pub(super) fn extract<'m>(run: &Run<'m>, regex: &'m Regex, text: &'m str, found:
         let store = run.store;
         let group = |place: usize| captures.get(place).map_or("", |group| group.as_str());
         let groups = store.array((1..captures.len()).map(|place| Value::Text(group(place))));
-        let named = store.map(regex.capture_names().enumerate().filter_map(|(place, name)| {
-            Some((name?, Value::Text(group(place))))
-        }));
+        let named = store.map(
+            regex.capture_names().enumerate().filter_map(|(place, name)| Some((name?, Value::Text(group(place))))),
+        );
         found.push(store.object(class("RegexMatch"), RegexMatch { full: group(0), groups, named }));
     }
 }

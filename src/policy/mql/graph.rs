@@ -7,7 +7,6 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::compile::{ByKey, SharedText, missing_field};
-use crate::policy::fold;
 use super::glob;
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Node, NodeId, Op, TextTest};
@@ -15,6 +14,7 @@ use super::re2::Pattern;
 use super::schema::schema;
 use super::signature;
 use crate::mail::{Network, XPath};
+use crate::policy::fold;
 use crate::policy::lists::NamedList;
 
 /// A constant that is looked for in texts.
@@ -346,7 +346,11 @@ impl Graph {
                     MISSING
                 } else if lambda && at == 2 && body_lost & ANY == 0 {
                     FALSE | MISSING
-                } else if lambda && at == 2 && body_lost & TRUE == 0 && matches!(op, Op::Each(super::node::Each::Any, ..)) {
+                } else if lambda
+                    && at == 2
+                    && body_lost & TRUE == 0
+                    && matches!(op, Op::Each(super::node::Each::Any, ..))
+                {
                     FALSE | (body_lost & MISSING)
                 } else {
                     ANY

@@ -128,7 +128,9 @@ fn raw<'s>(source: &'s str, at: &mut usize) -> Result<Token<'s>, Error> {
                 end += 2;
             }
             Some(b'\'') => break,
-            None | Some(b'\n' | b'\r') => return Err(Error::new("this text is not closed by `'`", Span::new(*at, end))),
+            None | Some(b'\n' | b'\r') => {
+                return Err(Error::new("this text is not closed by `'`", Span::new(*at, end)));
+            }
             Some(_) => end += 1,
         }
     }
@@ -148,7 +150,9 @@ fn quoted<'s>(source: &'s str, at: &mut usize) -> Result<Token<'s>, Error> {
     loop {
         match bytes.get(end) {
             Some(b'"') => break,
-            None | Some(b'\n' | b'\r') => return Err(Error::new("this text is not closed by `\"`", Span::new(open, end))),
+            None | Some(b'\n' | b'\r') => {
+                return Err(Error::new("this text is not closed by `\"`", Span::new(open, end)));
+            }
             Some(b'\\') => {
                 let text = built.get_or_insert_default();
                 text.push_str(&source[from..end]);

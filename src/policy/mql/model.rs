@@ -166,8 +166,8 @@ impl<'m> Source<'m> for TypeSource<'m> {
         let inside = from && (proven || view.connection.is_some_and(|c| c.login.is_some()));
         let outside = |domain: &str| !site.owns(domain);
         let recipients = view.envelope.map_or(&[][..], |envelope| &envelope.recipients);
-        let to_outside = !site.own_domains.is_empty()
-            && recipients.iter().filter_map(|r| r.address()).any(|a| outside(&a.domain));
+        let to_outside =
+            !site.own_domains.is_empty() && recipients.iter().filter_map(|r| r.address()).any(|a| outside(&a.domain));
         Value::bool(match field {
             "inbound" => !inside,
             "internal" => inside && !to_outside,

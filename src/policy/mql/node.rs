@@ -68,29 +68,65 @@ pub(super) enum Op {
     Not(NodeId),
     AtLeast(u16, Box<[NodeId]>),
     Compare(Compare, NodeId, NodeId),
-    In { item: NodeId, set: NodeId, folded: bool },
+    In {
+        item: NodeId,
+        set: NodeId,
+        folded: bool,
+    },
     /// Membership in constants, by table.
-    InTable { item: NodeId, table: u32, folded: bool },
+    InTable {
+        item: NodeId,
+        table: u32,
+        folded: bool,
+    },
     IsNull(NodeId),
     Arithmetic(Arithmetic, NodeId, NodeId),
     Negate(NodeId),
     Array(Box<[NodeId]>),
     Each(Each, NodeId, Option<NodeId>),
     /// Any of the needles; constants, answered by the literal pass.
-    Text { test: TextTest, folded: bool, subject: NodeId, needles: Box<[u32]> },
+    Text {
+        test: TextTest,
+        folded: bool,
+        subject: NodeId,
+        needles: Box<[u32]>,
+    },
     /// Any of the needles; computed.
-    TextOf { test: TextTest, folded: bool, subject: NodeId, needles: Box<[NodeId]> },
+    TextOf {
+        test: TextTest,
+        folded: bool,
+        subject: NodeId,
+        needles: Box<[NodeId]>,
+    },
     /// Any of the patterns, anywhere.
-    Pattern { subject: NodeId, patterns: Box<[u32]> },
+    Pattern {
+        subject: NodeId,
+        patterns: Box<[u32]>,
+    },
     /// Matches of one pattern: their number.
-    PatternCount { subject: NodeId, pattern: u32 },
+    PatternCount {
+        subject: NodeId,
+        pattern: u32,
+    },
     /// Matches of one pattern, with groups.
-    PatternExtract { subject: NodeId, patterns: Box<[u32]> },
+    PatternExtract {
+        subject: NodeId,
+        patterns: Box<[u32]>,
+    },
     /// An address in a table of networks.
-    Networks { ip: NodeId, table: u32 },
-    XPath { html: NodeId, query: u32 },
+    Networks {
+        ip: NodeId,
+        table: u32,
+    },
+    XPath {
+        html: NodeId,
+        query: u32,
+    },
     Coalesce(Box<[NodeId]>),
-    Call { function: u16, args: Box<[NodeId]> },
+    Call {
+        function: u16,
+        args: Box<[NodeId]>,
+    },
 }
 
 /// A node: the operation and what the evaluator must know about it.
@@ -109,7 +145,13 @@ impl Op {
     /// All operands, those of a lambda's body last.
     pub(super) fn operands(&self, mut take: impl FnMut(NodeId)) {
         match self {
-            Self::Constant(_) | Self::Root(_) | Self::Element(_) | Self::List(_) | Self::Vips | Self::HistoryList(_) | Self::Missing(_) => {}
+            Self::Constant(_)
+            | Self::Root(_)
+            | Self::Element(_)
+            | Self::List(_)
+            | Self::Vips
+            | Self::HistoryList(_)
+            | Self::Missing(_) => {}
             Self::Field(a, ..) | Self::Key(a, _) | Self::Not(a) | Self::IsNull(a) | Self::Negate(a) => take(*a),
             Self::InTable { item, .. } => take(*item),
             Self::Index(a, b) | Self::Compare(_, a, b) | Self::Arithmetic(_, a, b) => {

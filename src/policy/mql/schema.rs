@@ -147,7 +147,10 @@ const CLASSES: &[(&str, &str)] = &[
     ("External", "created_at:time message_id:string route_type:string spam:bool spam_folder:bool thread_id:string"),
     ("Meta", "id:string canonical_id:string created_at:time effective_at:time"),
     ("EmailAddress", "email:string local_part:string domain:Domain error:string"),
-    ("Domain", "domain:string root_domain:string sld:string tld:string subdomain:string valid:bool punycode:string error:string"),
+    (
+        "Domain",
+        "domain:string root_domain:string sld:string tld:string subdomain:string valid:bool punycode:string error:string",
+    ),
     ("Subject", "subject:string base:string is_reply:bool is_forward:bool is_auto_reply:bool tags:[string]"),
     (
         "Headers",
@@ -160,16 +163,25 @@ const CLASSES: &[(&str, &str)] = &[
     ("AuthSummary", "dmarc:DmarcSummary spf:SpfSummary"),
     ("DmarcSummary", "pass:bool error:bool details:Dmarc received_hop:int"),
     ("SpfSummary", "pass:bool error:bool details:Spf received_hop:int"),
-    ("Dmarc", "verdict:string action:string policy:string sub_policy:string disposition:string version:string from:Domain"),
+    (
+        "Dmarc",
+        "verdict:string action:string policy:string sub_policy:string disposition:string version:string from:Domain",
+    ),
     ("Spf", "verdict:string description:string designator:string client_ip:IP helo:Domain server:Domain"),
     (
         "Hop",
         "index:int fields:[HopField] authentication_results:AuthResults received:Received received_spf:Spf signature:Signature",
     ),
     ("HopField", "name:string value:string position:int"),
-    ("Received", "additional:RawText id:RawText link:RawText mailbox:RawText protocol:RawText server:RawText source:RawText time:time zone_offset:string"),
+    (
+        "Received",
+        "additional:RawText id:RawText link:RawText mailbox:RawText protocol:RawText server:RawText source:RawText time:time zone_offset:string",
+    ),
     ("RawText", "raw:string"),
-    ("Signature", "algorithm:string body_hash:string domain:string headers:string instance:string selector:string signature:string type:string version:string raw_body_hash:string"),
+    (
+        "Signature",
+        "algorithm:string body_hash:string domain:string headers:string instance:string selector:string signature:string type:string version:string raw_body_hash:string",
+    ),
     (
         "AuthResults",
         "dmarc:string spf:string dkim:string dkim_details:[Signature] dmarc_details:Dmarc spf_details:Spf compauth:CompAuth \
@@ -178,10 +190,7 @@ const CLASSES: &[(&str, &str)] = &[
     ("CompAuth", "verdict:string reason:string"),
     ("IP", "ip:string version:int translation:IpTranslation"),
     ("IpTranslation", "original:string v4_to_v6:bool encoders:[string]"),
-    (
-        "Body",
-        "current_thread:Thread previous_threads:[PreviousThread] html:Html plain:Plain links:[Link] ips:[IP]",
-    ),
+    ("Body", "current_thread:Thread previous_threads:[PreviousThread] html:Html plain:Plain links:[Link] ips:[IP]"),
     ("Thread", "text:string links:[Link] preamble:string banners:[Banner]"),
     ("Banner", "text:string links:[Link]"),
     (
@@ -189,7 +198,10 @@ const CLASSES: &[(&str, &str)] = &[
         "text:string preamble:string sender:Mailbox recipients:Recipients subject:Subject links:[Link] date:time index:int \
          banners:[Banner]",
     ),
-    ("Html", "raw:string display_text:string inner_text:string links:[Link] charset:string content_transfer_encoding:string"),
+    (
+        "Html",
+        "raw:string display_text:string inner_text:string links:[Link] charset:string content_transfer_encoding:string",
+    ),
     ("Plain", "raw:string links:[Link] charset:string content_transfer_encoding:string"),
     ("Link", "href_url:Url display_text:string display_url:Url mismatched:bool parser:string visible:bool"),
     (
@@ -308,7 +320,10 @@ const CLASSES: &[(&str, &str)] = &[
          any_false_positives:bool auth_failed:bool days_known:int days_since:DaysSince",
     ),
     ("DaysSince", "first_contact:int last_contact:int last_inbound:int last_outbound:int"),
-    ("Triage", "trigger:string classification:TriageClass agents:TriageAgents flagged_rules:[any] user_reports:TriageReports"),
+    (
+        "Triage",
+        "trigger:string classification:TriageClass agents:TriageAgents flagged_rules:[any] user_reports:TriageReports",
+    ),
     ("TriageClass", "classification:string"),
     ("TriageAgents", "asa:TriageVerdict"),
     ("TriageVerdict", "verdict:string"),

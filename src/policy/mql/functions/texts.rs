@@ -50,7 +50,11 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
         "strings.parse_domain" => {
             let host = text.trim().trim_end_matches('.');
             let odd = |c: char| c.is_whitespace() || matches!(c, '/' | '@' | ':');
-            if host.is_empty() || host.contains(odd) || !host.contains('.') { Value::Null } else { model::domain(host, store) }
+            if host.is_empty() || host.contains(odd) || !host.contains('.') {
+                Value::Null
+            } else {
+                model::domain(host, store)
+            }
         }
         "strings.parse_email" => match crate::mail::Address::parse(text) {
             Some(_) => model::email_address(text, store),
@@ -237,6 +241,8 @@ pub(super) fn from_json<'m>(json: &'m serde_json::Value, store: &'m Store, depth
         },
         Json::String(text) => Value::Text(text),
         Json::Array(items) => store.array(items.iter().map(|item| from_json(item, store, depth + 1))),
-        Json::Object(map) => store.map(map.iter().map(|(key, value)| (key.as_str(), from_json(value, store, depth + 1)))),
+        Json::Object(map) => {
+            store.map(map.iter().map(|(key, value)| (key.as_str(), from_json(value, store, depth + 1))))
+        }
     }
 }

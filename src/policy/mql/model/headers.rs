@@ -2,7 +2,10 @@
 
 use super::{Value, View, class, facts_missing, name};
 use crate::analysis::{DmarcResult, Fact, SpfResult};
-use crate::mail::{received_domains, received_ips, AuthenticationResults, Hop, HopField, Message, MethodResult, Path, Received, Signature, SpfRecord};
+use crate::mail::{
+    AuthenticationResults, Hop, HopField, Message, MethodResult, Path, Received, Signature, SpfRecord,
+    received_domains, received_ips,
+};
 use crate::policy::mql::value::{Source, Store};
 
 pub(super) fn headers<'m>(message: &'m Message, view: Option<&'m View<'m>>, store: &'m Store) -> Value<'m> {

@@ -43,7 +43,13 @@ impl<'m> Source<'m> for EmailSource<'m> {
         let address = Address::parse(self.0);
         match (field, address) {
             ("email", Some(address)) => Value::Text(store.text(&address.to_string())),
-            ("email", None) => if self.0.is_empty() { Value::Null } else { Value::Text(self.0) },
+            ("email", None) => {
+                if self.0.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Text(self.0)
+                }
+            }
             ("local_part", Some(address)) => Value::Text(store.text(&address.local)),
             ("domain", Some(address)) => domain(&address.domain, store),
             // Every field of a domain that is not there is null, but it is known not to be valid.

@@ -89,9 +89,7 @@ impl<'m> Source<'m> for Record<'m> {
             "flavors" => store.object(class("Flavors"), FlavorSource(file)),
             "size" => Value::Int(i64::try_from(file.size).unwrap_or(i64::MAX)),
             "node_id" => Value::Text(store.text(&self.place.to_string())),
-            "parent_node_id" => {
-                Value::text_or_null(file.parent.map(|parent| &*store.text(&parent.to_string())))
-            }
+            "parent_node_id" => Value::text_or_null(file.parent.map(|parent| &*store.text(&parent.to_string()))),
             "scan" => store.object(class("Scan"), ScanSource(file)),
             _ => Value::Null,
         }
@@ -338,9 +336,8 @@ struct Ole<'m>(OleSummary<'m>);
 impl<'m> Source<'m> for Ole<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
         let summary = &self.0;
-        let indicator = |exists: bool, risk: Option<&'static str>| {
-            store.object(class("OleIndicator"), Indicator { exists, risk })
-        };
+        let indicator =
+            |exists: bool, risk: Option<&'static str>| store.object(class("OleIndicator"), Indicator { exists, risk });
         match field {
             "relationships" => store.array(summary.relationships.iter().map(|relation| {
                 store.object(class("OleRelationship"), Relation { name: &relation.name, target: &relation.target })
@@ -348,7 +345,10 @@ impl<'m> Source<'m> for Ole<'m> {
             "macros" => {
                 let keywords = store.array(summary.keywords.iter().map(|keyword| {
                     let fields = [Some(keyword.keyword.as_str()), Some(keyword.description.as_str())];
-                    store.object(class("OleKeyword"), KeywordSource(keyword.kind, Pair(["keyword", "description"], fields)))
+                    store.object(
+                        class("OleKeyword"),
+                        KeywordSource(keyword.kind, Pair(["keyword", "description"], fields)),
+                    )
                 }));
                 store.object(class("OleMacros"), Only(keywords))
             }
@@ -439,9 +439,9 @@ impl<'m> Source<'m> for ComponentSource<'m> {
             "organizer" => component.organizers().next().map_or(Value::Null, |who| participant(&who, "Mailbox", store)),
             "organizers" => store.array(component.organizers().map(|who| participant(&who, "IcsPerson", store))),
             "attendees" => store.array(component.attendees().map(|who| participant(&who, "IcsPerson", store))),
-            "attachments" => store.array(component.attachments().map(|text| {
-                store.object(class("IcsAttachment"), Only(url(text, false, store)))
-            })),
+            "attachments" => store.array(
+                component.attachments().map(|text| store.object(class("IcsAttachment"), Only(url(text, false, store)))),
+            ),
             "raw_properties" => store.array(component.properties.iter().map(|one| {
                 let fields = [Some(one.name.as_str()), Some(one.value.as_str())];
                 store.object(class("IcsProperty"), Pair(["key", "value"], fields))

@@ -10,7 +10,7 @@ use std::path::Path as FilePath;
 use bytes::Bytes;
 use mailweir::analysis::*;
 use mailweir::mail::{Connection, Door, Envelope, Message, MessageLimits, Path, registrable_domain};
-use mailweir::policy::{BUILT_IN_WEIGHTS, Weights, score};
+use mailweir::policy::{BUILT_IN_WEIGHTS, RuleFindings, Weights, score};
 
 fn main() {
     let Ok(folder) = std::env::var("MAILWEIR_CORPUS") else {
@@ -45,7 +45,7 @@ fn main() {
             facts: &facts,
             site: &site,
         });
-        let judged = score(signals, &weights);
+        let judged = score(signals, &RuleFindings::default(), &weights);
         if verbose == row["class"] && ((judged.risk >= 60.0) != (row["class"] == "phish" || row["class"] == "spam")) {
             let terms: Vec<_> =
                 judged.terms.iter().map(|t| format!("{} {:.1} {:?}", t.code, t.weight, t.evidence)).collect();

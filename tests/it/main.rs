@@ -19,6 +19,7 @@ mod kill;
 mod message;
 mod milter_conversation;
 mod milter_driver;
+mod mql;
 mod postfix_milter;
 mod postfix_relay;
 mod records;

@@ -185,7 +185,7 @@ impl Compiler<'_> {
         }
         if name == "org_vips" {
             let vips = Type::Array(Type::Object(schema().class("Vip")).into());
-            if !self.lists.org_vips().is_some() {
+            if self.lists.org_vips().is_none() {
                 self.missing_lists.insert(name.to_owned());
                 return (self.add(Op::Missing(Capability::List)), vips);
             }

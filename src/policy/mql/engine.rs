@@ -239,7 +239,7 @@ impl Engine {
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
         let value = run.evaluate(program.compiled.root, budget.max_rule_steps);
-        to_json(value, &store, 0)
+        to_json(value, 0)
     }
 }
 
@@ -255,7 +255,7 @@ fn outcome(value: Value<'_>) -> Outcome {
 /// Levels of a value that are shown.
 const MAX_SHOWN_DEPTH: usize = 6;
 
-fn to_json(value: Value<'_>, store: &Store, depth: usize) -> Option<serde_json::Value> {
+fn to_json(value: Value<'_>, depth: usize) -> Option<serde_json::Value> {
     use serde_json::Value as Json;
     if value.unavailable().is_some() {
         return None;
@@ -269,12 +269,12 @@ fn to_json(value: Value<'_>, store: &Store, depth: usize) -> Option<serde_json::
         Value::Float(n) => n.into(),
         Value::Text(text) => text.into(),
         Value::Array(items) => {
-            items.iter().take(1_000).map(|item| to_json(*item, store, depth + 1).unwrap_or(Json::Null)).collect()
+            items.iter().take(1_000).map(|item| to_json(*item, depth + 1).unwrap_or(Json::Null)).collect()
         }
         Value::List(list) => list.iter().take(1_000).map(Json::from).collect(),
         Value::Map(entries) => entries
             .iter()
-            .map(|(key, value)| ((*key).to_owned(), to_json(*value, store, depth + 1).unwrap_or(Json::Null)))
+            .map(|(key, value)| ((*key).to_owned(), to_json(*value, depth + 1).unwrap_or(Json::Null)))
             .collect(),
         Value::Object(_) => Json::String("{…}".into()),
         _ => Json::Null,

@@ -274,10 +274,8 @@ impl<'m> Run<'m> {
 
     fn compare(&self, operator: Compare, a: Value<'m>, b: Value<'m>) -> Value<'m> {
         let result = compare(operator, a, b);
-        if let Value::Truth(truth, _) = result {
-            if truth.is_true() {
-                self.sees(|| shown(a));
-            }
+        if result.truth().0.is_true() {
+            self.sees(|| shown(a));
         }
         result
     }

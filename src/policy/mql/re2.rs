@@ -153,11 +153,12 @@ fn escape<'s>(rest: &'s str, out: &mut String, in_class: bool) -> &'s str {
             out.push('\\');
             out.push(c);
             // \x{..}, \p{..}: the braces belong to it.
-            if matches!(c, 'x' | 'p' | 'P') && after.starts_with('{') {
-                if let Some(end) = after.find('}') {
-                    out.push_str(&after[..=end]);
-                    return &after[end + 1..];
-                }
+            if matches!(c, 'x' | 'p' | 'P')
+                && after.starts_with('{')
+                && let Some(end) = after.find('}')
+            {
+                out.push_str(&after[..=end]);
+                return &after[end + 1..];
             }
             return after;
         }

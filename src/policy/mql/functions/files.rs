@@ -65,7 +65,7 @@ fn decoded(bytes: &[u8], encodings: Value<'_>) -> Option<String> {
         Value::Array(names) => names.iter().any(|one| one.as_text().is_some_and(|t| t.eq_ignore_ascii_case(name))),
         _ => matches!(name, "ascii" | "utf8"),
     };
-    if asked("utf16-le") && bytes.len() % 2 == 0 && bytes.starts_with(&[0xff, 0xfe]) {
+    if asked("utf16-le") && bytes.len().is_multiple_of(2) && bytes.starts_with(&[0xff, 0xfe]) {
         let units: Vec<u16> = bytes[2..].chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
         if let Ok(text) = String::from_utf16(&units) {
             return Some(text);

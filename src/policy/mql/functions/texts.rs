@@ -177,7 +177,7 @@ fn as_text(bytes: &[u8], encodings: Value<'_>) -> Option<String> {
         _ => matches!(name, "ascii" | "utf8"),
     };
     let printable = |text: &str| text.chars().all(|c| !c.is_control() || c.is_ascii_whitespace());
-    if asked("utf16-le") && bytes.len() >= 2 && bytes.len() % 2 == 0 {
+    if asked("utf16-le") && bytes.len() >= 2 && bytes.len().is_multiple_of(2) {
         let units: Vec<u16> = bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
         if let Some(text) = String::from_utf16(&units).ok().filter(|text| printable(text)) {
             return Some(text);

@@ -1,0 +1,219 @@
+//! The semantics of MQL, table by table, over a message of our own; the engine against its naive self.
+
+use std::sync::Arc;
+
+use mailweir::analysis::{Facts, Site, Why};
+use mailweir::content::ContentLimits;
+use mailweir::mail::{Message, MessageLimits};
+use mailweir::policy::Lists;
+use mailweir::policy::mql::{Budget, Builder, Capability, Outcome, View};
+
+const MESSAGE: &str = "From: \"Ann Example\" <Ann@Mail.Example.co.uk>\r\nTo: Bob <bob@b.example>\r\nSubject: Re: [EXTERNAL] Your invoice\r\n\
+    Message-ID: <1@mail.example.co.uk>\r\nReferences: <0@b.example>\r\nContent-Type: text/html; charset=utf-8\r\n\r\n\
+    <p>Please pay the Invoice now.</p><a href=\"https://www.pay.example.com/a/b?x=1&amp;y=%20z#top\">Click here</a>\
+    <a href=\"https://evil.example.net/\">https://good.example.org/</a>";
+
+/// What becomes of a source over the message.
+fn outcome(source: &str) -> Outcome {
+    let mut builder = Builder::new(Arc::new(Lists::default()));
+    builder.rule(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+    let engine = builder.build();
+    let message = Message::parse(MESSAGE.as_bytes().to_vec().into(), &MessageLimits::default());
+    let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
+    let view = View {
+        message: &message,
+        envelope: None,
+        connection: None,
+        facts: &facts,
+        site: &site,
+        content: &content,
+        now: 0,
+    };
+    let outcome = engine.run(view, Budget::default(), &|| false).outcomes[0];
+    assert_eq!(engine.run_naive(view, Budget::default()).outcomes[0], outcome, "{source}: naive run differs");
+    outcome
+}
+
+/// `null` as a bool: there is no In-Reply-To.
+const NULL: &str = "strings.contains(headers.in_reply_to, 'x')";
+/// Not available: nobody classifies texts here.
+const UNKNOWN: &str = "ml.nlu_classifier(body.current_thread.text).language == 'english'";
+
+fn value(letter: char) -> &'static str {
+    match letter {
+        'T' => "true",
+        'F' => "false",
+        'N' => NULL,
+        _ => UNKNOWN,
+    }
+}
+
+/// T, F, N, or U when the outcome is open: asked by three rules, since a rule only tells true from the rest.
+fn letter(source: &str) -> char {
+    let is_null = outcome(&format!("({source}) is null"));
+    match (outcome(source), outcome(&format!("not ({source})")), is_null) {
+        (Outcome::Match, Outcome::NoMatch, Outcome::NoMatch) => 'T',
+        (Outcome::NoMatch, Outcome::Match, Outcome::NoMatch) => 'F',
+        (Outcome::NoMatch, Outcome::NoMatch, Outcome::Match) => 'N',
+        _ => 'U',
+    }
+}
+
+#[test]
+fn connectives() {
+    let and = ["TFNU", "FFFF", "NFNU", "UFUU"];
+    let or = ["TTTT", "TFNU", "TNNU", "TUUU"];
+    for (i, a) in "TFNU".chars().enumerate() {
+        for (j, b) in "TFNU".chars().enumerate() {
+            let (x, y) = (value(a), value(b));
+            assert_eq!(letter(&format!("({x}) and ({y})")), and[i].as_bytes()[j] as char, "{a} and {b}");
+            assert_eq!(letter(&format!("({x}) or ({y})")), or[i].as_bytes()[j] as char, "{a} or {b}");
+        }
+        assert_eq!(letter(&format!("not ({})", value(a))), "FTNU".as_bytes()[i] as char, "not {a}");
+    }
+}
+
+#[test]
+fn null_and_unknown_can_no_longer_match() {
+    assert_eq!(outcome(&format!("({NULL}) and ({UNKNOWN})")), Outcome::NoMatch);
+    assert!(matches!(outcome(UNKNOWN), Outcome::Undecided(needs) if needs.has(Capability::Nlu)));
+    assert!(matches!(outcome(&format!("not ({UNKNOWN})")), Outcome::Undecided(_)), "absence is not a clearing");
+}
+
+#[test]
+fn thresholds() {
+    for (source, expected) in [
+        ("2 of (T, T, F)", 'T'),
+        ("2 of (T, F, F)", 'F'),
+        ("2 of (T, N, F)", 'N'),
+        ("2 of (T, U, F)", 'U'),
+        ("2 of (T, T, U)", 'T'),
+        ("3 of (T, T, N)", 'N'),
+        ("2 of (F, F, U)", 'F'),
+    ] {
+        let mut written = String::new();
+        for c in source.chars() {
+            if c.is_ascii_uppercase() { written += value(c) } else { written.push(c) }
+        }
+        assert_eq!(letter(&written), expected, "{source}");
+    }
+}
+
+#[test]
+fn arrays_empty_and_null() {
+    for (source, expected) in [
+        ("any(attachments, true)", 'F'),
+        ("all(attachments, false)", 'T'),
+        ("length(filter(attachments, true)) == 0", 'T'),
+        ("length(map(attachments, .size)) == 0", 'T'),
+        ("ratio(attachments, true) > 0.0", 'N'),
+        ("attachments[0].size > 0", 'N'),
+        ("sum([1, 2]) == 3", 'T'),
+        ("sum(map(attachments, .size)) == 0", 'T'),
+        ("any(['a'], strings.contains(headers.in_reply_to, .))", 'F'),
+        ("all(['a'], strings.contains(headers.in_reply_to, .))", 'T'),
+        ("length(distinct(['a', 'A', 'a'])) == 2", 'T'),
+        ("length(flatten([['a'], ['b', 'c']])) == 3", 'T'),
+        ("any(body.links, any(['x'], ..href_url.domain.root_domain == 'example.com' and . == 'x'))", 'T'),
+        ("coalesce(headers.in_reply_to, 'none') == 'none'", 'T'),
+        ("length(headers.in_reply_to) > 0", 'N'),
+    ] {
+        assert_eq!(letter(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn comparisons_texts_numbers() {
+    for (source, expected) in [
+        ("null == null", 'N'),
+        ("headers.in_reply_to == 'x'", 'N'),
+        ("headers.in_reply_to in ('x')", 'N'),
+        ("headers.in_reply_to not in ('x')", 'N'),
+        ("headers.in_reply_to is null", 'T'),
+        ("'a' in (headers.in_reply_to, 'a')", 'T'),
+        ("'a' == 'A'", 'F'),
+        ("'a' =~ 'A'", 'T'),
+        ("'A' in~ ('a', 'b')", 'T'),
+        ("not 'A' in ('a')", 'T'),
+        ("0 < length(body.links) <= 2", 'T'),
+        ("5 / 2 == 2", 'T'),
+        ("5 / 2.0 == 2.5", 'T'),
+        ("1 / 0 == 0", 'N'),
+        ("2 + 3 * 2 == 8", 'T'),
+        ("strings.ilike(subject.subject, '*INVOICE')", 'T'),
+        ("strings.like(subject.subject, '*INVOICE')", 'F'),
+        ("strings.starts_with(subject.subject, 'Re')", 'T'),
+        ("strings.concat('a', headers.in_reply_to) == 'a'", 'N'),
+        ("regex.match('ab', 'a')", 'F'),
+        ("regex.contains('ab', 'a')", 'T'),
+        ("regex.imatch('AB', 'a[b]')", 'T'),
+        ("regex.count('banana', 'an') == 2", 'T'),
+        ("any(regex.extract('k=v', '(?P<key>.)=(.)'), .named_groups['key'] == 'k' and .groups[1] == 'v')", 'T'),
+        ("strings.ilevenshtein('Paypal', 'paypa1') == 1", 'T'),
+        ("strings.replace_confusables('p\u{430}yp\u{430}l') == 'paypal'", 'T'),
+        ("any(strings.scan_base64('x aGVsbG8gd29ybGQ= y'), . == 'hello world')", 'T'),
+        ("beta.ip_in('192.0.2.7', '192.0.2.0/29', '2001:db8::/32')", 'T'),
+        ("beta.ip_in('192.0.2.8', '192.0.2.0/29')", 'F'),
+        ("'abc'[1:] == 'bc'", 'T'),
+        ("$no_such_list == null", 'U'),
+    ] {
+        if source.starts_with('$') {
+            assert!(matches!(outcome("'a' in $no_such_list"), Outcome::Undecided(n) if n.has(Capability::List)));
+            continue;
+        }
+        assert_eq!(letter(source), expected, "{source}");
+    }
+}
+
+#[test]
+fn the_model() {
+    for source in [
+        "sender.display_name == 'Ann Example'",
+        "sender.email.domain.root_domain == 'example.co.uk' and sender.email.domain.tld == 'co.uk'",
+        "sender.email.domain.subdomain == 'mail' and sender.email.domain.sld == 'example'",
+        "subject.is_reply and subject.base == 'Your invoice' or strings.icontains(subject.base, 'invoice')",
+        "length(recipients.to) == 1 and recipients.to[0].email.email == 'bob@b.example'",
+        "any(headers.references, . == '0@b.example') and headers.message_id == '1@mail.example.co.uk'",
+        "strings.icontains(body.current_thread.text, 'pay the invoice')",
+        "any(body.links, .href_url.path == '/a/b' and .href_url.query_params == 'x=1&y=%20z' and .href_url.fragment == 'top')",
+        "any(body.links, any(.href_url.query_params_decoded['y'], . == ' z'))",
+        "any(body.links, .mismatched and .display_url.domain.domain == 'good.example.org')",
+        "any(html.xpath(body.html, '//a/@href').nodes, strings.contains(.raw, 'evil'))",
+        "type.inbound and not type.outbound",
+    ] {
+        assert_eq!(outcome(source), Outcome::Match, "{source}");
+    }
+    assert!(matches!(outcome("headers.auth_summary.dmarc.pass"), Outcome::Undecided(n) if n.has(Capability::Facts)));
+    assert!(matches!(outcome("profile.by_sender().solicited"), Outcome::Undecided(n) if n.has(Capability::History)));
+}
+
+#[test]
+fn mistakes_have_a_place_and_a_mend() {
+    for (source, place, words) in [
+        ("sender.email.domain.root_domian == 'x'", (1, 21), "root_domain"),
+        ("true and\n  subjct.subject == 'x'", (2, 3), "subject"),
+        ("strings.icontain(subject.subject, 'x')", (1, 1), "strings.icontains"),
+        ("strings.icontains(subject.subject)", (1, 1), "at least 2"),
+        ("body.links.href_url.url == 'x'", (1, 12), "any("),
+        ("subject.subject + 'x' == 'y'", (1, 1), "strings.concat"),
+        ("length(attachments)", (1, 1), "true or false"),
+        (".size > 1", (1, 1), "element"),
+        ("regex.contains(subject.subject, '(?=x)')", (1, 33), "look-around"),
+        ("subject.subject == \"\\d\"", (1, 20), "escapes"),
+        ("any of (true, false)", (1, 5), "expected"),
+    ] {
+        let error = Builder::new(Arc::new(Lists::default())).rule(source).expect_err(source);
+        assert_eq!(error.place(source), place, "{source}: {error}");
+        assert!(error.to_string().contains(words), "{source}: {error}");
+    }
+}
+
+#[test]
+fn long_is_fine_and_deep_is_refused() {
+    let long = vec!["subject.subject == 'x'"; 20_000].join(" or ");
+    assert_eq!(outcome(&long), Outcome::NoMatch);
+    let deep = format!("{}true{}", "(".repeat(5_000), ")".repeat(5_000));
+    assert!(Builder::new(Arc::new(Lists::default())).rule(&deep).is_err());
+    let negated = format!("{}true", "not ".repeat(5_000));
+    assert!(Builder::new(Arc::new(Lists::default())).rule(&negated).is_err());
+}

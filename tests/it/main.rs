@@ -24,6 +24,7 @@ mod postfix_milter;
 mod postfix_relay;
 mod records;
 mod relay;
+mod rules;
 mod sender_auth;
 mod smtp_conversation;
 mod smtp_machines;

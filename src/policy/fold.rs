@@ -7,9 +7,14 @@ pub(super) fn fold_char(c: char) -> char {
     if c.is_ascii() {
         return c.to_ascii_lowercase();
     }
-    // Dotless i folds to nothing else.
-    if c == 'ı' {
-        return c;
+    match c {
+        // Dotless i folds to nothing else.
+        'ı' => return c,
+        // Pairs without a capital of one character.
+        '\u{1fd3}' => return '\u{390}',
+        '\u{1fe3}' => return '\u{3b0}',
+        '\u{fb05}' => return '\u{fb06}',
+        _ => {}
     }
     let single = |mut of: Box<dyn Iterator<Item = char>>| {
         let first = of.next();

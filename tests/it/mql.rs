@@ -89,7 +89,8 @@ fn thresholds() {
         ("2 of (T, U, F)", 'U'),
         ("2 of (T, T, U)", 'T'),
         ("3 of (T, T, N)", 'N'),
-        ("2 of (F, F, U)", 'F'),
+        // Null or false, and certainly no match.
+        ("2 of (F, F, U)", 'U'),
     ] {
         let mut written = String::new();
         for c in source.chars() {
@@ -97,6 +98,7 @@ fn thresholds() {
         }
         assert_eq!(letter(&written), expected, "{source}");
     }
+    assert_eq!(outcome(&format!("2 of (false, false, {UNKNOWN})")), Outcome::NoMatch);
 }
 
 #[test]
@@ -135,7 +137,8 @@ fn comparisons_texts_numbers() {
         ("'a' =~ 'A'", 'T'),
         ("'A' in~ ('a', 'b')", 'T'),
         ("not 'A' in ('a')", 'T'),
-        ("0 < length(body.links) <= 2", 'T'),
+        ("0 < length(sender.display_name) <= 11", 'T'),
+        ("0 < length(sender.display_name) <= 10", 'F'),
         ("5 / 2 == 2", 'T'),
         ("5 / 2.0 == 2.5", 'T'),
         ("1 / 0 == 0", 'N'),
@@ -199,7 +202,7 @@ fn mistakes_have_a_place_and_a_mend() {
         ("length(attachments)", (1, 1), "true or false"),
         (".size > 1", (1, 1), "element"),
         ("regex.contains(subject.subject, '(?=x)')", (1, 33), "look-around"),
-        ("subject.subject == \"\\d\"", (1, 20), "escapes"),
+        ("subject.subject == \"\\d\"", (1, 21), "escapes"),
         ("any of (true, false)", (1, 5), "expected"),
     ] {
         let error = Builder::new(Arc::new(Lists::default())).rule(source).expect_err(source);

@@ -54,7 +54,12 @@ fn ids(line: &Value) -> Vec<(String, String, f64)> {
 fn enforced_rules_count_and_those_in_shadow_do_not() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path();
-    rule(&folder.join("ours/deep"), 1, "rule", "strings.icontains(subject.subject, 'QUOKKA') and length(body.links) > 0");
+    rule(
+        &folder.join("ours/deep"),
+        1,
+        "rule",
+        "strings.icontains(subject.subject, 'QUOKKA') and length(body.links) > 0",
+    );
     rule(&folder.join("ours"), 2, "rule", "strings.icontains(subject.subject, 'wombat')");
     rule(&folder.join("theirs"), 3, "rule", "sender.email.domain.domain == 'sender.example'");
     write(&folder.join("ours/.github/workflow.yml"), "name: CI\non: push\n");
@@ -108,7 +113,8 @@ fn an_exclusion_leaves_the_message_out_unless_it_is_in_shadow() {
     let (counted, _) = scan(folder, &format!("{}{}", feed(folder, "ours", "enforce"), feed(folder, "left", "shadow")));
     assert!(counted["rules"]["excluded"].is_null() && counted["score"] != none["score"], "{counted}");
     assert_eq!(ids(&counted).len(), 2);
-    let (excluded, _) = scan(folder, &format!("{}{}", feed(folder, "ours", "enforce"), feed(folder, "left", "enforce")));
+    let (excluded, _) =
+        scan(folder, &format!("{}{}", feed(folder, "ours", "enforce"), feed(folder, "left", "enforce")));
     assert_eq!(excluded["rules"]["excluded"], "00000000-0000-5000-8000-000000000002");
     assert_eq!(excluded["score"], none["score"]);
 }

@@ -26,6 +26,7 @@ fn write(file: &Path, text: &str) {
 fn run(folder: &Path, settings: &str, arguments: &[&str]) -> Output {
     write(&folder.join("mailweir.toml"), settings);
     write(&folder.join("message.eml"), MESSAGE);
+    #[allow(clippy::disallowed_methods)] // Starts the program under test; nothing here comes from mail.
     let mut command = Command::new(env!("CARGO_BIN_EXE_mailweir"));
     command.arg("scan").args(arguments).arg("--config").arg(folder.join("mailweir.toml"));
     command.arg("--offline").arg(folder.join("message.eml"));

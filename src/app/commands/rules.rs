@@ -66,6 +66,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         let last = needs.iter().map(Capability::tier).filter(char::is_ascii_alphabetic).max().unwrap_or('A');
         *tiers.entry(last).or_insert(0) += 1;
     }
+    let absent = services().and(Needs::of(Capability::Yara));
     let (nodes, _, patterns) = engine.size();
     let checked = Checked {
         rules: rules.rules().len(),
@@ -76,7 +77,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
             .iter()
             .filter(|place| engine.programs()[**place].needs().common(services()).is_none())
             .count(),
-        can_match: detections.iter().filter(|place| engine.can_fire(**place, services())).count(),
+        can_match: detections.iter().filter(|place| engine.can_fire(**place, absent)).count(),
         missing_lists: missing_lists(&rules).into_iter().collect(),
         nodes,
         patterns,

@@ -55,7 +55,7 @@ capabilities! {
     /// Finding personal data.
     SensitiveData = "sensitive_data", 'P';
     /// YARA rules over files.
-    Yara = "yara", 'F';
+    Yara = "yara", 'B';
     /// What happened to a report of a user.
     Triage = "triage", 'T';
     /// What the client or directory would say: authentication not checked, mailbox data not there.

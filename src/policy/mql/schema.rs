@@ -260,7 +260,7 @@ const CLASSES: &[(&str, &str)] = &[
          urls:[Url] url:Url location:string",
     ),
     ("IcsPerson", "mailbox:Mailbox mailto:string"),
-    ("IcsAttachment", "url:Url data:string"),
+    ("IcsAttachment", "type:string uri:string url:Url data:string"),
     ("ScanVba", "auto_exec:[string] hex:[string] base64:[string] ioc:[string] suspicious:[string]"),
     ("ScanOffice", "author:string word_count:int image_count:int last_modified_by:string title:string"),
     ("ScanHash", "md5:string sha1:string sha256:string ssdeep:string"),

@@ -439,9 +439,9 @@ impl<'m> Source<'m> for ComponentSource<'m> {
             "organizer" => component.organizers().next().map_or(Value::Null, |who| participant(&who, "Mailbox", store)),
             "organizers" => store.array(component.organizers().map(|who| participant(&who, "IcsPerson", store))),
             "attendees" => store.array(component.attendees().map(|who| participant(&who, "IcsPerson", store))),
-            "attachments" => store.array(
-                component.attachments().map(|text| store.object(class("IcsAttachment"), Only(url(text, false, store)))),
-            ),
+            "attachments" => {
+                store.array(component.attachments().map(|text| store.object(class("IcsAttachment"), Attached(text))))
+            }
             "raw_properties" => store.array(component.properties.iter().map(|one| {
                 let fields = [Some(one.name.as_str()), Some(one.value.as_str())];
                 store.object(class("IcsProperty"), Pair(["key", "value"], fields))
@@ -453,6 +453,20 @@ impl<'m> Source<'m> for ComponentSource<'m> {
                 let text = component.description_html().or_else(|| component.description()).unwrap_or_default();
                 HtmlSource::read(store.text(&text), 500, store).field("links", store)
             }
+        }
+    }
+}
+
+/// An `ATTACH` by its URI; contents that stand in the calendar are not given.
+struct Attached<'m>(&'m str);
+
+impl<'m> Source<'m> for Attached<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "type" => Value::Text("uri"),
+            "uri" => Value::Text(self.0),
+            "url" => url(self.0, false, store),
+            _ => Value::Null,
         }
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! Unknown fields, functions and lists, wrong types and arities are errors with place and mend: a typo must not become a
 //! rule that never fires.
+//!
+//! Over 500 lines: one method for each form of the grammar, all on the same scopes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Runs nodes over one message. Every node of the whole message is computed at most once; texts are searched for the
 //! literals of all rules in one pass each.
+//!
+//! Over 500 lines: the operations of the language stand together, as one match and its arms.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;

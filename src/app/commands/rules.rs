@@ -15,7 +15,7 @@ use crate::app::config::Config;
 use crate::app::rules::{load_rules, missing_lists};
 use crate::app::terminal::{Terminal, Tone};
 use crate::mail::Message;
-use crate::policy::mql::{Budget, Capability, Needs, View};
+use crate::policy::mql::{Budget, Capability, Needs, Size, View};
 use crate::policy::{FeedConfig, RuleFindings, RuleKind, RuleMode, RuleSet, RuleWeights};
 
 /// Runs the command.
@@ -67,7 +67,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         *tiers.entry(last).or_insert(0) += 1;
     }
     let absent = services().and(Needs::of(Capability::Yara));
-    let (nodes, _, patterns) = engine.size();
+    let Size { nodes, patterns, .. } = engine.size();
     let checked = Checked {
         rules: rules.rules().len(),
         broken: broken.iter().map(ToString::to_string).collect(),

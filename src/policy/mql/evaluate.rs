@@ -4,13 +4,12 @@
 //! Over 500 lines: the operations of the language stand together, as one match and its arms.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::ast::{Arithmetic, Compare};
 use super::functions;
 use super::glob;
 use super::graph::Graph;
+use super::hits::{ByText, Hits, Passes, key as key_of};
 use super::model::{FileBytes, Root, scan};
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Each, NodeId, Op, TextTest};
@@ -21,21 +20,6 @@ use crate::content::File;
 use crate::mail::Dom;
 use crate::policy::fold;
 
-/// What the literal pass found in one text.
-pub(super) struct Hits<'m> {
-    bits: &'m [u64],
-    /// The text without case.
-    folded: &'m str,
-}
-
-impl Hits<'_> {
-    fn has(&self, literal: u32) -> bool {
-        self.bits[literal as usize / 64] & 1 << (literal % 64) != 0
-    }
-}
-
-type TextKey = (usize, usize);
-
 /// One evaluation: a message, all rules.
 pub(super) struct Run<'m> {
     pub(super) graph: &'m Graph,
@@ -43,7 +27,7 @@ pub(super) struct Run<'m> {
     pub(super) root: &'m Root<'m>,
     message: Value<'m>,
     memo: &'m [Cell<Option<Value<'m>>>],
-    hits: RefCell<HashMap<TextKey, &'m Hits<'m>, BuildHasherDefault<DefaultHasher>>>,
+    passes: Passes<'m>,
     scopes: RefCell<Vec<Value<'m>>>,
     steps: Cell<u64>,
     /// Steps at which to stop.
@@ -52,8 +36,8 @@ pub(super) struct Run<'m> {
     /// Memo and literal pass can be left out, to compare.
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
-    trees: RefCell<HashMap<TextKey, &'m Dom>>,
-    files: RefCell<HashMap<TextKey, &'m Vec<File>>>,
+    trees: RefCell<ByText<&'m Dom>>,
+    files: RefCell<ByText<&'m Vec<File>>>,
 }
 
 impl<'m> Run<'m> {
@@ -64,7 +48,7 @@ impl<'m> Run<'m> {
             root,
             message: root.message(store),
             memo: store.cells(graph.slots as usize),
-            hits: RefCell::default(),
+            passes: Passes::default(),
             scopes: RefCell::default(),
             steps: Cell::new(0),
             until: Cell::new(0),
@@ -83,9 +67,22 @@ impl<'m> Run<'m> {
 
     /// Evaluates a root within so many more steps.
     pub(super) fn evaluate(&self, root: NodeId, max_steps: u64) -> Value<'m> {
-        self.until.set(self.steps.get().saturating_add(max_steps));
-        self.scopes.borrow_mut().clear();
+        self.allow(max_steps);
         self.eval(root)
+    }
+
+    /// So many steps from here on, outside all lambdas.
+    pub(super) fn allow(&self, steps: u64) {
+        self.until.set(self.steps.get().saturating_add(steps));
+        self.scopes.borrow_mut().clear();
+    }
+
+    /// Does something inside a lambda over that element.
+    pub(super) fn within<T>(&self, element: Value<'m>, work: impl FnOnce() -> T) -> T {
+        self.scopes.borrow_mut().push(element);
+        let done = work();
+        self.scopes.borrow_mut().pop();
+        done
     }
 
     /// Evaluates and tells what the tests that came out true saw.
@@ -103,7 +100,7 @@ impl<'m> Run<'m> {
 
     /// The tree of a page, built once.
     pub(super) fn tree(&self, raw: &'m str, build: impl FnOnce() -> Dom) -> &'m Dom {
-        let key = (raw.as_ptr() as usize, raw.len());
+        let key = key_of(raw);
         if let Some(tree) = self.trees.borrow().get(&key) {
             return tree;
         }
@@ -413,12 +410,7 @@ impl<'m> Run<'m> {
         };
         let mut run = |item: Value<'m>| match body {
             None => item,
-            Some(body) => {
-                self.scopes.borrow_mut().push(item);
-                let value = self.eval(body);
-                self.scopes.borrow_mut().pop();
-                value
-            }
+            Some(body) => self.within(item, || self.eval(body)),
         };
         match each {
             Each::Any | Each::All => {
@@ -496,25 +488,11 @@ impl<'m> Run<'m> {
     }
 
     /// The literal pass over a text, once.
-    fn hits(&self, text: &'m str) -> &'m Hits<'m> {
-        let key = (text.as_ptr() as usize, text.len());
-        if let Some(hits) = self.hits.borrow().get(&key) {
-            return hits;
+    pub(super) fn hits(&self, text: &'m str) -> Hits<'m> {
+        let (hits, first) = self.passes.of(text, self.graph.automaton.as_ref(), self.store);
+        if first {
+            self.spend(text.len() / 64);
         }
-        let folded = match fold::folded(text) {
-            std::borrow::Cow::Borrowed(_) => text,
-            std::borrow::Cow::Owned(folded) => self.store.text(&folded),
-        };
-        let bits = self.store.slice(self.graph.literal_count() / 64 + 1, 0_u64);
-        self.spend(text.len() / 64);
-        if let Some(automaton) = &self.graph.automaton {
-            for found in automaton.find_overlapping_iter(folded) {
-                let literal = found.pattern().as_usize();
-                bits[literal / 64] |= 1 << (literal % 64);
-            }
-        }
-        let hits = self.store.hits(Hits { bits, folded });
-        self.hits.borrow_mut().insert(key, hits);
         hits
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 
 use super::compile::{ByKey, SharedText, missing_field};
+use super::gate::{Finder, Gates};
 use super::glob;
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Node, NodeId, Op, TextTest};
@@ -48,6 +49,7 @@ pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
     ids: HashMap<Op, NodeId>,
     literals: ByKey<Box<str>>,
+    chances: Vec<f64>,
     pub(super) needles: Vec<Needle>,
     needle_ids: ByKey<(Box<str>, TextTest, bool)>,
     pub(super) patterns: Vec<Searched>,
@@ -61,6 +63,7 @@ pub(super) struct Graph {
     query_ids: ByKey<Box<str>>,
     pub(super) slots: u32,
     pub(super) automaton: Option<AhoCorasick>,
+    pub(super) gates: Gates,
 }
 
 /// Networks as sorted ranges that do not touch.
@@ -129,9 +132,19 @@ impl Graph {
         all
     }
 
-    fn literal(&mut self, folded: &str) -> u32 {
+    pub(super) fn literal(&mut self, folded: &str) -> u32 {
+        if let Some(known) = self.literals.get(folded) {
+            return *known;
+        }
         let next = number(self.literals.len());
-        *self.literals.entry(folded.into()).or_insert(next)
+        self.literals.insert(folded.into(), next);
+        self.chances.push(chance(folded));
+        next
+    }
+
+    /// Roughly how often a literal stands at a place of a text.
+    pub(super) fn chance(&self, literal: u32) -> f64 {
+        self.chances.get(literal as usize).copied().unwrap_or(1.0)
     }
 
     pub(super) fn literal_count(&self) -> usize {
@@ -233,13 +246,18 @@ impl Graph {
         number(self.networks.len() - 1)
     }
 
-    /// Ends building: slots for what is asked more than once, one automaton for all literals.
-    pub(super) fn finish(&mut self, roots: impl Iterator<Item = NodeId>) {
+    /// Ends building: gates, slots for what is asked more than once, one automaton for all literals. `roots`: those whose
+    /// value is wanted in any case, or only when it is true.
+    pub(super) fn finish(&mut self, roots: &[(NodeId, bool)]) {
+        let mut finder = Finder::new(self);
+        roots.iter().for_each(|(root, only_true)| finder.program(only_true.then_some(*root)));
+        self.gates = finder.finish();
         let mut uses = vec![0_u32; self.nodes.len()];
         for node in &self.nodes {
             node.op.operands(|operand| uses[operand.0 as usize] += 1);
         }
-        roots.for_each(|root| uses[root.0 as usize] += 1);
+        roots.iter().for_each(|(root, _)| uses[root.0 as usize] += 1);
+        self.gates.nodes().for_each(|node| uses[node.0 as usize] += 1);
         let mut slots = 0;
         for (node, uses) in self.nodes.iter_mut().zip(uses) {
             let trivial = matches!(node.op, Op::Constant(_) | Op::Root(_) | Op::List(_) | Op::Missing(_));
@@ -259,6 +277,16 @@ impl Graph {
             .build(texts.iter().map(|(text, _)| text))
             .ok();
     }
+}
+
+/// Roughly how often a text stands at one place of a text of mail: letters are common, all else is rarer.
+fn chance(folded: &str) -> f64 {
+    let bits = |byte: u8| match byte {
+        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 2.0,
+        b'a'..=b'z' => 3.0,
+        _ => 4.0,
+    };
+    f64::powf(2.0, -folded.bytes().map(bits).sum::<f64>())
 }
 
 /// Steps of the operation alone.

@@ -193,7 +193,11 @@ impl Engine {
     pub fn size(&self) -> Size {
         let (nodes, literals, patterns) =
             (self.graph.nodes.len(), self.graph.literal_count(), self.graph.patterns.len());
-        Size { nodes, literals, patterns, gated: self.graph.gates.gated() }
+        Size { nodes, literals, patterns, gated: self.programs.iter().filter(|program| self.gates_of(program).is_some()).count() }
+    }
+
+    fn gates_of(&self, program: &Program) -> Option<u32> {
+        self.graph.node(program.compiled.root).gates
     }
 
     /// Compiles all patterns now rather than when first needed; gives those beyond the size limit.
@@ -221,14 +225,14 @@ impl Engine {
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive);
         let (mut cut, mut ran) = (false, 0);
-        let gates = &self.graph.gates;
-        let open = (!naive).then(|| gates.ask(&run));
+        if !naive {
+            run.ask_gates();
+        }
         let outcomes = self
             .programs
             .iter()
-            .enumerate()
-            .map(|(at, program)| {
-                if open.as_ref().is_some_and(|open| !gates.lets(open, at)) {
+            .map(|program| {
+                if program.is_rule && !run.lets(program.compiled.root) {
                     return Outcome::NoMatch;
                 }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();
@@ -236,7 +240,7 @@ impl Engine {
                     return Outcome::Undecided(Needs::of(Capability::Budget));
                 }
                 ran += 1;
-                outcome(run.evaluate(program.compiled.root, budget.max_rule_steps))
+                outcome(run.decide(program.compiled.root, budget.max_rule_steps))
             })
             .collect();
         Verdicts { outcomes, steps: run.steps(), run: ran, cut }

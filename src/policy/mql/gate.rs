@@ -2,11 +2,12 @@
 //!
 //! A rule that wants `invoice` in the subject cannot match a message whose subject lacks it, whatever else is known or not
 //! known. Such conditions are gates: a set of literals, each in a place of the message, one of which has to be there. All
-//! gates are asked together, by one literal pass over each place; only rules whose gates are all open are evaluated.
+//! gates are asked together, by one literal pass over each place; only rules whose gates are all open are evaluated, and
+//! of those only the parts whose gates are open.
 //! A closed gate means false or null in every case, so that what is unavailable elsewhere does not matter; a place that is
-//! itself unavailable opens its gates.
+//! itself unavailable opens its gates. Where false and null are not the same (under `not`) no gate is asked.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 
 use super::ast::Compare;
@@ -20,8 +21,8 @@ use crate::policy::fold;
 
 /// Steps that asking a place may cost: opening files only to ask a gate would be dearer than the rule.
 const MAX_PLACE_COST: u32 = 400;
-/// Gates kept of one rule: the best ones.
-const MAX_RULE_GATES: usize = 6;
+/// Gates kept of one expression: the best ones.
+const MAX_GATES: usize = 4;
 /// Collections within collections that are gone through.
 const MAX_CHAIN: usize = 3;
 /// Steps all gates of a message may take; beyond them they are all open.
@@ -48,8 +49,8 @@ pub(super) struct Gates {
     postings: HashMap<(u32, u32), Vec<u32>, BuildHasherDefault<Quick>>,
     /// All gates of a place.
     of_place: Vec<Vec<u32>>,
-    /// Gates of each program; none: always run.
-    of_program: Vec<Box<[u32]>>,
+    /// Sets of gates all of which have to be open; nodes refer to them.
+    sets: Vec<Box<[u32]>>,
     count: usize,
 }
 
@@ -62,13 +63,14 @@ struct Chain {
     exists: Vec<u32>,
 }
 
-/// Which gates are open for one message.
+/// Which gates are open for one message; `None`: there was no time to ask, all are.
+#[derive(Default)]
 pub(super) struct Open(Option<Vec<u64>>);
 
 impl Gates {
-    /// Whether a program can match.
-    pub(super) fn lets(&self, open: &Open, program: usize) -> bool {
-        match (&open.0, self.of_program.get(program)) {
+    /// Whether all gates of a set are open.
+    pub(super) fn lets(&self, open: &Open, set: u32) -> bool {
+        match (&open.0, self.sets.get(set as usize)) {
             (Some(open), Some(gates)) => gates.iter().all(|gate| open[*gate as usize / 64] & 1 << (gate % 64) != 0),
             _ => true,
         }
@@ -77,11 +79,6 @@ impl Gates {
     /// Nodes asked for gates.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
         self.chains.iter().flat_map(|chain| chain.lists.iter().copied().chain(chain.texts.iter().map(|(text, _)| *text)))
-    }
-
-    /// Programs with a gate.
-    pub(super) fn gated(&self) -> usize {
-        self.of_program.iter().filter(|gates| !gates.is_empty()).count()
     }
 
     /// Asks all gates of a message.
@@ -148,7 +145,8 @@ pub(super) struct Finder<'g> {
     graph: &'g mut Graph,
     places: HashMap<Place, u32>,
     gates: HashMap<Gate, u32>,
-    of_program: Vec<Box<[u32]>>,
+    sets: HashMap<Box<[u32]>, u32>,
+    done: HashSet<NodeId>,
     /// Characters expected in each place.
     lengths: Vec<f64>,
     /// The node of a lambda's own element.
@@ -158,25 +156,50 @@ pub(super) struct Finder<'g> {
 impl<'g> Finder<'g> {
     pub(super) fn new(graph: &'g mut Graph) -> Self {
         let element = graph.add(Op::Element(0));
-        Self { graph, places: HashMap::new(), gates: HashMap::new(), of_program: Vec::new(), lengths: Vec::new(), element }
+        Self {
+            graph,
+            places: HashMap::new(),
+            gates: HashMap::new(),
+            sets: HashMap::new(),
+            done: HashSet::new(),
+            lengths: Vec::new(),
+            element,
+        }
     }
 
-    /// The next program: `None` for one whose value is wanted in any case.
-    pub(super) fn program(&mut self, root: Option<NodeId>) {
-        let mut found = root.map(|root| self.gates(root, &[])).unwrap_or_default();
+    /// Finds the gates of an expression of which only matters whether it is true, and of its parts.
+    pub(super) fn visit(&mut self, id: NodeId) {
+        if self.graph.node(id).open > 0 || !self.done.insert(id) {
+            return;
+        }
+        match self.graph.node(id).op.clone() {
+            Op::And(all) | Op::Or(all) | Op::AtLeast(_, all) => all.iter().for_each(|one| self.visit(*one)),
+            Op::Each(Each::Any, ..) | Op::Compare(..) => {}
+            // These look at the hits of their text themselves.
+            _ => return,
+        }
+        let mut found = self.gates(id, &[]);
         found.sort_by(|a, b| self.weight(a).total_cmp(&self.weight(b)));
         found.dedup();
-        found.truncate(MAX_RULE_GATES);
+        found.truncate(MAX_GATES);
         let ids = found.into_iter().map(|gate| {
             let next = u32::try_from(self.gates.len()).unwrap_or(u32::MAX);
             *self.gates.entry(gate).or_insert(next)
         });
-        self.of_program.push(ids.collect());
+        let ids: Box<[u32]> = ids.collect();
+        if !ids.is_empty() {
+            let next = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
+            let set = *self.sets.entry(ids).or_insert(next);
+            self.graph.nodes[id.0 as usize].gates = Some(set);
+        }
     }
 
     /// All gates as they are asked.
     pub(super) fn finish(self) -> Gates {
-        let mut gates = Gates { count: self.gates.len(), of_program: self.of_program, ..Gates::default() };
+        let mut gates = Gates { count: self.gates.len(), ..Gates::default() };
+        let mut sets: Vec<(Box<[u32]>, u32)> = self.sets.into_iter().collect();
+        sets.sort_unstable_by_key(|(_, number)| *number);
+        gates.sets = sets.into_iter().map(|(set, _)| set).collect();
         gates.of_place = vec![Vec::new(); self.places.len()];
         let mut wanted: Vec<Vec<u32>> = vec![Vec::new(); self.places.len()];
         for (gate, id) in &self.gates {
@@ -273,8 +296,7 @@ impl<'g> Finder<'g> {
 
     /// The literal of a constant that a text has to equal.
     fn constant(&mut self, text: &str) -> Option<u32> {
-        let text = fold::folded(text);
-        (text.len() >= 2).then(|| self.graph.literal(&text))
+        self.graph.literal(&fold::folded(text))
     }
 
     fn compare(&mut self, operator: Compare, a: NodeId, b: NodeId, chain: &[NodeId]) -> Vec<Gate> {

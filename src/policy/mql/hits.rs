@@ -1,11 +1,10 @@
-//! Which literals of all rules stand in a text: one pass of one automaton over each text of a message.
+//! Which literals of all rules stand in a text: one pass over each text of a message.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use aho_corasick::AhoCorasick;
-
+use super::scanner::{Scanner, Seen};
 use super::value::Store;
 use crate::policy::fold;
 
@@ -39,13 +38,12 @@ pub(super) fn key(text: &str) -> (usize, usize) {
 #[derive(Default)]
 pub(super) struct Passes<'m> {
     known: RefCell<ByText<Hits<'m>>>,
-    /// Literals of the text at hand: as bits, and in the order found.
-    seen: RefCell<(Vec<u64>, Vec<u32>)>,
+    seen: RefCell<Seen>,
 }
 
 impl<'m> Passes<'m> {
     /// The hits in a text; `true` when the text was gone through only now.
-    pub(super) fn of(&self, text: &'m str, automaton: Option<&AhoCorasick>, store: &'m Store) -> (Hits<'m>, bool) {
+    pub(super) fn of(&self, text: &'m str, scanner: &Scanner, store: &'m Store) -> (Hits<'m>, bool) {
         if let Some(hits) = self.known.borrow().get(&key(text)) {
             return (*hits, false);
         }
@@ -54,21 +52,8 @@ impl<'m> Passes<'m> {
             std::borrow::Cow::Owned(folded) => store.text(&folded),
         };
         let mut seen = self.seen.borrow_mut();
-        let (bits, found) = &mut *seen;
-        if let Some(automaton) = automaton {
-            bits.resize(automaton.patterns_len().div_ceil(64), 0);
-            for hit in automaton.find_overlapping_iter(folded) {
-                let literal = hit.pattern().as_usize();
-                let bit = 1 << (literal % 64);
-                if bits[literal / 64] & bit == 0 {
-                    bits[literal / 64] |= bit;
-                    found.push(hit.pattern().as_u32());
-                }
-            }
-        }
-        found.sort_unstable();
-        let hits = Hits { found: store.copy(found), folded };
-        found.drain(..).for_each(|literal| bits[literal as usize / 64] = 0);
+        scanner.scan(folded.as_bytes(), &mut seen);
+        let hits = Hits { found: seen.take(|found| store.copy(found)), folded };
         self.known.borrow_mut().insert(key(text), hits);
         (hits, true)
     }

@@ -20,6 +20,7 @@ mod needs;
 mod node;
 mod parse;
 mod re2;
+mod scanner;
 mod schema;
 mod signature;
 mod truth;

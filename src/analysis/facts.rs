@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::History;
+use super::{Answers, History};
 
 /// Something that was asked: the answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -209,6 +209,9 @@ pub struct Facts {
     /// What is remembered of the people around the message. Only asked when a rule needs it.
     #[serde(default = "not_asked")]
     pub history: Fact<History>,
+    /// What services answered to functions of rules.
+    #[serde(default, skip_serializing_if = "Answers::is_empty")]
+    pub answers: Answers,
 }
 
 /// Of records from before there was a history.
@@ -227,6 +230,7 @@ impl Facts {
             dmarc: Fact::Unknown(why),
             arc: Fact::Unknown(why),
             history: Fact::Unknown(Why::Disabled),
+            answers: Answers::default(),
         }
     }
 

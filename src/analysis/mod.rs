@@ -4,6 +4,7 @@
 //! says nothing about what it cannot know. Not here: what evidence is worth (`policy`, `policies/weights.toml`), asking the
 //! outside (`enrichment`), the text classifier (later).
 
+mod answers;
 mod brands;
 mod detectors;
 mod facts;
@@ -15,6 +16,7 @@ mod site;
 mod view;
 mod words;
 
+pub use answers::Answers;
 pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,

@@ -83,6 +83,11 @@ impl Dom {
         }
     }
 
+    /// Nodes of a subtree, its root included.
+    pub(super) fn size(&self, node: usize) -> usize {
+        self.nodes.get(node).map_or(0, |one| one.end - node)
+    }
+
     /// The children of a node.
     pub(super) fn children(&self, node: usize) -> impl Iterator<Item = usize> {
         let end = self.nodes[node].end;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::compile::{Compiled, compile};
 use super::error::{Error, Span};
 use super::evaluate::Run;
+use super::functions::Ask;
 use super::graph::Graph;
 use super::model::{Root, View};
 use super::needs::{Capability, Needs};
@@ -41,6 +42,8 @@ pub struct Program {
     source: Arc<str>,
     /// Only whether it is true matters.
     is_rule: bool,
+    /// What is never there and without which it cannot be true.
+    waits_for: Needs,
 }
 
 impl Program {
@@ -62,6 +65,11 @@ impl Program {
     /// The type of its value.
     pub fn kind(&self) -> &str {
         &self.compiled.kind
+    }
+
+    /// What is not there on any message and without which it cannot be true: it is never run.
+    pub fn waits_for(&self) -> Needs {
+        self.waits_for
     }
 
     /// Its source.
@@ -96,12 +104,19 @@ pub struct Builder {
     graph: Graph,
     lists: Arc<Lists>,
     programs: Vec<Program>,
+    absent: Needs,
 }
 
 impl Builder {
     /// No rules yet.
     pub fn new(lists: Arc<Lists>) -> Self {
-        Self { graph: Graph::default(), lists, programs: Vec::new() }
+        Self { graph: Graph::default(), lists, programs: Vec::new(), absent: Needs::NONE }
+    }
+
+    /// These are not there on any message: a rule that cannot be true without them is not run, it stays undecided.
+    #[must_use]
+    pub fn without(self, absent: Needs) -> Self {
+        Self { absent, ..self }
     }
 
     /// Adds a source whose value is a bool; gives its place.
@@ -136,7 +151,13 @@ impl Builder {
             // The same nodes again: everything is held once.
             clauses.push((compile(part, &mut self.graph, &self.lists)?.root, part.span));
         }
-        self.programs.push(Program { compiled, clauses, source: source.into(), is_rule: boolean });
+        self.programs.push(Program {
+            compiled,
+            clauses,
+            source: source.into(),
+            is_rule: boolean,
+            waits_for: Needs::NONE,
+        });
         Ok(self.programs.len() - 1)
     }
 
@@ -144,6 +165,15 @@ impl Builder {
     pub fn build(mut self) -> Engine {
         let roots: Vec<(NodeId, bool)> =
             self.programs.iter().map(|program| (program.compiled.root, program.is_rule)).collect();
+        for program in self.programs.iter_mut().filter(|program| program.is_rule) {
+            if !self.graph.can_be_true(program.compiled.root, self.absent) {
+                let lists = match program.compiled.missing_lists.is_empty() {
+                    true => Needs::NONE,
+                    false => Needs::of(Capability::List),
+                };
+                program.waits_for = program.compiled.names.and(lists).common(self.absent);
+            }
+        }
         self.graph.finish(&roots);
         Engine { graph: self.graph, lists: self.lists, programs: self.programs }
     }
@@ -181,6 +211,8 @@ pub struct Verdicts {
     pub run: usize,
     /// The message's budget was used up.
     pub cut: bool,
+    /// What services were not asked: with answers to these in [`crate::analysis::Facts::answers`] less is undecided.
+    pub asks: Vec<Ask>,
 }
 
 impl Engine {
@@ -193,7 +225,12 @@ impl Engine {
     pub fn size(&self) -> Size {
         let (nodes, literals, patterns) =
             (self.graph.nodes.len(), self.graph.literal_count(), self.graph.patterns.len());
-        Size { nodes, literals, patterns, gated: self.programs.iter().filter(|program| self.gates_of(program).is_some()).count() }
+        Size {
+            nodes,
+            literals,
+            patterns,
+            gated: self.programs.iter().filter(|program| self.gates_of(program).is_some()).count(),
+        }
     }
 
     fn gates_of(&self, program: &Program) -> Option<u32> {
@@ -239,11 +276,14 @@ impl Engine {
                 if cut {
                     return Outcome::Undecided(Needs::of(Capability::Budget));
                 }
+                if !naive && !program.waits_for.is_none() {
+                    return Outcome::Undecided(program.waits_for);
+                }
                 ran += 1;
                 outcome(run.decide(program.compiled.root, budget.max_rule_steps))
             })
             .collect();
-        Verdicts { outcomes, steps: run.steps(), run: ran, cut }
+        Verdicts { outcomes, steps: run.steps(), run: ran, cut, asks: run.into_asks() }
     }
 
     /// Why a program matched: its clauses and what they saw.

@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 
 use super::ast::{Arithmetic, Compare};
-use super::functions;
+use super::functions::{self, Ask};
 use super::gate::Open;
 use super::glob;
 use super::graph::Graph;
@@ -31,6 +31,8 @@ pub(super) struct Run<'m> {
     /// As `memo`, of what was asked only whether it is true.
     decided: &'m [Cell<Option<Value<'m>>>],
     open: RefCell<Open>,
+    /// What nobody answered.
+    asks: RefCell<Vec<Ask>>,
     passes: Passes<'m>,
     scopes: RefCell<Vec<Value<'m>>>,
     steps: Cell<u64>,
@@ -54,6 +56,7 @@ impl<'m> Run<'m> {
             memo: store.cells(graph.slots as usize),
             decided: store.cells(graph.slots as usize),
             open: RefCell::default(),
+            asks: RefCell::default(),
             passes: Passes::default(),
             scopes: RefCell::default(),
             steps: Cell::new(0),
@@ -134,6 +137,22 @@ impl<'m> Run<'m> {
         *self.sights.borrow_mut() = Some(Vec::new());
         let value = self.evaluate(node, max_steps);
         (value, self.sights.borrow_mut().take().unwrap_or_default())
+    }
+
+    /// Notes a question that nobody answered.
+    pub(super) fn asks(&self, ask: impl FnOnce() -> Ask) {
+        let mut asks = self.asks.borrow_mut();
+        if asks.len() < functions::MAX_ASKS {
+            let ask = ask();
+            if !asks.iter().any(|known| (known.function, &known.key) == (ask.function, &ask.key)) {
+                asks.push(ask);
+            }
+        }
+    }
+
+    /// All questions so far.
+    pub(super) fn into_asks(self) -> Vec<Ask> {
+        self.asks.into_inner()
     }
 
     /// Counts work; false when the budget is used up.
@@ -248,6 +267,9 @@ impl<'m> Run<'m> {
                 other => lost(other),
             },
             Op::Array(items) => self.store.array(items.iter().map(|item| self.eval(*item))),
+            Op::Each(Each::Any, list, body) if matches!(self.graph.node(*list).op, Op::HistoryList(_)) => {
+                self.any_remembered(*list, *body)
+            }
             Op::Each(each, list, body) => self.each(*each, self.eval(*list), *body),
             Op::Text { test, folded, subject, needles } => self.text(*test, *folded, *subject, needles),
             Op::TextOf { test, folded, subject, needles } => self.text_of(*test, *folded, *subject, needles),
@@ -530,6 +552,16 @@ impl<'m> Run<'m> {
         }
     }
 
+    /// A list of history is known only as far as it was asked for the addresses of the message: what is among them is
+    /// sure, what is not may still be on the list.
+    fn any_remembered(&self, list: NodeId, body: Option<NodeId>) -> Value<'m> {
+        let Op::HistoryList(list) = self.graph.node(list).op else { return Value::Null };
+        let unknown = Value::Unavailable(Needs::of(Capability::History));
+        let Some(known) = self.root.remembered_names(list) else { return unknown };
+        let is = self.each(Each::Any, self.store.texts(known), body);
+        if is.truth().0.is_true() { is } else { unknown }
+    }
+
     /// The literal pass over a text, once.
     pub(super) fn hits(&self, text: &'m str) -> Hits<'m> {
         let (hits, first) = self.passes.of(text, &self.graph.scanner, self.store);
@@ -576,7 +608,11 @@ impl<'m> Run<'m> {
             Value::Text(text) => text,
             other => return lost(other),
         };
-        let haystack = if folded { fold::folded(text) } else { text.into() };
+        let haystack = match folded {
+            true if self.naive => fold::folded(text),
+            true => self.hits(text).folded.into(),
+            false => text.into(),
+        };
         let (mut any, mut doubt) = (false, None);
         for needle in needles {
             match self.eval(*needle) {

@@ -1,6 +1,7 @@
 //! Functions over values. A required argument that is null gives null, one that is unavailable gives unavailable.
 
 mod files;
+mod services;
 mod texts;
 
 use std::collections::HashSet;
@@ -17,6 +18,8 @@ use super::signature;
 use super::value::{Source, Store, Value};
 
 pub(super) use files::xpath;
+pub(super) use services::MAX_ASKS;
+pub use services::{About, Ask};
 
 /// Calls a function of the table.
 pub(super) fn call<'m>(run: &Run<'m>, function: u16, args: &'m [NodeId]) -> Value<'m> {
@@ -26,25 +29,18 @@ pub(super) fn call<'m>(run: &Run<'m>, function: u16, args: &'m [NodeId]) -> Valu
         _ => {}
     }
     let signature = signature::at(function);
-    match signature.needs {
-        None | Some(Capability::Files) => {}
-        Some(capability) => {
-            // Asked about nothing there is no answer either way; asked about something, nobody is there to answer.
-            let about = args.first().map(|first| run.eval(*first)).filter(|_| !signature.args.is_empty());
-            return match about {
-                Some(value) if value.is_null() => Value::Null,
-                _ => Value::Unavailable(Needs::of(capability)),
-            };
-        }
-    }
     let mut values = [Value::Null; 6];
     if signature.many {
         return texts::concat(run, args);
     }
+    let service = signature.needs.filter(|capability| *capability != Capability::Files);
     for (place, arg) in args.iter().take(values.len()).enumerate() {
         values[place] = run.eval(*arg);
         if let Some(needs) = values[place].unavailable() {
-            return Value::Unavailable(needs);
+            return Value::Unavailable(service.map_or(needs, |capability| needs.and(Needs::of(capability))));
+        }
+        if service.is_some() {
+            values[place] = services::plain(values[place], run.store);
         }
     }
     if signature.least > 0 && values[0].is_null() && !matches!(signature.name, "flatten" | "keys" | "values") {
@@ -52,6 +48,11 @@ pub(super) fn call<'m>(run: &Run<'m>, function: u16, args: &'m [NodeId]) -> Valu
     }
     if !run.spend(signature.cost as usize / 4) {
         return Value::Unavailable(Needs::of(Capability::Budget));
+    }
+    match (service, signature.name) {
+        (Some(Capability::History), name) => return services::profile(run, name),
+        (Some(capability), _) => return services::call(run, signature, capability, &values),
+        _ => {}
     }
     match signature.name {
         "flatten" => flatten(run, values[0]),

@@ -78,7 +78,9 @@ impl Gates {
 
     /// Nodes asked for gates.
     pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
-        self.chains.iter().flat_map(|chain| chain.lists.iter().copied().chain(chain.texts.iter().map(|(text, _)| *text)))
+        self.chains
+            .iter()
+            .flat_map(|chain| chain.lists.iter().copied().chain(chain.texts.iter().map(|(text, _)| *text)))
     }
 
     /// Asks all gates of a message.
@@ -321,7 +323,8 @@ impl<'g> Finder<'g> {
                 if matches!(operator, Compare::Greater) && n >= 0
                     || matches!(operator, Compare::GreaterEqual | Compare::Equal) && n >= 1 =>
             {
-                let literals: Vec<_> = self.graph.patterns[pattern as usize].literals.iter().copied().map(Some).collect();
+                let literals: Vec<_> =
+                    self.graph.patterns[pattern as usize].literals.iter().copied().map(Some).collect();
                 self.literals(subject, literals, chain)
             }
             _ => Vec::new(),

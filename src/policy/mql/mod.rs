@@ -29,6 +29,7 @@ mod value;
 pub use ast::{Arithmetic, Compare, Expr, Kind};
 pub use engine::{Budget, Builder, Clause, Engine, Outcome, Program, Size, Verdicts};
 pub use error::{Error, Span};
+pub use functions::{About, Ask};
 pub use model::View;
 pub use needs::{Capability, Needs};
 pub use parse::{MAX_NESTING, parse};

@@ -7,12 +7,14 @@ mod name;
 pub(super) mod scan;
 mod url;
 
+use super::compile;
 use super::needs::{Capability, Needs};
 use super::schema::{ClassId, schema};
 use super::value::{Source, Store, Value};
-use crate::analysis::{Facts, Site};
+use crate::analysis::{Facts, Membership, Site};
 use crate::content::ContentLimits;
 use crate::mail::{Connection, Envelope, Message, SubjectParts};
+use crate::policy::fold;
 use crate::policy::lists::Lists;
 
 pub(super) use attachment::{AttachmentSource, FileBytes, hex};
@@ -74,9 +76,28 @@ impl<'m> Root<'m> {
         }
     }
 
-    pub(super) fn remembered(&'m self, _list: u8, _text: &'m str) -> Value<'m> {
-        Value::Unavailable(Needs::of(Capability::History))
+    /// Whether an address or domain is on a list that history keeps.
+    pub(super) fn remembered(&self, list: u8, name: &str) -> Value<'m> {
+        let member = self.view.facts.history.known().and_then(|history| history.member(&fold::folded(name)));
+        match member {
+            Some(member) => Value::bool(on(list, member)),
+            None => Value::Unavailable(Needs::of(Capability::History)),
+        }
     }
+
+    /// The names of the message that are on such a list; `None`: history is not known.
+    pub(super) fn remembered_names(&self, list: u8) -> Option<impl Iterator<Item = &'m String>> {
+        let members = &self.view.facts.history.known()?.members;
+        // A list holds addresses or domains.
+        let addresses = compile::HISTORY_LISTS.get(usize::from(list)).is_some_and(|name| name.ends_with("emails"));
+        let names = members.iter().filter(move |(name, _)| name.contains('@') == addresses);
+        Some(names.filter(move |(_, member)| on(list, **member)).map(|(name, _)| name))
+    }
+}
+
+/// The lists stand in the order of [`compile::HISTORY_LISTS`]: those of senders first.
+fn on(list: u8, member: Membership) -> bool {
+    if list < 2 { member.sender } else { member.recipient }
 }
 
 struct Pair<'m> {

@@ -77,6 +77,12 @@ impl Needs {
         Self(1 << capability as u32)
     }
 
+    /// All that only a service gives.
+    pub fn services() -> Self {
+        let outside = |capability: &&Capability| matches!(capability.tier(), 'D'..='G' | 'P' | 'T');
+        Capability::ALL.iter().filter(outside).fold(Self::NONE, |all, one| all.and(Self::of(*one)))
+    }
+
     /// Both.
     pub fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)

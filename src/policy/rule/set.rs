@@ -94,7 +94,8 @@ impl RuleSet {
         modes: &RuleModes,
         weights: &RuleWeights,
     ) -> (Self, Vec<RuleError>) {
-        let mut builder = Builder::new(lists);
+        let mut builder = Builder::new(lists)
+            .without(Needs::services().and(Needs::of(Capability::Yara)).and(Needs::of(Capability::List)));
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         for (feed, file) in files {
             let mode = modes.of(&file, &feed);

@@ -1,5 +1,7 @@
 //! Functions over files and HTML.
 
+use std::cell::Cell;
+
 use super::{Run, Value};
 use crate::mail::{Dom, Message, XPath, XPathNode};
 use crate::policy::mql::model::{self, FileBytes, HtmlSource, class, scan};
@@ -8,6 +10,8 @@ use crate::policy::mql::value::{Source, Store};
 
 /// Steps of one XPath query.
 const MAX_XPATH_STEPS: usize = 200_000;
+/// Nodes of the page that texts of one query's nodes are made of, all of them together.
+const MAX_SHOWN_NODES: usize = 200_000;
 /// Bytes of a file read as text.
 const MAX_TEXT_BYTES: usize = 4 << 20;
 
@@ -102,7 +106,9 @@ pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &
     if found.exhausted {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }
-    let nodes = store.array(found.nodes.iter().map(|node| store.object(class("XPathNode"), NodeSource(node))));
+    let left = store.keep(Cell::new(MAX_SHOWN_NODES));
+    let nodes =
+        store.array(found.nodes.iter().map(|node| store.object(class("XPathNode"), NodeSource { node, tree, left })));
     store.object(class("XPathResult"), Nodes(nodes))
 }
 
@@ -114,16 +120,25 @@ impl<'m> Source<'m> for Nodes<'m> {
     }
 }
 
-struct NodeSource<'m>(&'m XPathNode);
+struct NodeSource<'m> {
+    node: &'m XPathNode,
+    tree: &'m Dom,
+    /// Nodes whose texts may still be made: nodes of a result may stand within each other.
+    left: &'m Cell<usize>,
+}
 
 impl<'m> Source<'m> for NodeSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        let Some(left) = self.left.get().checked_sub(self.node.size(self.tree)) else {
+            return Value::Unavailable(Needs::of(Capability::Budget));
+        };
+        self.left.set(left);
         match field {
-            "raw" => Value::Text(&self.0.raw),
-            "inner_text" => Value::Text(&self.0.inner_text),
-            "display_text" => Value::Text(store.text(&self.0.display().0)),
+            "raw" => Value::Text(store.text(&self.node.raw(self.tree))),
+            "inner_text" => Value::Text(store.text(&self.node.inner_text(self.tree))),
+            "display_text" => Value::Text(store.text(&self.node.display(self.tree).0)),
             _ => {
-                let links = store.keep(self.0.display().1);
+                let links = store.keep(self.node.display(self.tree).1);
                 model::links(links, store)
             }
         }

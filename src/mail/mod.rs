@@ -66,4 +66,4 @@ pub use rewrite::{Unwrapped, unwrap_url};
 pub use subject::SubjectParts;
 pub use threads::{Banner, Thread, Threads};
 pub use url_parts::{UrlHost, UrlParts};
-pub use xpath::{XPath, XPathError, XPathNode, XPathResult};
+pub use xpath::{XPath, XPathError, XPathNode, XPathResult, spells_by_number};

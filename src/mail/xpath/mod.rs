@@ -6,12 +6,15 @@
 
 mod evaluate;
 mod parse;
+mod required;
 
 use std::borrow::Cow;
 
 use super::{Dom, HtmlContent, Link};
 use evaluate::{Place, Value};
 use parse::Expression;
+
+pub use required::spells_by_number;
 
 /// Links given for one node.
 const MAX_LINKS: usize = 1_000;
@@ -97,6 +100,12 @@ impl XPath {
     /// Compiles a query.
     pub fn compile(query: &str) -> Result<Self, XPathError> {
         parse::parse(query).map(Self)
+    }
+
+    /// Texts (lower case) all of which stand in the source of every page in which it finds a node; attribute values only
+    /// where the source does not [spell by number](spells_by_number).
+    pub fn required(&self) -> Vec<String> {
+        required::of(&self.0)
     }
 
     /// Runs it over a tree with at most `steps` nodes looked at.

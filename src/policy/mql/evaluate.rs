@@ -18,7 +18,7 @@ use super::schema::schema;
 use super::truth::Truth;
 use super::value::{Store, Value};
 use crate::content::File;
-use crate::mail::Dom;
+use crate::mail::{Dom, spells_by_number};
 use crate::policy::fold;
 
 /// One evaluation: a message, all rules.
@@ -43,6 +43,8 @@ pub(super) struct Run<'m> {
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
     trees: RefCell<ByText<&'m Dom>>,
+    /// Pages that may spell attribute values by number.
+    spelled: RefCell<ByText<bool>>,
     files: RefCell<ByText<&'m Vec<File>>>,
 }
 
@@ -65,6 +67,7 @@ impl<'m> Run<'m> {
             naive,
             sights: RefCell::default(),
             trees: RefCell::default(),
+            spelled: RefCell::default(),
             files: RefCell::default(),
         }
     }
@@ -170,6 +173,16 @@ impl<'m> Run<'m> {
         let tree = self.store.keep(build());
         self.trees.borrow_mut().insert(key, tree);
         tree
+    }
+
+    /// Whether the source of a page lacks one of the literals that a query wants in it.
+    pub(super) fn lacks(&self, source: &'m str, required: &[u32]) -> bool {
+        if self.naive || required.is_empty() {
+            return false;
+        }
+        let hits = self.hits(source);
+        let spells = || *self.spelled.borrow_mut().entry(key_of(source)).or_insert_with(|| spells_by_number(source));
+        required.iter().any(|literal| !hits.has(*literal)) && !spells()
     }
 
     /// A file and what is in it, opened once.

@@ -42,6 +42,13 @@ pub(super) struct Table {
     pub(super) ints: HashSet<i64>,
 }
 
+/// An XPath query and the literals all of which stand in the source of a page where it finds anything.
+#[derive(Debug)]
+pub(super) struct Query {
+    pub(super) xpath: XPath,
+    pub(super) required: Box<[u32]>,
+}
+
 /// Everything compiled.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
@@ -58,7 +65,7 @@ pub(super) struct Graph {
     pub(super) networks: Vec<Ranges>,
     pub(super) lists: Vec<Arc<NamedList>>,
     list_ids: ByKey<Box<str>>,
-    pub(super) queries: Vec<XPath>,
+    pub(super) queries: Vec<Query>,
     query_ids: ByKey<Box<str>>,
     pub(super) slots: u32,
     pub(super) scanner: Scanner,
@@ -198,7 +205,9 @@ impl Graph {
         }
         let compiled = XPath::compile(query).map_err(|error| error.to_string())?;
         let id = number(self.queries.len());
-        self.queries.push(compiled);
+        // What a query needs beyond what a page has of itself: the literal pass over the source tells.
+        let required = compiled.required().iter().filter_map(|text| self.literal(text)).collect();
+        self.queries.push(Query { xpath: compiled, required });
         self.query_ids.insert(query.into(), id);
         Ok(id)
     }

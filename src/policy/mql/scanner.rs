@@ -1,37 +1,42 @@
 //! Finds which of thousands of literals stand in a text, in a few cycles a byte.
 //!
-//! Every literal is known by one of its grams (four bytes; two for the shortest): the one that fewest literals share, so
-//! that what is common in the language is seldom chosen. A bitmap that stays in the nearest cache tells at each place of
-//! the text whether its gram is anybody's; only then the literals are compared. An automaton over as many literals takes
+//! Every literal is known by one of its grams (four bytes; the whole of shorter ones): the one that fewest literals share,
+//! so that what is common in the language is seldom chosen. Bitmaps that stay in the nearest cache tell at each place of
+//! the text whether its grams are anybody's; only then literals are compared. An automaton over as many literals takes
 //! several times longer: it misses the cache at every byte.
 
 use std::collections::HashMap;
 
-/// Bits of the hash of a gram.
-const HASH_BITS: u32 = 16;
+/// Bits of the hash that the bitmap is asked for: 32 KiB.
+const BITMAP_BITS: u32 = 18;
+/// Bits of it that choose a bucket.
+const BUCKET_BITS: u32 = 13;
 
 /// A set of literals.
 #[derive(Debug, Default)]
 pub(super) struct Scanner {
-    wide: Grams,
-    narrow: Grams,
+    /// Literals of four bytes and more, of three, of two.
+    four: Grams,
+    three: Grams,
+    two: Grams,
     /// All literals, one after the other.
     texts: Vec<u8>,
     count: usize,
 }
 
-/// Literals by the hash of their gram.
+/// Literals by their gram.
 #[derive(Debug, Default)]
 struct Grams {
     /// Hashes that occur.
     bitmap: Vec<u64>,
-    /// For each hash, where its entries start; one more than hashes.
+    /// For each bucket, where its entries start; one more than buckets.
     starts: Vec<u32>,
     entries: Vec<Entry>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Entry {
+    gram: u32,
     literal: u32,
     /// Where it starts in `texts`.
     start: u32,
@@ -69,57 +74,64 @@ impl Scanner {
         for literal in literals {
             literal.as_bytes().windows(4).for_each(|gram| *shared.entry(gram).or_default() += 1);
         }
-        let (mut texts, mut wide, mut narrow) = (Vec::new(), Vec::new(), Vec::new());
-        for (number, literal) in (0..).zip(literals) {
-            let bytes = literal.as_bytes();
+        let mut texts = Vec::new();
+        let mut entries = [const { Vec::new() }; 3];
+        for (literal, text) in (0..).zip(literals) {
+            let bytes = text.as_bytes();
             let best = bytes.windows(4).enumerate().min_by_key(|(_, gram)| shared[gram]);
-            // Positions and lengths fit: literals are short, all of them together far below 4 GB.
-            let entry = |offset: usize| Entry {
-                literal: number,
-                start: texts.len() as u32,
-                len: bytes.len() as u16,
-                offset: offset as u16,
+            let (kind, offset) = match (best, bytes.len()) {
+                (Some((offset, _)), _) => (0, offset),
+                (None, 3) => (1, 0),
+                (None, _) => (2, 0),
             };
-            match best {
-                Some((offset, gram)) => wide.push((hash4(word4(gram)), entry(offset))),
-                None => narrow.push((u32::from(word2(bytes)), entry(0))),
-            }
+            let gram = gram(&bytes[offset..], 4 - kind);
+            // Positions and lengths fit: literals are short, all of them together far below 4 GB.
+            let (start, len) = (texts.len() as u32, bytes.len() as u16);
+            entries[kind].push(Entry { gram, literal, start, len, offset: offset as u16 });
             texts.extend_from_slice(bytes);
         }
-        Self { wide: Grams::new(wide), narrow: Grams::new(narrow), texts, count: literals.len() }
+        let [four, three, two] = entries.map(Grams::new);
+        Self { four, three, two, texts, count: literals.len() }
     }
 
     /// Notes the literals that stand in a text.
     pub(super) fn scan(&self, text: &[u8], seen: &mut Seen) {
         seen.bits.resize(self.count.div_ceil(64), 0);
         for (at, window) in text.windows(4).enumerate() {
-            let hash = hash4(word4(window));
-            if self.wide.has(hash) {
-                self.compare(&self.wide, hash, text, at, seen);
-            }
-            let narrow = u32::from(word2(window));
-            if self.narrow.has(narrow) {
-                self.compare(&self.narrow, narrow, text, at, seen);
-            }
+            let four = window.first_chunk().map_or(0, |four| u32::from_le_bytes(*four));
+            self.look(&self.four, four, text, at, seen);
+            self.look(&self.three, four & 0xff_ffff, text, at, seen);
+            self.look(&self.two, four & 0xffff, text, at, seen);
         }
-        // The last places have no wide gram.
-        let rest = text.len().saturating_sub(3);
-        for (at, window) in text[rest..].windows(2).enumerate() {
-            let narrow = u32::from(word2(window));
-            if self.narrow.has(narrow) {
-                self.compare(&self.narrow, narrow, text, rest + at, seen);
+        // The last places have no gram of four.
+        for at in text.len().saturating_sub(3)..text.len() {
+            let rest = &text[at..];
+            if rest.len() >= 3 {
+                self.look(&self.three, gram(rest, 3), text, at, seen);
+            }
+            if rest.len() >= 2 {
+                self.look(&self.two, gram(rest, 2), text, at, seen);
             }
         }
     }
 
+    #[inline]
+    fn look(&self, grams: &Grams, gram: u32, text: &[u8], at: usize, seen: &mut Seen) {
+        if grams.has(gram) {
+            self.compare(grams, gram, text, at, seen);
+        }
+    }
+
     #[cold]
-    fn compare(&self, grams: &Grams, hash: u32, text: &[u8], at: usize, seen: &mut Seen) {
-        for entry in grams.of(hash) {
+    fn compare(&self, grams: &Grams, gram: u32, text: &[u8], at: usize, seen: &mut Seen) {
+        for entry in grams.bucket(gram).iter().filter(|entry| entry.gram == gram) {
             let (word, bit) = (entry.literal as usize / 64, 1 << (entry.literal % 64));
+            if seen.bits[word] & bit != 0 {
+                continue;
+            }
             let Some(from) = at.checked_sub(usize::from(entry.offset)) else { continue };
             let len = usize::from(entry.len);
-            let literal = &self.texts[entry.start as usize..][..len];
-            if seen.bits[word] & bit == 0 && text.get(from..from + len) == Some(literal) {
+            if text.get(from..from + len) == Some(&self.texts[entry.start as usize..][..len]) {
                 seen.bits[word] |= bit;
                 seen.found.push(entry.literal);
             }
@@ -128,40 +140,40 @@ impl Scanner {
 }
 
 impl Grams {
-    fn new(mut entries: Vec<(u32, Entry)>) -> Self {
-        entries.sort_by_key(|(hash, _)| *hash);
-        let hashes = 1_usize << HASH_BITS;
-        let (mut bitmap, mut starts) = (vec![0; hashes / 64], vec![0; hashes + 1]);
-        for (hash, _) in &entries {
-            bitmap[*hash as usize / 64] |= 1 << (hash % 64);
-            starts[*hash as usize + 1] += 1;
+    fn new(mut entries: Vec<Entry>) -> Self {
+        let bucket = |gram: u32| (hash(gram) & ((1 << BUCKET_BITS) - 1)) as usize;
+        entries.sort_by_key(|entry| (bucket(entry.gram), entry.gram));
+        let (mut bitmap, mut starts) = (vec![0; (1 << BITMAP_BITS) / 64], vec![0; (1 << BUCKET_BITS) + 1]);
+        for entry in &entries {
+            let hash = hash(entry.gram);
+            bitmap[hash as usize / 64] |= 1 << (hash % 64);
+            starts[bucket(entry.gram) + 1] += 1;
         }
-        for hash in 0..hashes {
-            starts[hash + 1] += starts[hash];
+        for at in 1..starts.len() {
+            starts[at] += starts[at - 1];
         }
-        Self { bitmap, starts, entries: entries.into_iter().map(|(_, entry)| entry).collect() }
+        Self { bitmap, starts, entries }
     }
 
-    fn has(&self, hash: u32) -> bool {
+    #[inline]
+    fn has(&self, gram: u32) -> bool {
+        let hash = hash(gram);
         self.bitmap.get(hash as usize / 64).is_some_and(|word| word & 1 << (hash % 64) != 0)
     }
 
-    fn of(&self, hash: u32) -> &[Entry] {
-        let hash = hash as usize;
-        &self.entries[self.starts[hash] as usize..self.starts[hash + 1] as usize]
+    fn bucket(&self, gram: u32) -> &[Entry] {
+        let bucket = (hash(gram) & ((1 << BUCKET_BITS) - 1)) as usize;
+        &self.entries[self.starts[bucket] as usize..self.starts[bucket + 1] as usize]
     }
 }
 
-fn word4(gram: &[u8]) -> u32 {
-    gram.first_chunk().map_or(0, |four| u32::from_le_bytes(*four))
+/// The first so many bytes as a number.
+fn gram(bytes: &[u8], len: usize) -> u32 {
+    bytes.iter().take(len).rev().fold(0, |gram, byte| gram << 8 | u32::from(*byte))
 }
 
-fn word2(gram: &[u8]) -> u16 {
-    gram.first_chunk().map_or(0, |two| u16::from_le_bytes(*two))
-}
-
-fn hash4(gram: u32) -> u32 {
-    gram.wrapping_mul(0x9e37_79b1) >> (32 - HASH_BITS)
+fn hash(gram: u32) -> u32 {
+    gram.wrapping_mul(0x9e37_79b1) >> (32 - BITMAP_BITS)
 }
 
 #[cfg(test)]

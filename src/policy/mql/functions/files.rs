@@ -3,7 +3,8 @@
 use std::cell::Cell;
 
 use super::{Run, Value};
-use crate::mail::{Dom, Message, XPath, XPathNode};
+use crate::mail::{Dom, Message, XPathNode};
+use crate::policy::mql::graph::Query;
 use crate::policy::mql::model::{self, FileBytes, HtmlSource, class, scan};
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
@@ -88,7 +89,7 @@ impl<'m> Source<'m> for ParsedText<'m> {
 }
 
 /// `html.xpath`: nodes of an HTML object.
-pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &'m XPath) -> Value<'m> {
+pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &'m Query) -> Value<'m> {
     let store = run.store;
     let raw = match html {
         Value::Object(object) => object.named("raw", store),
@@ -101,8 +102,11 @@ pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &
     if !run.spend(raw.len() / 16) {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }
+    if run.lacks(raw, &query.required) {
+        return store.object(class("XPathResult"), Nodes(Value::Array(&[])));
+    }
     let tree = run.tree(raw, || Dom::parse(raw));
-    let found = store.keep(query.evaluate(tree, MAX_XPATH_STEPS));
+    let found = store.keep(query.xpath.evaluate(tree, MAX_XPATH_STEPS));
     if found.exhausted {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }

@@ -24,7 +24,7 @@ pub use lists::{
     InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, list_name, manifest,
 };
 pub use rule::{
-    Author, Expect, Feed, LoadedRule, MatchedClause, Position, RuleError, RuleFile, RuleFindings, RuleKind, RuleMatch,
+    Author, BUILT_IN_FEED, BUILT_IN_RULES, Expect, Feed, LoadedRule, MatchedClause, ModeOrigin, Position, RuleError, RuleFile, RuleFindings, RuleKind, RuleMatch,
     RuleMode, RuleModes, RuleSet, RuleTest, RuleWeights, Severity, SourcePlace, TestMessage,
 };
 pub use score::{RuleTerm, Score, Term, risk, score};

@@ -90,7 +90,7 @@ pub(super) fn with_source(text: &str, place: SourcePlace, source: &str) -> Optio
     let block: Vec<&&str> = lines.get(first..)?.iter().take_while(inside).collect();
     // Empty lines at the end belong to the block and to nobody: they stay.
     let length = block.iter().rposition(|line| !line.trim().is_empty())? + 1;
-    let ending = if block[0].ends_with("\r\n") { "\r\n" } else { "\n" };
+    let ending = if lines[first.checked_sub(1)?].ends_with("\r\n") { "\r\n" } else { "\n" };
     let mut out: String = lines[..first].concat();
     for line in source.lines() {
         if !line.is_empty() {

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use crate::policy::{
-    BUILT_IN_FEED, BUILT_IN_RULES, Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation, RuleError, RuleFile, RuleMode, RuleSet,
-    RuleWeights, RulesConfig, list_name, manifest,
+    BUILT_IN_FEED, BUILT_IN_RULES, Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation,
+    RuleError, RuleFile, RuleMode, RuleSet, RuleWeights, RulesConfig, list_name, manifest,
 };
 
 /// Folders inside one another that are read.

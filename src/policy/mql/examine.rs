@@ -167,13 +167,27 @@ mod tests {
         let raw = "From: a@a.example\r\nTo: bob@b.example\r\nSubject: one\r\n\r\n";
         let message = Message::parse(raw.as_bytes().to_vec().into(), &MessageLimits::default());
         let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
-        let view = View { message: &message, envelope: None, connection: None, facts: &facts, site: &site, content: &content, now: 0 };
+        let view = View {
+            message: &message,
+            envelope: None,
+            connection: None,
+            facts: &facts,
+            site: &site,
+            content: &content,
+            now: 0,
+        };
         let examination = Examination::new(source, Arc::new(Lists::default())).unwrap();
         let seen = examination.look(view, Budget::default());
         let states = |seen: &Seen| seen.parts.iter().map(|part| part.state.as_str()).collect::<Vec<_>>();
         // `not (false or null)` is null: the whole is too.
-        assert_eq!((seen.joint, seen.state.as_str(), states(&seen)), (Joint::All, "null", vec!["true", "null", "true"]));
-        assert_eq!((seen.parts[1].joint, seen.parts[1].negated, states(&seen.parts[1])), (Joint::Any, true, vec!["false", "null"]));
+        assert_eq!(
+            (seen.joint, seen.state.as_str(), states(&seen)),
+            (Joint::All, "null", vec!["true", "null", "true"])
+        );
+        assert_eq!(
+            (seen.parts[1].joint, seen.parts[1].negated, states(&seen.parts[1])),
+            (Joint::Any, true, vec!["false", "null"])
+        );
         assert_eq!((seen.parts[2].joint, states(&seen.parts[2])), (Joint::AtLeast(1), vec!["unavailable", "true"]));
         assert_eq!(seen.parts[0].text, "subject.subject == 'one'");
         assert_eq!(seen.parts[2].parts[0].state, State::Unavailable(vec!["nlu".into()]));

@@ -167,7 +167,8 @@ fn is_spaced(earlier: &[Word<'_>], token: &Token<'_>) -> bool {
     if previous.is("-") {
         let left = earlier.len().checked_sub(2).and_then(|place| earlier.get(place));
         let binary = left.is_some_and(|left| {
-            value(&left.token) || matches!(left.token, Token::Int(_) | Token::Float(_) | Token::Word("null" | "true" | "false"))
+            value(&left.token)
+                || matches!(left.token, Token::Int(_) | Token::Float(_) | Token::Word("null" | "true" | "false"))
         });
         if !binary {
             return false;
@@ -398,7 +399,9 @@ impl<'w, 's> Out<'w, 's> {
     fn is_call(&self, open: usize, close: usize) -> bool {
         let all = &self.words.all;
         let inner = (open + 1..close).find(|place| all[*place].opens());
-        let Some(inner) = inner.filter(|inner| all[*inner].partner + 1 == close && *inner > open + 1) else { return false };
+        let Some(inner) = inner.filter(|inner| all[*inner].partner + 1 == close && *inner > open + 1) else {
+            return false;
+        };
         let names = all[open + 1..inner].iter().all(|word| matches!(word.token, Token::Name(_) | Token::Dots(1)));
         let bare = all[open + 1..=inner].iter().all(|word| word.before.is_empty());
         let ends = all[close - 1].after.is_none() && all[close].before.is_empty() && all[open].after.is_none();
@@ -471,8 +474,15 @@ mod tests {
     /// A source made of these choices, with comments and empty lines strewn in.
     fn source(choices: &mut impl Iterator<Item = u8>, depth: usize) -> String {
         const GAPS: [&str; 7] = [" ", "\n", " // note\n", "\n\n// note\n\n", "\n // note\r\n", "  ", " //\n"];
-        const LEAVES: [&str; 7] =
-            ["a.b", ".", "..name", "'text // no comment'", "\"a fairly long text that takes up some of the line\"", "-1", "$list"];
+        const LEAVES: [&str; 7] = [
+            "a.b",
+            ".",
+            "..name",
+            "'text // no comment'",
+            "\"a fairly long text that takes up some of the line\"",
+            "-1",
+            "$list",
+        ];
         let choice = usize::from(choices.next().unwrap_or(0));
         if depth == 0 || choice < 40 {
             return LEAVES[choice % LEAVES.len()].to_owned();

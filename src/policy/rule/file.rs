@@ -328,7 +328,10 @@ mod tests {
     #[test]
     fn another_source_changes_nothing_else() {
         for (text, expected) in [
-            ("name: n\nsource: |\n    a\n      b\n\n\ntype: rule # x\n", "name: n\nsource: |\n    x\n\n      y\n\n\ntype: rule # x\n"),
+            (
+                "name: n\nsource: |\n    a\n      b\n\n\ntype: rule # x\n",
+                "name: n\nsource: |\n    x\n\n      y\n\n\ntype: rule # x\n",
+            ),
             ("name: n\r\ntype: rule\r\nsource: |-\r\n  a", "name: n\r\ntype: rule\r\nsource: |-\r\n  x\r\n\r\n    y"),
         ] {
             let rule = RuleFile::parse("x.yml", text).unwrap();

@@ -125,7 +125,11 @@ pub(super) fn bench(options: &Options<'_>, config: &Config, terminal: &Terminal)
         rules_matched,
         rules_matched_percent: percent(rules_matched, count),
         undecided_percent: percent(undecided, count * paths.len()),
-        slowest: if options.slowest == 0 { Vec::new() } else { alone(options, &rules, &lists, &paths, &matches, config)? },
+        slowest: if options.slowest == 0 {
+            Vec::new()
+        } else {
+            alone(options, &rules, &lists, &paths, &matches, config)?
+        },
     };
     if options.json {
         terminal.json(&measured)?;

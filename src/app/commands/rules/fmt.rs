@@ -50,7 +50,9 @@ pub(super) fn fmt(paths: &[PathBuf], check: bool, config: &Config, terminal: &Te
     }
     let verb = if check { "would be changed" } else { "changed" };
     let count = files.len();
-    terminal.line(&terminal.toned(Tone::Quiet, &format!("{changed} of {count} files {verb}, {left} left, {broken} broken")))?;
+    terminal.line(
+        &terminal.toned(Tone::Quiet, &format!("{changed} of {count} files {verb}, {left} left, {broken} broken")),
+    )?;
     Ok(if broken > 0 || (check && changed > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 

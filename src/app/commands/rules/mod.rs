@@ -112,7 +112,8 @@ fn say_clauses(seen: &Seen, terminal: &Terminal) -> std::io::Result<()> {
         };
         let state = terminal.toned(tone, &format!("{:<11}", seen.state.as_str()));
         let saw: Vec<String> = seen.saw.iter().map(|text| plain(text, 100)).collect();
-        let saw = if saw.is_empty() || !seen.parts.is_empty() { String::new() } else { format!("  <- {}", saw.join(" | ")) };
+        let saw =
+            if saw.is_empty() || !seen.parts.is_empty() { String::new() } else { format!("  <- {}", saw.join(" | ")) };
         terminal.line(&format!("  {state} {}{text}{needs}{saw}", "  ".repeat(level)))?;
         seen.parts.iter().try_for_each(|part| walk(part, level + 1, terminal))
     }

@@ -69,7 +69,11 @@ pub(super) fn test(paths: &[PathBuf], json: bool, config: &Config, terminal: &Te
                 tested += 1;
                 for test in &tests {
                     let done = testing.run(file, &engine, test);
-                    if done.passed { passed += 1 } else { failed += 1 }
+                    if done.passed {
+                        passed += 1
+                    } else {
+                        failed += 1
+                    }
                     if json {
                         bar.suspend(|| terminal.json(&done))?;
                     } else if !done.passed {

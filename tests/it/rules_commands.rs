@@ -115,7 +115,7 @@ fn fmt_rewrites_the_source_alone() {
     assert!(code == Some(1) && error.contains("-:1:6: expected a value"), "{error}");
     write(&folder.join("feed/broken.yml"), "name: n\ntype: rule\nsource: |\n  a and\n");
     let (code, out) = rules(folder, &["fmt", "feed"]);
-    assert!(code == Some(1) && out.contains("feed/broken.yml:4:6: expected a value"), "{out}");
+    assert!(code == Some(1) && out.contains("feed/broken.yml:5:3: expected a value"), "{out}");
 }
 
 #[test]

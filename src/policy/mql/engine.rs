@@ -39,6 +39,8 @@ pub struct Program {
     /// Top-level clauses: what a match is explained by.
     clauses: Vec<(NodeId, Span)>,
     source: Arc<str>,
+    /// Only whether it is true matters.
+    is_rule: bool,
 }
 
 impl Program {
@@ -134,16 +136,30 @@ impl Builder {
             // The same nodes again: everything is held once.
             clauses.push((compile(part, &mut self.graph, &self.lists)?.root, part.span));
         }
-        self.programs.push(Program { compiled, clauses, source: source.into() });
+        self.programs.push(Program { compiled, clauses, source: source.into(), is_rule: boolean });
         Ok(self.programs.len() - 1)
     }
 
     /// Everything that was added, ready to run.
     pub fn build(mut self) -> Engine {
-        let roots: Vec<NodeId> = self.programs.iter().map(|program| program.compiled.root).collect();
-        self.graph.finish(roots.into_iter());
+        let roots: Vec<(NodeId, bool)> =
+            self.programs.iter().map(|program| (program.compiled.root, program.is_rule)).collect();
+        self.graph.finish(&roots);
         Engine { graph: self.graph, lists: self.lists, programs: self.programs }
     }
+}
+
+/// How large compiled rules are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Distinct expressions.
+    pub nodes: usize,
+    /// Texts looked for in one pass.
+    pub literals: usize,
+    /// Regexes.
+    pub patterns: usize,
+    /// Rules that are run only when something they want is in the message.
+    pub gated: usize,
 }
 
 /// Compiled rules.
@@ -161,6 +177,8 @@ pub struct Verdicts {
     pub outcomes: Vec<Outcome>,
     /// Steps taken.
     pub steps: u64,
+    /// Programs that had to be run: the others lack something they want.
+    pub run: usize,
     /// The message's budget was used up.
     pub cut: bool,
 }
@@ -171,9 +189,15 @@ impl Engine {
         &self.programs
     }
 
-    /// Nodes, literals, patterns: how large it is.
-    pub fn size(&self) -> (usize, usize, usize) {
-        (self.graph.nodes.len(), self.graph.literal_count(), self.graph.patterns.len())
+    /// How large it is.
+    pub fn size(&self) -> Size {
+        let (nodes, literals, patterns) =
+            (self.graph.nodes.len(), self.graph.literal_count(), self.graph.patterns.len());
+        Size { nodes, literals, patterns, gated: self.programs.iter().filter(|program| self.gates_of(program).is_some()).count() }
+    }
+
+    fn gates_of(&self, program: &Program) -> Option<u32> {
+        self.graph.node(program.compiled.root).gates
     }
 
     /// Compiles all patterns now rather than when first needed; gives those beyond the size limit.
@@ -200,19 +224,26 @@ impl Engine {
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive);
-        let mut cut = false;
+        let (mut cut, mut ran) = (false, 0);
+        if !naive {
+            run.ask_gates();
+        }
         let outcomes = self
             .programs
             .iter()
             .map(|program| {
+                if program.is_rule && !run.lets(program.compiled.root) {
+                    return Outcome::NoMatch;
+                }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();
                 if cut {
                     return Outcome::Undecided(Needs::of(Capability::Budget));
                 }
-                outcome(run.evaluate(program.compiled.root, budget.max_rule_steps))
+                ran += 1;
+                outcome(run.decide(program.compiled.root, budget.max_rule_steps))
             })
             .collect();
-        Verdicts { outcomes, steps: run.steps(), cut }
+        Verdicts { outcomes, steps: run.steps(), run: ran, cut }
     }
 
     /// Why a program matched: its clauses and what they saw.

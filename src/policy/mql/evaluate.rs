@@ -4,13 +4,13 @@
 //! Over 500 lines: the operations of the language stand together, as one match and its arms.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, DefaultHasher};
 
 use super::ast::{Arithmetic, Compare};
 use super::functions;
+use super::gate::Open;
 use super::glob;
 use super::graph::Graph;
+use super::hits::{ByText, Hits, Passes, key as key_of};
 use super::model::{FileBytes, Root, scan};
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Each, NodeId, Op, TextTest};
@@ -21,21 +21,6 @@ use crate::content::File;
 use crate::mail::Dom;
 use crate::policy::fold;
 
-/// What the literal pass found in one text.
-pub(super) struct Hits<'m> {
-    bits: &'m [u64],
-    /// The text without case.
-    folded: &'m str,
-}
-
-impl Hits<'_> {
-    fn has(&self, literal: u32) -> bool {
-        self.bits[literal as usize / 64] & 1 << (literal % 64) != 0
-    }
-}
-
-type TextKey = (usize, usize);
-
 /// One evaluation: a message, all rules.
 pub(super) struct Run<'m> {
     pub(super) graph: &'m Graph,
@@ -43,7 +28,10 @@ pub(super) struct Run<'m> {
     pub(super) root: &'m Root<'m>,
     message: Value<'m>,
     memo: &'m [Cell<Option<Value<'m>>>],
-    hits: RefCell<HashMap<TextKey, &'m Hits<'m>, BuildHasherDefault<DefaultHasher>>>,
+    /// As `memo`, of what was asked only whether it is true.
+    decided: &'m [Cell<Option<Value<'m>>>],
+    open: RefCell<Open>,
+    passes: Passes<'m>,
     scopes: RefCell<Vec<Value<'m>>>,
     steps: Cell<u64>,
     /// Steps at which to stop.
@@ -52,8 +40,8 @@ pub(super) struct Run<'m> {
     /// Memo and literal pass can be left out, to compare.
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
-    trees: RefCell<HashMap<TextKey, &'m Dom>>,
-    files: RefCell<HashMap<TextKey, &'m Vec<File>>>,
+    trees: RefCell<ByText<&'m Dom>>,
+    files: RefCell<ByText<&'m Vec<File>>>,
 }
 
 impl<'m> Run<'m> {
@@ -64,7 +52,9 @@ impl<'m> Run<'m> {
             root,
             message: root.message(store),
             memo: store.cells(graph.slots as usize),
-            hits: RefCell::default(),
+            decided: store.cells(graph.slots as usize),
+            open: RefCell::default(),
+            passes: Passes::default(),
             scopes: RefCell::default(),
             steps: Cell::new(0),
             until: Cell::new(0),
@@ -83,9 +73,60 @@ impl<'m> Run<'m> {
 
     /// Evaluates a root within so many more steps.
     pub(super) fn evaluate(&self, root: NodeId, max_steps: u64) -> Value<'m> {
-        self.until.set(self.steps.get().saturating_add(max_steps));
-        self.scopes.borrow_mut().clear();
+        self.allow(max_steps);
         self.eval(root)
+    }
+
+    /// Evaluates a root of which only matters whether it is true: false may stand for null.
+    pub(super) fn decide(&self, root: NodeId, max_steps: u64) -> Value<'m> {
+        self.allow(max_steps);
+        if self.naive { self.eval(root) } else { self.is_true(root) }
+    }
+
+    /// Asks once which expressions can be true at all.
+    pub(super) fn ask_gates(&self) {
+        let open = self.graph.gates.ask(self);
+        self.open.replace(open);
+    }
+
+    /// Whether an expression can be true.
+    pub(super) fn lets(&self, id: NodeId) -> bool {
+        self.graph.node(id).gates.is_none_or(|set| self.graph.gates.lets(&self.open.borrow(), set))
+    }
+
+    fn is_true(&self, id: NodeId) -> Value<'m> {
+        if !self.lets(id) {
+            return Value::bool(false);
+        }
+        let node = self.graph.node(id);
+        let cell = |memo: &'m [Cell<_>]| node.slot.and_then(|slot| memo.get(slot as usize));
+        if let Some(value) = cell(self.memo).and_then(Cell::get).or_else(|| cell(self.decided).and_then(Cell::get)) {
+            return value;
+        }
+        let value = match &node.op {
+            Op::And(clauses) => self.and(clauses, Self::is_true),
+            Op::Or(clauses) => self.or(clauses, Self::is_true),
+            Op::AtLeast(needed, clauses) => self.at_least(usize::from(*needed), clauses, Self::is_true),
+            _ => return self.eval(id),
+        };
+        if let Some(cell) = cell(self.decided).filter(|_| !cut_short(value)) {
+            cell.set(Some(value));
+        }
+        value
+    }
+
+    /// So many steps from here on, outside all lambdas.
+    pub(super) fn allow(&self, steps: u64) {
+        self.until.set(self.steps.get().saturating_add(steps));
+        self.scopes.borrow_mut().clear();
+    }
+
+    /// Does something inside a lambda over that element.
+    pub(super) fn within<T>(&self, element: Value<'m>, work: impl FnOnce() -> T) -> T {
+        self.scopes.borrow_mut().push(element);
+        let done = work();
+        self.scopes.borrow_mut().pop();
+        done
     }
 
     /// Evaluates and tells what the tests that came out true saw.
@@ -103,7 +144,7 @@ impl<'m> Run<'m> {
 
     /// The tree of a page, built once.
     pub(super) fn tree(&self, raw: &'m str, build: impl FnOnce() -> Dom) -> &'m Dom {
-        let key = (raw.as_ptr() as usize, raw.len());
+        let key = key_of(raw);
         if let Some(tree) = self.trees.borrow().get(&key) {
             return tree;
         }
@@ -146,8 +187,7 @@ impl<'m> Run<'m> {
         }
         let value = self.compute(&node.op);
         if let Some(slot) = slot {
-            // What only this rule's budget cut short may come out for the next.
-            if value.unavailable().is_none_or(|needs| !needs.has(Capability::Budget)) {
+            if !cut_short(value) {
                 slot.set(Some(value));
             }
         }
@@ -186,13 +226,13 @@ impl<'m> Run<'m> {
             Op::Vips => self.root.vips(self.store),
             Op::HistoryList(_) => Value::Unavailable(Needs::of(Capability::History)),
             Op::Missing(capability) => Value::Unavailable(Needs::of(*capability)),
-            Op::And(clauses) => self.and(clauses),
-            Op::Or(clauses) => self.or(clauses),
+            Op::And(clauses) => self.and(clauses, Self::eval),
+            Op::Or(clauses) => self.or(clauses, Self::eval),
             Op::Not(inner) => {
                 let (truth, needs) = self.eval(*inner).truth();
                 Value::Truth(truth.not(), needs)
             }
-            Op::AtLeast(needed, clauses) => self.at_least(usize::from(*needed), clauses),
+            Op::AtLeast(needed, clauses) => self.at_least(usize::from(*needed), clauses, Self::eval),
             Op::Compare(operator, a, b) => self.compare(*operator, self.eval(*a), self.eval(*b)),
             Op::In { item, set, folded } => self.among(*item, *set, *folded),
             Op::InTable { item, table, folded } => self.in_table(self.eval(*item), *table, *folded),
@@ -233,10 +273,10 @@ impl<'m> Run<'m> {
         }
     }
 
-    fn and(&self, clauses: &[NodeId]) -> Value<'m> {
+    fn and(&self, clauses: &[NodeId], eval: fn(&Self, NodeId) -> Value<'m>) -> Value<'m> {
         let (mut truth, mut needs) = (Truth::TRUE, Needs::NONE);
         for clause in clauses {
-            let (one, more) = self.eval(*clause).truth();
+            let (one, more) = eval(self, *clause).truth();
             if one.is_false() {
                 return Value::bool(false);
             }
@@ -246,10 +286,10 @@ impl<'m> Run<'m> {
         Value::Truth(truth, needs)
     }
 
-    fn or(&self, clauses: &[NodeId]) -> Value<'m> {
+    fn or(&self, clauses: &[NodeId], eval: fn(&Self, NodeId) -> Value<'m>) -> Value<'m> {
         let (mut truth, mut needs) = (Truth::FALSE, Needs::NONE);
         for clause in clauses {
-            let (one, more) = self.eval(*clause).truth();
+            let (one, more) = eval(self, *clause).truth();
             if one.is_true() {
                 return Value::bool(true);
             }
@@ -259,11 +299,11 @@ impl<'m> Run<'m> {
         Value::Truth(truth, needs)
     }
 
-    fn at_least(&self, needed: usize, clauses: &[NodeId]) -> Value<'m> {
+    fn at_least(&self, needed: usize, clauses: &[NodeId], eval: fn(&Self, NodeId) -> Value<'m>) -> Value<'m> {
         let mut seen = Vec::with_capacity(clauses.len());
         let (mut trues, mut needs) = (0, Needs::NONE);
         for clause in clauses {
-            let (one, more) = self.eval(*clause).truth();
+            let (one, more) = eval(self, *clause).truth();
             trues += usize::from(one.is_true());
             if trues >= needed {
                 return Value::bool(true);
@@ -413,12 +453,7 @@ impl<'m> Run<'m> {
         };
         let mut run = |item: Value<'m>| match body {
             None => item,
-            Some(body) => {
-                self.scopes.borrow_mut().push(item);
-                let value = self.eval(body);
-                self.scopes.borrow_mut().pop();
-                value
-            }
+            Some(body) => self.within(item, || self.eval(body)),
         };
         match each {
             Each::Any | Each::All => {
@@ -496,25 +531,11 @@ impl<'m> Run<'m> {
     }
 
     /// The literal pass over a text, once.
-    fn hits(&self, text: &'m str) -> &'m Hits<'m> {
-        let key = (text.as_ptr() as usize, text.len());
-        if let Some(hits) = self.hits.borrow().get(&key) {
-            return hits;
+    pub(super) fn hits(&self, text: &'m str) -> Hits<'m> {
+        let (hits, first) = self.passes.of(text, &self.graph.scanner, self.store);
+        if first {
+            self.spend(text.len() / 64);
         }
-        let folded = match fold::folded(text) {
-            std::borrow::Cow::Borrowed(_) => text,
-            std::borrow::Cow::Owned(folded) => self.store.text(&folded),
-        };
-        let bits = self.store.slice(self.graph.literal_count() / 64 + 1, 0_u64);
-        self.spend(text.len() / 64);
-        if let Some(automaton) = &self.graph.automaton {
-            for found in automaton.find_overlapping_iter(folded) {
-                let literal = found.pattern().as_usize();
-                bits[literal / 64] |= 1 << (literal % 64);
-            }
-        }
-        let hits = self.store.hits(Hits { bits, folded });
-        self.hits.borrow_mut().insert(key, hits);
         hits
     }
 
@@ -649,6 +670,11 @@ impl<'m> Run<'m> {
         }
         self.store.array(found)
     }
+}
+
+/// What only the budget of one rule cut short may come out for the next.
+fn cut_short(value: Value<'_>) -> bool {
+    value.unavailable().is_some_and(|needs| needs.has(Capability::Budget))
 }
 
 /// What a function of an operand without a usable value gives: unavailable stays, all else is null.

@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
-
 use super::compile::{ByKey, SharedText, missing_field};
+use super::gate::{Finder, Gates};
 use super::glob;
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Node, NodeId, Op, TextTest};
 use super::re2::Pattern;
+use super::scanner::{MAX_LITERAL_BYTES, MIN_LITERAL_BYTES, Scanner};
 use super::schema::schema;
 use super::signature;
 use crate::mail::{Network, XPath};
@@ -48,6 +48,7 @@ pub(super) struct Graph {
     pub(super) nodes: Vec<Node>,
     ids: HashMap<Op, NodeId>,
     literals: ByKey<Box<str>>,
+    chances: Vec<f64>,
     pub(super) needles: Vec<Needle>,
     needle_ids: ByKey<(Box<str>, TextTest, bool)>,
     pub(super) patterns: Vec<Searched>,
@@ -60,7 +61,8 @@ pub(super) struct Graph {
     pub(super) queries: Vec<XPath>,
     query_ids: ByKey<Box<str>>,
     pub(super) slots: u32,
-    pub(super) automaton: Option<AhoCorasick>,
+    pub(super) scanner: Scanner,
+    pub(super) gates: Gates,
 }
 
 /// Networks as sorted ranges that do not touch.
@@ -118,7 +120,7 @@ impl Graph {
         }
         let id = NodeId(number(self.nodes.len()));
         self.ids.insert(op.clone(), id);
-        self.nodes.push(Node { op, open, cost, slot: None });
+        self.nodes.push(Node { op, open, cost, slot: None, gates: None });
         id
     }
 
@@ -129,9 +131,24 @@ impl Graph {
         all
     }
 
-    fn literal(&mut self, folded: &str) -> u32 {
+    /// The number of a literal: `None` for one too short to be worth looking for. Of a long one its start is looked for.
+    pub(super) fn literal(&mut self, folded: &str) -> Option<u32> {
+        let folded = &folded[..folded.floor_char_boundary(MAX_LITERAL_BYTES)];
+        if folded.len() < MIN_LITERAL_BYTES {
+            return None;
+        }
+        if let Some(known) = self.literals.get(folded) {
+            return Some(*known);
+        }
         let next = number(self.literals.len());
-        *self.literals.entry(folded.into()).or_insert(next)
+        self.literals.insert(folded.into(), next);
+        self.chances.push(chance(folded));
+        Some(next)
+    }
+
+    /// Roughly how often a literal stands at a place of a text.
+    pub(super) fn chance(&self, literal: u32) -> f64 {
+        self.chances.get(literal as usize).copied().unwrap_or(1.0)
     }
 
     pub(super) fn literal_count(&self) -> usize {
@@ -152,7 +169,8 @@ impl Graph {
             TextTest::Contains => (&*lower, true),
             _ => (&*lower, false),
         };
-        let literal = (piece.len() >= 2).then(|| self.literal(piece));
+        let literal = self.literal(piece);
+        let whole = whole && piece.len() <= MAX_LITERAL_BYTES;
         let text = if folded { lower.as_ref().into() } else { text.into() };
         let id = number(self.needles.len());
         self.needles.push(Needle { text, literal, is_answer: whole && folded && literal.is_some() });
@@ -166,7 +184,8 @@ impl Graph {
             return Ok(*id);
         }
         let (pattern, required) = Pattern::new(text, folded, whole)?;
-        let literals = required.iter().map(|one| self.literal(one)).collect();
+        // One that is too short may stand anywhere: then the pattern is always run.
+        let literals = required.iter().map(|one| self.literal(one)).collect::<Option<_>>().unwrap_or_default();
         let id = number(self.patterns.len());
         self.patterns.push(Searched { pattern, literals });
         self.pattern_ids.insert(key, id);
@@ -233,13 +252,18 @@ impl Graph {
         number(self.networks.len() - 1)
     }
 
-    /// Ends building: slots for what is asked more than once, one automaton for all literals.
-    pub(super) fn finish(&mut self, roots: impl Iterator<Item = NodeId>) {
+    /// Ends building: gates, slots for what is asked more than once, one scanner for all literals. `roots`: those whose
+    /// value is wanted in any case, or only when it is true.
+    pub(super) fn finish(&mut self, roots: &[(NodeId, bool)]) {
+        let mut finder = Finder::new(self);
+        roots.iter().filter(|(_, only_true)| *only_true).for_each(|(root, _)| finder.visit(*root));
+        self.gates = finder.finish();
         let mut uses = vec![0_u32; self.nodes.len()];
         for node in &self.nodes {
             node.op.operands(|operand| uses[operand.0 as usize] += 1);
         }
-        roots.for_each(|root| uses[root.0 as usize] += 1);
+        roots.iter().for_each(|(root, _)| uses[root.0 as usize] += 1);
+        self.gates.nodes().for_each(|node| uses[node.0 as usize] += 1);
         let mut slots = 0;
         for (node, uses) in self.nodes.iter_mut().zip(uses) {
             let trivial = matches!(node.op, Op::Constant(_) | Op::Root(_) | Op::List(_) | Op::Missing(_));
@@ -252,13 +276,18 @@ impl Graph {
         self.ids = HashMap::new();
         let mut texts: Vec<(&str, u32)> = self.literals.iter().map(|(text, id)| (&**text, *id)).collect();
         texts.sort_unstable_by_key(|(_, id)| *id);
-        // A set of short texts compiles to a few MB at most; a failure would mean literals beyond all limits.
-        self.automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::ContiguousNFA))
-            .build(texts.iter().map(|(text, _)| text))
-            .ok();
+        self.scanner = Scanner::new(&texts.into_iter().map(|(text, _)| text).collect::<Vec<_>>());
     }
+}
+
+/// Roughly how often a text stands at one place of a text of mail: letters are common, all else is rarer.
+fn chance(folded: &str) -> f64 {
+    let bits = |byte: u8| match byte {
+        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 2.0,
+        b'a'..=b'z' => 3.0,
+        _ => 4.0,
+    };
+    f64::powf(2.0, -folded.bytes().map(bits).sum::<f64>())
 }
 
 /// Steps of the operation alone.

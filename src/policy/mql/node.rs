@@ -139,6 +139,8 @@ pub(super) struct Node {
     pub(super) cost: u32,
     /// Where its value is remembered within a message.
     pub(super) slot: Option<u32>,
+    /// Gates without which it cannot be true.
+    pub(super) gates: Option<u32>,
 }
 
 impl Op {

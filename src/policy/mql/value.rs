@@ -6,7 +6,6 @@ use std::cell::Cell;
 use bumpalo::Bump;
 use typed_arena::Arena;
 
-use super::evaluate::Hits;
 use super::needs::Needs;
 use super::schema::{Class, ClassId, schema};
 use super::truth::Truth;
@@ -96,16 +95,12 @@ impl Store {
         Value::Map(bumpalo::collections::Vec::from_iter_in(items, &self.bump).into_bump_slice())
     }
 
-    pub(super) fn slice<T: Copy>(&self, count: usize, value: T) -> &mut [T] {
-        self.bump.alloc_slice_fill_copy(count, value)
-    }
-
     pub(super) fn cells<'m>(&'m self, count: usize) -> &'m [Cell<Option<Value<'m>>>] {
         self.bump.alloc_slice_fill_with(count, |_| Cell::new(None))
     }
 
-    pub(super) fn hits<'m>(&'m self, hits: Hits<'m>) -> &'m Hits<'m> {
-        self.bump.alloc(hits)
+    pub(super) fn copy(&self, numbers: &[u32]) -> &[u32] {
+        self.bump.alloc_slice_copy(numbers)
     }
 
     /// Keeps something that owns memory until the evaluation is over.

@@ -20,7 +20,7 @@ use crate::app::config::Config;
 use crate::app::rules::{Feeds, load_rules, missing_lists};
 use crate::app::terminal::{Terminal, Tone, plain};
 use crate::mail::Message;
-use crate::policy::mql::{self, Budget, Capability, Joint, Needs, Seen, State, View};
+use crate::policy::mql::{self, Budget, Capability, Joint, Needs, Seen, Size, State, View};
 use crate::policy::{FeedConfig, RuleError, RuleFile, RuleFindings, RuleKind, RuleMode, RuleSet, RuleWeights};
 
 /// Runs the command.
@@ -164,7 +164,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         *tiers.entry(last).or_insert(0) += 1;
     }
     let absent = absent();
-    let (nodes, _, patterns) = engine.size();
+    let Size { nodes, patterns, .. } = engine.size();
     let checked = Checked {
         rules: rules.rules().len(),
         broken: broken.iter().map(ToString::to_string).collect(),

@@ -4,6 +4,8 @@
 //! Only white space changes: every token stays as it is written, every comment stays where it is (before a token on lines of
 //! its own, or behind it), one empty line between paragraphs stays. So the source means the same, and formatting it again
 //! changes nothing.
+//!
+//! Over 500 lines with its tests: one layout, and the choices that a generator of sources needs to try it.
 
 use super::error::{Error, Span};
 use super::lex::{Token, lex};

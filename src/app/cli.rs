@@ -192,6 +192,68 @@ pub(in crate::app) enum RulesCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Show one rule: where it is, its mode and why, weight, what it needs and what of that is not there, its source.
+    Explain {
+        /// The rule's id, its name, or the beginning of one of them.
+        #[arg(value_name = "ID|NAME")]
+        rule: String,
+        /// Look for it in this folder or file. Without it: in the feeds of the configuration and among our own rules.
+        #[arg(long, value_name = "PATH")]
+        rules: Option<PathBuf>,
+        /// What each of its clauses comes to over this message (`-` for standard input). Nothing is asked of the network.
+        #[arg(long, value_name = "FILE")]
+        message: Option<PathBuf>,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write the sources of rules anew in the style of the public feed; comments and all other keys stay.
+    ///
+    /// Only the block of `source: |` is rewritten. A source that is no such block is left as it is. Exit code 1 when a file
+    /// is broken, and with --check when one would be changed.
+    Fmt {
+        /// Files, or folders looked through to the bottom; `-`: a rule file or a bare source from standard input to standard
+        /// output.
+        #[arg(required = true, value_name = "PATH|-")]
+        paths: Vec<PathBuf>,
+        /// Change nothing, name the files that would be changed.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run the tests of rules: their `tests:` keys, and messages beside them (NAME.match*.eml, NAME.nomatch*.eml).
+    ///
+    /// Exit code 1 when a test fails or a rule is broken. A failure shows what each clause came to.
+    Test {
+        /// Files, or folders looked through to the bottom.
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+        /// One JSON object a test: file, rule, test, expected, got, passed, clauses when it failed.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure rules over messages: microseconds a message, the slowest rules, how many ever matched.
+    ///
+    /// First all rules run together over each message, as the gateway runs them: median, 99th percentile and maximum are of
+    /// that run, reading and parsing the message not counted. Then each rule, compiled by itself, runs over all messages:
+    /// its own time is what the rule would cost alone, attachments it opens and texts it searches included, though together
+    /// such work is shared. One thread, wall clock.
+    Bench {
+        /// Folder of rules, or one file.
+        #[arg(value_name = "PATH")]
+        path: PathBuf,
+        /// Messages, or folders of them.
+        #[arg(required = true, value_name = "FILE|DIR")]
+        messages: Vec<PathBuf>,
+        /// How many of the slowest rules are shown; 0 leaves out their run.
+        #[arg(long, default_value_t = 10)]
+        slowest: usize,
+        /// Messages at most.
+        #[arg(long)]
+        limit: Option<usize>,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `mailweir config`

@@ -79,8 +79,8 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => return self.keep_old(&error.to_string()),
         };
-        let standing = match tokio::task::block_in_place(|| standing::build(&loaded.config, false)) {
-            Ok(standing) => standing,
+        let (standing, rules) = match tokio::task::block_in_place(|| standing::build(&loaded.config, false)) {
+            Ok(built) => built,
             Err(error) => return self.keep_old(&format!("{error:#}")),
         };
         let level = match telemetry::filter(&loaded.config.log.level) {
@@ -88,6 +88,7 @@ impl Reload {
             Err(error) => return self.keep_old(&error.to_string()),
         };
         let changes = changes(&self.loaded, &loaded);
+        rules.log();
         self.pipeline.replace(standing);
         if self.level.reload(level).is_err() {
             tracing::warn!("the log level could not be changed");

@@ -14,8 +14,8 @@ use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
 use crate::policy::{
-    Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation, RuleError, RuleFile, RuleMode, RuleSet,
-    RuleWeights, RulesConfig, list_name, manifest,
+    BUILT_IN_FEED, BUILT_IN_RULES, Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation,
+    RuleError, RuleFile, RuleMode, RuleSet, RuleWeights, RulesConfig, list_name, manifest,
 };
 
 /// Folders inside one another that are read.
@@ -25,26 +25,69 @@ const MAX_LIST_FILES: usize = 10_000;
 /// Largest manifest of lists, in bytes.
 const MAX_MANIFEST_BYTES: u64 = 8 << 20;
 
-/// Reads these feeds and the configured lists, and compiles the rules. The feeds of the settings are
-/// `config.rules.paths`; others may be given to look at rules that are not configured. The second value names the rules
-/// that are broken and were left out.
+/// Rules as read, not yet compiled.
+pub(super) struct Sources {
+    /// Files with their feeds.
+    pub files: Vec<(Arc<Feed>, RuleFile)>,
+    /// All named lists.
+    pub lists: Arc<Lists>,
+    /// Files that cannot be read as rules.
+    pub broken: Vec<RuleError>,
+}
+
+/// Where rules come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Feeds<'a> {
+    /// The feeds of the settings, and our own rules.
+    Configured,
+    /// Only these: to look at rules that are not configured.
+    Only(&'a [FeedConfig]),
+}
+
+/// Reads rules and the configured lists.
 ///
 /// # Errors
 /// A folder that cannot be read, a broken list, too many files.
+pub(super) fn read_rules(feeds: Feeds<'_>, config: &Config) -> anyhow::Result<Sources> {
+    let (paths, own) = match feeds {
+        Feeds::Configured => (config.rules.paths.as_slice(), true),
+        Feeds::Only(paths) => (paths, false),
+    };
+    let (mut files, broken) = read_feeds(paths, &config.rules)?;
+    if own {
+        add_built_in(&mut files);
+    }
+    let lists = read_lists(config, &folded_names(&files))?;
+    Ok(Sources { files, lists: Arc::new(lists), broken })
+}
+
+/// Reads rules and compiles them. The second value names those that are broken and were left out.
+///
+/// # Errors
+/// As [`read_rules`].
 pub(super) fn load_rules(
-    feeds: &[FeedConfig],
+    feeds: Feeds<'_>,
     config: &Config,
     weights: &RuleWeights,
 ) -> anyhow::Result<(RuleSet, Vec<RuleError>)> {
-    let (files, mut problems) = read_feeds(feeds, &config.rules)?;
-    let lists = if files.is_empty() && config.named_lists.paths.is_empty() {
-        Lists::default()
-    } else {
-        read_lists(config, &folded_names(&files))?
-    };
-    let (rules, broken) = RuleSet::build(files, Arc::new(lists), &config.rules.modes, weights);
-    problems.extend(broken);
-    Ok((rules, problems))
+    let Sources { files, lists, mut broken } = read_rules(feeds, config)?;
+    let (rules, wrong) = RuleSet::build(files, lists, &config.rules.modes, weights);
+    broken.extend(wrong);
+    Ok((rules, broken))
+}
+
+/// Our own rules. An operator's rule of the same id takes the place of ours.
+fn add_built_in(files: &mut Files) {
+    let feed = Arc::new(Feed::own(BUILT_IN_FEED, "built in"));
+    let known: BTreeSet<String> = files.iter().map(|(_, file)| file.id.clone()).collect();
+    for (name, text) in BUILT_IN_RULES {
+        // A test holds that they load.
+        if let Ok(file) = RuleFile::parse_in_feed(&format!("policies/rules/{name}"), name, text)
+            && !known.contains(&file.id)
+        {
+            files.push((Arc::clone(&feed), file));
+        }
+    }
 }
 
 /// What tells apart two sets of rules: identities, sources, modes. Empty without rules.
@@ -62,9 +105,11 @@ pub(super) fn digest(rules: &RuleSet) -> String {
     digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Lists that rules name and nobody configured.
+/// Lists that rules name and nobody configured. Our own rules ask for lists of the organisation, which need not be there.
 pub(super) fn missing_lists(rules: &RuleSet) -> BTreeSet<String> {
-    rules.engine().programs().iter().flat_map(|program| program.missing_lists().iter().cloned()).collect()
+    let programs = rules.rules().iter().zip(rules.engine().programs());
+    let others = programs.filter(|(rule, _)| rule.feed.name != BUILT_IN_FEED);
+    others.flat_map(|(_, program)| program.missing_lists().iter().cloned()).collect()
 }
 
 type Files = Vec<(Arc<Feed>, RuleFile)>;
@@ -89,7 +134,7 @@ fn read_feeds(feeds: &[FeedConfig], config: &RulesConfig) -> anyhow::Result<(Fil
                     continue;
                 }
             };
-            match RuleFile::parse(&label, &text) {
+            match RuleFile::parse_in_feed(&label, &within(&settings.path, &path), &text) {
                 Err(_) if !looks_like_rule(&text) => {}
                 Err(error) => problems.push(error),
                 Ok(file) => match known.get(&file.id) {
@@ -105,6 +150,16 @@ fn read_feeds(feeds: &[FeedConfig], config: &RulesConfig) -> anyhow::Result<(Fil
     Ok((files, problems))
 }
 
+/// The path of a file within its feed, with `/` between folders; a feed of one file gives the file's name.
+fn within(feed: &Path, file: &Path) -> String {
+    let inner = file.strip_prefix(feed).ok().filter(|inner| !inner.as_os_str().is_empty());
+    let parts: Vec<_> = match inner {
+        Some(inner) => inner.iter().map(|part| part.to_string_lossy()).collect(),
+        None => file.file_name().map(|name| name.to_string_lossy()).into_iter().collect(),
+    };
+    parts.join("/")
+}
+
 fn feed(settings: &FeedConfig) -> Feed {
     let folder = || settings.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = if settings.name.is_empty() { folder() } else { settings.name.clone() };
@@ -112,8 +167,22 @@ fn feed(settings: &FeedConfig) -> Feed {
 }
 
 /// Other YAML lies about in folders of rules; what has neither a name nor a source is no broken rule.
-fn looks_like_rule(text: &str) -> bool {
+pub(super) fn looks_like_rule(text: &str) -> bool {
     text.trim_start_matches('\u{feff}').lines().any(|line| line.starts_with("name:") || line.starts_with("source:"))
+}
+
+/// All rule files below these paths.
+///
+/// # Errors
+/// A folder that cannot be read, too many files.
+pub(super) fn rule_files(paths: &[PathBuf], max_files: usize) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let mut below = Vec::new();
+        gather(path, max_files.saturating_sub(files.len()), &mut below)?;
+        files.extend(below);
+    }
+    Ok(files)
 }
 
 /// All rule files below a path, in order of their names.
@@ -148,7 +217,7 @@ fn gather(path: &Path, max_files: usize, into: &mut Vec<PathBuf>) -> anyhow::Res
 }
 
 /// The text of a file, or what is wrong with it.
-fn read_text(path: &Path, max_bytes: u64) -> anyhow::Result<Result<String, String>> {
+pub(super) fn read_text(path: &Path, max_bytes: u64) -> anyhow::Result<Result<String, String>> {
     let bytes = read_bounded(path, max_bytes)?;
     Ok(match bytes {
         None => Err(format!("more than {max_bytes} bytes: raise policy.rules.max_file_bytes")),
@@ -166,7 +235,7 @@ fn read_bounded(path: &Path, max_bytes: u64) -> anyhow::Result<Option<Vec<u8>>> 
 }
 
 /// Lists that some rule asks without regard to case: `in~ $name`.
-fn folded_names(files: &Files) -> BTreeSet<String> {
+fn folded_names(files: &[(Arc<Feed>, RuleFile)]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for (_, file) in files {
         for after in file.source.split("in~").skip(1) {
@@ -178,6 +247,14 @@ fn folded_names(files: &Files) -> BTreeSet<String> {
         }
     }
     names
+}
+
+/// The named lists of these settings for these rules.
+///
+/// # Errors
+/// A folder that cannot be read, a broken list.
+pub(super) fn lists_for(config: &Config, files: &[(Arc<Feed>, RuleFile)]) -> anyhow::Result<Lists> {
+    read_lists(config, &folded_names(files))
 }
 
 fn read_lists(config: &Config, folded: &BTreeSet<String>) -> anyhow::Result<Lists> {
@@ -231,19 +308,44 @@ fn read_list_folder(folder: &Path, max_list_bytes: usize, into: &mut Vec<ReadLis
     Ok(())
 }
 
-/// Says in the log what was loaded and what was not.
-pub(super) fn report(rules: &RuleSet, broken: &[RuleError]) {
-    for error in broken {
-        tracing::warn!(%error, "a rule is left out");
+/// What became of the rules of the settings.
+#[derive(Debug)]
+pub(super) struct RuleReport {
+    enforced: usize,
+    shadow: usize,
+    broken: Vec<RuleError>,
+    missing_lists: BTreeSet<String>,
+}
+
+impl RuleReport {
+    pub(super) fn new(rules: &RuleSet, broken: Vec<RuleError>) -> Self {
+        let of = |mode| rules.rules().iter().filter(|rule| rule.mode == mode).count();
+        let (enforced, shadow) = (of(RuleMode::Enforce), of(RuleMode::Shadow));
+        Self { enforced, shadow, broken, missing_lists: missing_lists(rules) }
     }
-    if rules.rules().is_empty() && broken.is_empty() {
-        return;
+
+    /// Says it in the log.
+    pub(super) fn log(&self) {
+        let Self { enforced, shadow, broken, missing_lists } = self;
+        for error in broken {
+            tracing::warn!(%error, "a rule is left out");
+        }
+        tracing::info!(enforced, shadow, left_out = broken.len(), "rules loaded");
+        if !missing_lists.is_empty() {
+            tracing::warn!(lists = ?missing_lists, "rules name lists that are not configured: what hangs on them is undecided");
+        }
     }
-    let of = |mode| rules.rules().iter().filter(|rule| rule.mode == mode).count();
-    let (enforced, shadow) = (of(RuleMode::Enforce), of(RuleMode::Shadow));
-    tracing::info!(enforced, shadow, left_out = broken.len(), "rules loaded");
-    let missing = missing_lists(rules);
-    if !missing.is_empty() {
-        tracing::warn!(lists = ?missing, "rules name lists that are not configured: what hangs on them is undecided");
+
+    /// What is wrong, for people: each rule that is left out with its place and mend, then the lists that are not there.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let left_out = self.broken.iter().map(|error| format!("a rule is left out: {error}"));
+        let missing = (!self.missing_lists.is_empty()).then(|| {
+            let names: Vec<&str> = self.missing_lists.iter().map(String::as_str).collect();
+            format!(
+                "rules name lists that are not configured, what hangs on them is undecided: ${} (put NAME.txt into a folder of policy.named_lists.paths)",
+                names.join(", $")
+            )
+        });
+        left_out.chain(missing).collect()
     }
 }

@@ -46,7 +46,8 @@ struct Gateway {
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let level = telemetry::start(&loaded.config.log)?;
     let config = Arc::new(loaded.config.clone());
-    let standing = standing::build(&config, false)?;
+    let (standing, rules) = standing::build(&config, false)?;
+    rules.log();
     data::prepare(&config)?;
     let registry = Registry::new();
     let metrics = Arc::new(records::Metrics::new(&registry)?);

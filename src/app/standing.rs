@@ -7,24 +7,24 @@ use std::time::Duration;
 use anyhow::Context;
 
 use super::config::Config;
-use super::rules;
+use super::rules::{self, Feeds, RuleReport};
 use crate::analysis::Site;
 use crate::enrichment::SenderAuth;
 use crate::pipeline::Standing;
 use crate::policy::mql::Capability;
 use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
 
-/// Builds it.
+/// Builds it; the second value says which rules were left out.
 ///
 /// # Errors
 /// Names the setting or file that cannot be used.
-pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> {
+pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<(Standing, RuleReport)> {
     let host = host_name(config);
     let policy = &config.policy;
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
     let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
-    let (rules, broken) = rules::load_rules(&policy.rules.paths, policy, &rule_weights)?;
-    rules::report(&rules, &broken);
+    let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights)?;
+    let report = RuleReport::new(&rules, broken);
     let files = PolicyFiles {
         weights,
         rules_digest: rules::digest(&rules),
@@ -33,7 +33,7 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
     };
     let auth = &config.enrichment.sender_auth;
     let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
-    Ok(Standing {
+    let standing = Standing {
         judge: Judge::new(policy, &files)?,
         site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
         sender_auth,
@@ -44,7 +44,8 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
         rule_budget: policy.rules.budget(),
         rule_time: Duration::from_millis(policy.rules.max_message_ms),
         config: config.inspection.clone(),
-    })
+    };
+    Ok((standing, report))
 }
 
 /// Our host name: as configured, else the system's.

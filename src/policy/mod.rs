@@ -24,8 +24,9 @@ pub use lists::{
     InvalidList, ListFile, ListHint, Lists, NamedList, ORG_VIPS, OrgVip, Organisation, TooLarge, list_name, manifest,
 };
 pub use rule::{
-    Author, Expect, Feed, LoadedRule, MatchedClause, Position, RuleError, RuleFile, RuleFindings, RuleKind, RuleMatch,
-    RuleMode, RuleModes, RuleSet, RuleTest, RuleWeights, Severity, SourcePlace, TestMessage,
+    Author, BUILT_IN_FEED, BUILT_IN_RULES, Expect, Feed, LoadedRule, MatchedClause, ModeOrigin, Position, RuleError,
+    RuleFile, RuleFindings, RuleKind, RuleMatch, RuleMode, RuleModes, RuleSet, RuleTest, RuleWeights, Severity,
+    SourcePlace, TestMessage,
 };
 pub use score::{RuleTerm, Score, Term, risk, score};
 pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};

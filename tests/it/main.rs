@@ -25,6 +25,7 @@ mod postfix_relay;
 mod records;
 mod relay;
 mod rules;
+mod rules_commands;
 mod sender_auth;
 mod smtp_conversation;
 mod smtp_machines;

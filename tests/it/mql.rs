@@ -74,6 +74,16 @@ fn connectives() {
 }
 
 #[test]
+fn texts_have_a_length_as_lists_have() {
+    assert_eq!(outcome("length(subject.subject) > 3"), Outcome::Match);
+    assert_eq!(
+        outcome("any(body.links, length(.display_text) >= 1 and length(.href_url.fragment) > 0)"),
+        Outcome::Match
+    );
+    assert_eq!(outcome("length(subject.subject) > 300"), Outcome::NoMatch);
+}
+
+#[test]
 fn null_and_unknown_can_no_longer_match() {
     assert_eq!(outcome(&format!("({NULL}) and ({UNKNOWN})")), Outcome::NoMatch);
     assert!(matches!(outcome(UNKNOWN), Outcome::Undecided(needs) if needs.has(Capability::Nlu)));

@@ -37,24 +37,32 @@ pub(in crate::app) fn run(
 
 fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -> anyhow::Result<ExitCode> {
     let checked = loaded.map_err(anyhow::Error::new).and_then(|loaded| {
-        usable(&loaded.config)?;
-        Ok(loaded)
+        let warnings = usable(&loaded.config)?;
+        Ok((loaded, warnings))
     });
     let place =
         |loaded: &Loaded| loaded.file.as_ref().map_or("(built-in defaults)".to_owned(), |f| f.display().to_string());
     match (&checked, json) {
-        (Ok(loaded), true) => terminal.json(&serde_json::json!({"ok": true, "file": place(loaded)}))?,
-        (Ok(loaded), false) => terminal.line(&format!("{} {}", terminal.toned(Tone::Good, "ok"), place(loaded)))?,
+        (Ok((loaded, warnings)), true) => {
+            terminal.json(&serde_json::json!({"ok": true, "file": place(loaded), "warnings": warnings}))?;
+        }
+        (Ok((loaded, warnings)), false) => {
+            for warning in warnings {
+                terminal.line(&format!("{} {warning}", terminal.toned(Tone::Warning, "warning:")))?;
+            }
+            terminal.line(&format!("{} {}", terminal.toned(Tone::Good, "ok"), place(loaded)))?;
+        }
         (Err(error), true) => terminal.json(&serde_json::json!({"ok": false, "error": format!("{error:#}")}))?,
         (Err(error), false) => terminal.line(&format!("{} {error:#}", terminal.toned(Tone::Bad, "not usable:")))?,
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(crate::app::USAGE) })
 }
 
-/// Whether everything that can be known of settings before a port is bound is right.
-pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<()> {
+/// Whether everything that can be known of settings before a port is bound is right. What is given is no error: rules that
+/// are left out, lists that are not there.
+pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
-    standing::build(config, false)?;
+    let (_, rules) = standing::build(config, false)?;
     let mut relay = config.relay.clone();
     if relay.host_name.is_empty() {
         relay.host_name = standing::host_name(config);
@@ -66,7 +74,7 @@ pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<()> {
     for file in config.relay.tls.cert_file.iter().chain(&config.relay.tls.key_file) {
         std::fs::metadata(file).map_err(|e| anyhow::anyhow!("relay.tls: {}: {e}", file.display()))?;
     }
-    Ok(())
+    Ok(rules.warnings())
 }
 
 fn explain(terminal: &Terminal, loaded: &Loaded, filter: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {

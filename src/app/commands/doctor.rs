@@ -75,7 +75,8 @@ pub(in crate::app) async fn run(options: &Doctor, loaded: &Loaded, common: &Comm
 fn configuration(loaded: &Loaded) -> Look {
     let place = loaded.file.as_ref().map_or("built-in defaults".to_owned(), |file| file.display().to_string());
     match super::config::usable(&loaded.config) {
-        Ok(()) => look("configuration", Finding::Ok, place),
+        Ok(warnings) if warnings.is_empty() => look("configuration", Finding::Ok, place),
+        Ok(warnings) => look("configuration", Finding::Note, format!("{place}: {}", warnings.join("; "))),
         Err(error) => look("configuration", Finding::Problem, format!("{place}: {error:#}")),
     }
 }

@@ -46,7 +46,8 @@ struct LineSignal<'a> {
 /// Runs the command.
 pub(in crate::app) async fn run(options: &Scan, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
     let terminal = Terminal::new(common.colour);
-    let standing = standing::build(config, options.offline)?;
+    let (standing, rules) = standing::build(config, options.offline)?;
+    rules.warnings().iter().for_each(|warning| warn(&anyhow::anyhow!("{warning}")));
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new())?);
     let pipeline = Arc::new(Pipeline::new(standing, None, None, metrics));
     let mut files = Vec::new();
@@ -92,7 +93,7 @@ pub(in crate::app) async fn run(options: &Scan, config: &Config, common: &Common
     Ok(if failed > 0 || (options.exit_code && bad > 0) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn warn(error: &anyhow::Error) {
+pub(super) fn warn(error: &anyhow::Error) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "mailweir: {error:#}");
 }
@@ -203,7 +204,7 @@ pub(super) fn read_message(path: &Path) -> anyhow::Result<Bytes> {
 }
 
 /// Line ends as they would have come by SMTP. A file that has CRLF throughout stays as it is.
-fn with_crlf(raw: Vec<u8>) -> Vec<u8> {
+pub(super) fn with_crlf(raw: Vec<u8>) -> Vec<u8> {
     let bare = memchr::memchr_iter(b'\n', &raw).filter(|at| *at == 0 || raw[at - 1] != b'\r').count();
     if bare == 0 {
         return raw;

@@ -303,6 +303,17 @@ impl Engine {
         clauses
     }
 
+    /// What a program comes to by itself, what stands in the way of knowing it, and what its true tests saw.
+    pub fn look(&self, program: usize, view: View<'_>, budget: Budget) -> (Truth, Needs, Vec<String>) {
+        let Some(program) = self.programs.get(program) else { return (Truth::NULL, Needs::NONE, Vec::new()) };
+        let store = Store::default();
+        let root = Root { view, lists: &self.lists };
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let (value, saw) = run.watch(program.compiled.root, budget.max_rule_steps);
+        let (truth, needs) = value.truth();
+        (truth, needs, saw)
+    }
+
     /// The value of a program as JSON, for insights and people. `None`: not known.
     pub fn value(&self, program: usize, view: View<'_>, budget: Budget) -> Option<serde_json::Value> {
         let program = self.programs.get(program)?;

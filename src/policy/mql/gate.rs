@@ -112,7 +112,8 @@ impl Gates {
                     run.within(Value::Text(item), || self.walk(run, chain, depth + 1, open));
                 }
             }
-            other if other.unavailable().is_some() => {
+            // A text or map has a length too, and is gone through by nobody.
+            other if !other.is_null() => {
                 mark(open, &chain.exists);
                 chain.texts.iter().for_each(|(_, place)| mark(open, &self.of_place[*place as usize]));
             }

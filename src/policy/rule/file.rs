@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::id;
-use super::place::{Position, SourcePlace};
+use super::place::{Position, SourcePlace, with_source};
 use super::yaml::{Keys, RuleError, scalar};
 
 /// What a rule is for.
@@ -59,7 +59,7 @@ pub enum Expect {
     #[serde(rename = "match")]
     Match,
     /// It does not.
-    #[serde(rename = "no match")]
+    #[serde(rename = "no_match")]
     NoMatch,
     /// Something it needs is not known.
     #[serde(rename = "undecided")]
@@ -84,7 +84,7 @@ pub struct RuleTest {
     pub message: TestMessage,
     /// What is expected.
     pub expect: Expect,
-    /// Everything else: facts, lists, envelope.
+    /// Everything else: facts, envelope, the organisation.
     pub given: serde_json::Map<String, Value>,
 }
 
@@ -93,7 +93,7 @@ pub struct RuleTest {
 pub struct RuleFile {
     /// Path of the file, for people.
     pub label: String,
-    /// UUID, lower case; made out of the file's name when the file gives none.
+    /// UUID, lower case; made out of the file's path within its feed when the file gives none.
     pub id: String,
     /// Name.
     pub name: String,
@@ -134,11 +134,20 @@ pub struct RuleFile {
 }
 
 impl RuleFile {
-    /// Reads a file; `label` is its path, for people and for the identity of rules without one.
+    /// Reads a file that stands alone; `label` is its path, whose last part gives the identity of a rule without one.
     ///
     /// # Errors
     /// Names the first mistake by file, line and column.
     pub fn parse(label: &str, text: &str) -> Result<Self, RuleError> {
+        Self::parse_in_feed(label, label.rsplit('/').next().unwrap_or_default(), text)
+    }
+
+    /// Reads a file of a feed; `label` is its path, for people, `path` its path within the feed (`folder/name.yml`), for the
+    /// identity of a rule without one.
+    ///
+    /// # Errors
+    /// Names the first mistake by file, line and column.
+    pub fn parse_in_feed(label: &str, path: &str, text: &str) -> Result<Self, RuleError> {
         let mut keys = Keys::read(label, text)?;
         let name = keys.needed("name")?;
         let source = keys.needed("source")?;
@@ -154,12 +163,12 @@ impl RuleFile {
             }
         };
         let id = match keys.text("id")? {
-            None => id::of_file(label),
+            None => id::of_file(path),
             Some(written) => id::uuid(written.trim()).ok_or_else(|| {
                 keys.wrong(
                     "id",
                     format!(
-                        "id `{written}` is no UUID: correct it, or leave it out to have one made of the file's name"
+                        "id `{written}` is no UUID: correct it, or leave it out to have one made of the file's path"
                     ),
                 )
             })?,
@@ -208,6 +217,12 @@ impl RuleFile {
         RuleError { file: self.label.clone(), line: file_line, column: file_column, reason }
     }
 
+    /// The file's text with another source, every other byte as it is; `text` is the text that was read. `None` when the
+    /// source is no literal block (`|`).
+    pub fn with_source(&self, text: &str, source: &str) -> Option<String> {
+        with_source(text, self.source_place, source)
+    }
+
     /// Whether it speaks of data that must not get out (`dlp`).
     pub fn is_dlp(&self) -> bool {
         self.written_type == "dlp"
@@ -227,16 +242,18 @@ fn test(value: Value) -> Result<RuleTest, String> {
     };
     let mut text = |key: &str| given.remove(key).and_then(scalar);
     let name = text("name").ok_or("`name` is missing")?;
-    let message = match (text("message"), text("file")) {
-        (Some(inline), None) => TestMessage::Inline(inline),
-        (None, Some(file)) => TestMessage::File(file),
-        _ => return Err(format!("`{name}` needs either `message` (the text) or `file` (a path)")),
+    // A message is more than one line: header, empty line, text.
+    let message = match text("message") {
+        Some(text) if text.trim().is_empty() => return Err(format!("`{name}`: `message` is empty")),
+        Some(text) if text.trim().contains('\n') => TestMessage::Inline(text),
+        Some(path) => TestMessage::File(path.trim().to_owned()),
+        None => return Err(format!("`{name}`: `message` is missing: the text of a message, or the path of one")),
     };
     let expect = match text("expect").as_deref() {
         Some("match") => Expect::Match,
-        Some("no match") => Expect::NoMatch,
+        Some("no_match" | "no match") => Expect::NoMatch,
         Some("undecided") => Expect::Undecided,
-        _ => return Err(format!("`{name}`: `expect` is match, no match or undecided")),
+        _ => return Err(format!("`{name}`: `expect` is match, no_match or undecided")),
     };
     Ok(RuleTest { name, message, expect, given })
 }
@@ -309,16 +326,34 @@ mod tests {
     }
 
     #[test]
+    fn another_source_changes_nothing_else() {
+        for (text, expected) in [
+            (
+                "name: n\nsource: |\n    a\n      b\n\n\ntype: rule # x\n",
+                "name: n\nsource: |\n    x\n\n      y\n\n\ntype: rule # x\n",
+            ),
+            ("name: n\r\ntype: rule\r\nsource: |-\r\n  a", "name: n\r\ntype: rule\r\nsource: |-\r\n  x\r\n\r\n    y"),
+        ] {
+            let rule = RuleFile::parse("x.yml", text).unwrap();
+            let again = rule.with_source(text, "x\n\n  y\n").unwrap();
+            assert_eq!(again, expected);
+            assert_eq!(RuleFile::parse("x.yml", &again).unwrap().source.trim_end(), "x\n\n  y");
+        }
+        let line = "name: n\ntype: rule\nsource: a\n";
+        assert_eq!(RuleFile::parse("x.yml", line).unwrap().with_source(line, "x"), None);
+    }
+
+    #[test]
     fn tests_are_data() {
-        let text = "name: n\ntype: rule\nsource: a\ntests:\n  - name: one\n    message: |\n      Subject: x\n\n      y\n    expect: no match\n    facts: {spf: pass}\n  - {name: two, file: a.eml, expect: undecided}\n";
+        let text = "name: n\ntype: rule\nsource: a\ntests:\n  - name: one\n    message: |\n      Subject: x\n\n      y\n    expect: no_match\n    facts: {spf: pass}\n  - {name: two, message: a.eml, expect: undecided}\n";
         let rule = RuleFile::parse("x.yml", text).unwrap();
         assert_eq!(rule.tests[0].message, TestMessage::Inline("Subject: x\n\ny\n".into()));
         assert_eq!((rule.tests[0].expect, rule.tests[1].expect), (Expect::NoMatch, Expect::Undecided));
         assert_eq!(rule.tests[0].given["facts"]["spf"], "pass");
         assert_eq!(rule.tests[1].message, TestMessage::File("a.eml".into()));
         let wrong = |test: &str| fails(&format!("name: n\ntype: rule\nsource: a\ntests:\n  - {test}\n"));
-        assert!(wrong("{name: x, expect: match}").starts_with("f/x.yml:4:1: test 1: `x` needs either"));
-        assert!(wrong("{name: x, message: y, file: z, expect: match}").contains("either"));
+        assert!(wrong("{name: x, expect: match}").starts_with("f/x.yml:4:1: test 1: `x`: `message` is missing"));
+        assert!(wrong("{name: x, message: ' ', expect: match}").contains("is empty"));
         assert!(wrong("{name: x, message: y, expect: maybe}").contains("undecided"));
         assert!(wrong("text").contains("mapping"));
     }

@@ -6,11 +6,10 @@ use sha1::{Digest, Sha1};
 const NAMES: [u8; 16] =
     [0x6b, 0xa7, 0xb8, 0x11, 0x9d, 0xad, 0x11, 0xd1, 0x80, 0xb4, 0x00, 0xc0, 0x4f, 0xd4, 0x30, 0xc8];
 
-/// The identity of a rule whose file gives none: version 5, out of the file's name without folders. Renaming the file makes
-/// it another rule; two files of one name in two feeds are one.
-pub(super) fn of_file(label: &str) -> String {
-    let name = label.rsplit('/').next().unwrap_or_default();
-    let hash = Sha1::new().chain_update(NAMES).chain_update("mailweir:rule:").chain_update(name).finalize();
+/// The identity of a rule whose file gives none: version 5, out of the file's path within its feed, `folder/name.yml`.
+/// Renaming or moving the file makes it another rule; files of one path in two feeds are one.
+pub(super) fn of_file(path: &str) -> String {
+    let hash = Sha1::new().chain_update(NAMES).chain_update("mailweir:rule:").chain_update(path).finalize();
     let mut bytes: [u8; 16] = std::array::from_fn(|place| hash[place]);
     bytes[6] = bytes[6] & 0x0f | 0x50;
     bytes[8] = bytes[8] & 0x3f | 0x80;
@@ -37,11 +36,12 @@ mod tests {
 
     #[test]
     fn ids() {
-        let id = of_file("feed/folder/a_rule.yml");
+        let id = of_file("folder/a_rule.yml");
         assert_eq!(uuid(&id).as_deref(), Some(id.as_str()));
         assert_eq!(&id[14..15], "5");
         assert!(matches!(id.as_bytes()[19], b'8' | b'9' | b'a' | b'b'));
-        assert_eq!(id, of_file("other/a_rule.yml"));
+        assert_eq!(id, of_file("folder/a_rule.yml"));
+        assert_ne!(id, of_file("other/a_rule.yml"));
         assert_ne!(id, of_file("b_rule.yml"));
         assert_eq!(uuid("C4F46473-0f5a-56d6-bb7e-489460bdb20f").unwrap(), "c4f46473-0f5a-56d6-bb7e-489460bdb20f");
         for bad in [

@@ -3,6 +3,7 @@
 //!
 //! A file is read as data: nothing here knows MQL. Not here: reading the files (`app`).
 
+mod built_in;
 mod file;
 mod id;
 mod mode;
@@ -10,8 +11,9 @@ mod place;
 mod set;
 mod yaml;
 
+pub use built_in::{BUILT_IN_FEED, BUILT_IN_RULES};
 pub use file::{Author, Expect, RuleFile, RuleKind, RuleTest, Severity, TestMessage};
-pub use mode::{Feed, RuleMode, RuleModes, RuleWeights};
+pub use mode::{Feed, ModeOrigin, RuleMode, RuleModes, RuleWeights};
 pub use place::{Position, SourcePlace};
 pub use set::{LoadedRule, MatchedClause, RuleFindings, RuleMatch, RuleSet};
 pub use yaml::RuleError;

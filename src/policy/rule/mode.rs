@@ -57,22 +57,50 @@ pub struct RuleModes {
     pub feeds: BTreeMap<String, RuleMode>,
 }
 
+/// What decided a rule's mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ModeOrigin {
+    /// `modes.ids` names the rule.
+    Id,
+    /// The file says `active: false`.
+    Inactive,
+    /// `modes.tags` names this tag of the rule.
+    Tag(String),
+    /// `modes.severities` names its severity.
+    Severity(Severity),
+    /// `modes.feeds` names its feed.
+    Feed,
+    /// Nothing names it: it is as its feed is.
+    FeedItself,
+}
+
 impl RuleModes {
     /// The mode of a rule.
     pub fn of(&self, rule: &RuleFile, feed: &Feed) -> RuleMode {
-        let by_id = self.ids.iter().find(|(id, _)| id.eq_ignore_ascii_case(&rule.id)).map(|(_, mode)| *mode);
-        if let Some(mode) = by_id {
-            return mode;
+        self.origin(rule, feed).0
+    }
+
+    /// The mode of a rule and what decided it.
+    pub fn origin(&self, rule: &RuleFile, feed: &Feed) -> (RuleMode, ModeOrigin) {
+        let by_id = self.ids.iter().find(|(id, _)| id.eq_ignore_ascii_case(&rule.id));
+        if let Some((_, mode)) = by_id {
+            return (*mode, ModeOrigin::Id);
         }
         if !rule.active {
-            return RuleMode::Off;
+            return (RuleMode::Off, ModeOrigin::Inactive);
         }
         let named = |tag: &String| rule.tags.iter().any(|own| own.to_lowercase() == tag.to_lowercase());
-        let by_tag = self.tags.iter().filter(|(tag, _)| named(tag)).map(|(_, mode)| *mode).min();
-        by_tag
-            .or_else(|| self.severities.get(&rule.severity?).copied())
-            .or_else(|| self.feeds.get(&feed.name).copied())
-            .unwrap_or(feed.default_mode)
+        let by_tag = self.tags.iter().filter(|(tag, _)| named(tag)).min_by_key(|(_, mode)| **mode);
+        let by_severity = || rule.severity.and_then(|severity| Some((severity, *self.severities.get(&severity)?)));
+        match by_tag {
+            Some((tag, mode)) => (*mode, ModeOrigin::Tag(tag.clone())),
+            None => match (by_severity(), self.feeds.get(&feed.name)) {
+                (Some((severity, mode)), _) => (mode, ModeOrigin::Severity(severity)),
+                (None, Some(mode)) => (*mode, ModeOrigin::Feed),
+                (None, None) => (feed.default_mode, ModeOrigin::FeedItself),
+            },
+        }
     }
 }
 
@@ -140,6 +168,9 @@ mod tests {
         modes.tags.insert("two".into(), RuleMode::Shadow);
         assert_eq!(modes.of(&rule, &feed), RuleMode::Shadow);
         assert_eq!(modes.of(&asleep, &feed), RuleMode::Off);
+        assert_eq!(modes.origin(&rule, &feed).1, ModeOrigin::Tag("two".into()));
+        assert_eq!(modes.origin(&asleep, &feed).1, ModeOrigin::Inactive);
+        assert_eq!(RuleModes::default().origin(&rule, &feed).1, ModeOrigin::FeedItself);
         modes.ids.insert("00000000-0000-5000-8000-00000000000a".into(), RuleMode::Enforce);
         assert_eq!(modes.of(&rule, &feed), RuleMode::Enforce);
         assert_eq!(modes.of(&asleep, &feed), RuleMode::Enforce);

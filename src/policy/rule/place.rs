@@ -80,6 +80,31 @@ impl SourcePlace {
     }
 }
 
+/// The text of a file with another source, every other byte as it is; `None` when `source` is no literal block (`|`).
+pub(super) fn with_source(text: &str, place: SourcePlace, source: &str) -> Option<String> {
+    let SourcePlace::Block { line, indent } = place else { return None };
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let first = line.checked_sub(1)?;
+    let margin = |line: &str| line.len() - line.trim_start_matches(' ').len();
+    let inside = |line: &&&str| line.trim().is_empty() || margin(line) >= indent;
+    let block: Vec<&&str> = lines.get(first..)?.iter().take_while(inside).collect();
+    // Empty lines at the end belong to the block and to nobody: they stay.
+    let length = block.iter().rposition(|line| !line.trim().is_empty())? + 1;
+    let ending = if lines[first.checked_sub(1)?].ends_with("\r\n") { "\r\n" } else { "\n" };
+    let mut out: String = lines[..first].concat();
+    for line in source.lines() {
+        if !line.is_empty() {
+            out.extend(std::iter::repeat_n(' ', indent));
+            out.push_str(line);
+        }
+        out.push_str(ending);
+    }
+    let cut = if block[length - 1].ends_with('\n') { 0 } else { ending.len() };
+    out.truncate(out.len() - cut);
+    out.push_str(&lines[first + length..].concat());
+    Some(out)
+}
+
 /// The line (from 1) of a key of the top level, the rest of that line after the colon, and the column where the rest begins.
 pub(super) fn value_of<'t>(text: &'t str, key: &str) -> Option<(usize, &'t str, usize)> {
     text.lines().enumerate().find_map(|(number, line)| {

@@ -131,6 +131,11 @@ impl RuleSet {
         &self.engine
     }
 
+    /// The engine alone.
+    pub fn into_engine(self) -> Engine {
+        self.engine
+    }
+
     /// Whether a rule asks for this capability.
     pub fn needs(&self, capability: Capability) -> bool {
         self.engine.programs().iter().any(|program| program.needs().has(capability))

@@ -1,22 +1,27 @@
 //! `mailweir rules`: what a folder of rules would do, without a gateway.
 
+mod bench;
+mod explain;
+mod fmt;
+mod test;
+
 use std::collections::BTreeMap;
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
-use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
-use super::scan::gather;
+use super::scan::{gather, read_message, warn};
 use crate::analysis::{Facts, Site, Why};
 use crate::app::cli::{Common, RulesCommand};
 use crate::app::config::Config;
-use crate::app::rules::{load_rules, missing_lists};
-use crate::app::terminal::{Terminal, Tone};
+use crate::app::rules::{Feeds, load_rules, missing_lists};
+use crate::app::terminal::{Terminal, Tone, plain};
 use crate::mail::Message;
-use crate::policy::mql::{Budget, Capability, Needs, Size, View};
-use crate::policy::{FeedConfig, RuleFindings, RuleKind, RuleMode, RuleSet, RuleWeights};
+use crate::policy::mql::{self, Budget, Capability, Joint, Needs, Seen, Size, State, View};
+use crate::policy::{FeedConfig, RuleError, RuleFile, RuleFindings, RuleKind, RuleMode, RuleSet, RuleWeights};
 
 /// Runs the command.
 pub(in crate::app) fn run(command: &RulesCommand, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
@@ -24,7 +29,100 @@ pub(in crate::app) fn run(command: &RulesCommand, config: &Config, common: &Comm
     match command {
         RulesCommand::Check { path, json } => check(path, *json, config, &terminal),
         RulesCommand::Run { path, messages, json } => over_messages(path, messages, *json, config, &terminal),
+        RulesCommand::Explain { rule, rules, message, json } => {
+            explain::explain(rule, rules.as_deref(), message.as_deref(), *json, config, &terminal)
+        }
+        RulesCommand::Fmt { paths, check } => fmt::fmt(paths, *check, config, &terminal),
+        RulesCommand::Test { paths, json } => test::test(paths, *json, config, &terminal),
+        RulesCommand::Bench { path, messages, slowest, limit, json } => {
+            let options = bench::Options { path, messages, slowest: *slowest, limit: *limit, json: *json };
+            bench::bench(&options, config, &terminal)
+        }
     }
+}
+
+/// A path as a feed of its own, enforced.
+fn feed_of(path: &Path) -> FeedConfig {
+    FeedConfig { path: path.to_owned(), name: String::new(), mode: RuleMode::Enforce }
+}
+
+fn mode(mode: RuleMode) -> &'static str {
+    match mode {
+        RuleMode::Off => "off",
+        RuleMode::Shadow => "shadow",
+        RuleMode::Enforce => "enforce",
+    }
+}
+
+/// A mistake in a rule's source, with its place in the file and the mend.
+fn source_error(file: &RuleFile, error: &mql::Error) -> RuleError {
+    let (line, column) = error.place(&file.source);
+    file.source_error(line, column, &format!("{}\n{}", error.message, error.excerpt(&file.source)))
+}
+
+/// What messages are looked at with when nothing is asked of the network: facts are not known, which is not the same as
+/// false.
+struct Looking {
+    site: Site,
+    facts: Facts,
+}
+
+impl Looking {
+    fn new(config: &Config) -> Self {
+        Self::of(config, &config.policy.own_domains, &config.policy.vips)
+    }
+
+    fn of(config: &Config, own_domains: &[String], vips: &[String]) -> Self {
+        let site = Site { content: config.inspection.content.clone(), ..Site::new(own_domains, vips) };
+        Self { site, facts: Facts::unknown(Why::Disabled) }
+    }
+
+    fn view<'v>(&'v self, message: &'v Message) -> View<'v> {
+        let Self { site, facts } = self;
+        View { message, envelope: None, connection: None, facts, site, content: &site.content, now: 0 }
+    }
+}
+
+/// A bar on a terminal; nothing elsewhere.
+fn progress(total: usize, what: &str) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target);
+    if let Ok(style) = ProgressStyle::with_template(&format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left")) {
+        bar.set_style(style);
+    }
+    bar
+}
+
+/// Clause by clause: what each came to, and what it saw.
+fn say_clauses(seen: &Seen, terminal: &Terminal) -> std::io::Result<()> {
+    fn walk(seen: &Seen, level: usize, terminal: &Terminal) -> std::io::Result<()> {
+        let (tone, needs) = match &seen.state {
+            State::True => (Tone::Good, String::new()),
+            State::False => (Tone::Bad, String::new()),
+            State::Null => (Tone::Quiet, String::new()),
+            State::Unavailable(needs) => (Tone::Warning, format!(" ({})", needs.join(", "))),
+        };
+        let not = if seen.negated { "not " } else { "" };
+        let text = match seen.joint {
+            Joint::One => plain(&seen.text, 160),
+            Joint::All => format!("{not}all of:"),
+            Joint::Any => format!("{not}any of:"),
+            Joint::AtLeast(count) => format!("{not}{count} of:"),
+        };
+        let state = terminal.toned(tone, &format!("{:<11}", seen.state.as_str()));
+        let saw: Vec<String> = seen.saw.iter().map(|text| plain(text, 100)).collect();
+        let saw =
+            if saw.is_empty() || !seen.parts.is_empty() { String::new() } else { format!("  <- {}", saw.join(" | ")) };
+        terminal.line(&format!("  {state} {}{text}{needs}{saw}", "  ".repeat(level)))?;
+        seen.parts.iter().try_for_each(|part| walk(part, level + 1, terminal))
+    }
+    walk(seen, 0, terminal)
+}
+
+/// What nobody gives here: services, and YARA.
+fn absent() -> Needs {
+    services().and(Needs::of(Capability::Yara))
 }
 
 /// Capabilities that only a service outside gives.
@@ -49,10 +147,9 @@ struct Checked {
     patterns: usize,
 }
 
-fn load(path: &Path, config: &Config) -> anyhow::Result<(RuleSet, Vec<crate::policy::RuleError>)> {
-    let feed = FeedConfig { path: path.to_owned(), name: String::new(), mode: RuleMode::Enforce };
+fn load(path: &Path, config: &Config) -> anyhow::Result<(RuleSet, Vec<RuleError>)> {
     // Looking at rules changes no score: the built-in weights serve.
-    load_rules(&[feed], &config.policy, &RuleWeights::default())
+    load_rules(Feeds::Only(&[feed_of(path)]), &config.policy, &RuleWeights::default())
 }
 
 fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyhow::Result<ExitCode> {
@@ -66,7 +163,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         let last = needs.iter().map(Capability::tier).filter(char::is_ascii_alphabetic).max().unwrap_or('A');
         *tiers.entry(last).or_insert(0) += 1;
     }
-    let absent = services().and(Needs::of(Capability::Yara));
+    let absent = absent();
     let Size { nodes, patterns, .. } = engine.size();
     let checked = Checked {
         rules: rules.rules().len(),
@@ -118,30 +215,16 @@ fn over_messages(
 ) -> anyhow::Result<ExitCode> {
     let (rules, broken) = load(path, config)?;
     for error in &broken {
-        tracing::warn!(%error, "a rule was left out");
+        warn(&anyhow::anyhow!("a rule is left out: {error}"));
     }
-    let policy = &config.policy;
-    let content = config.inspection.content.clone();
-    let site = Site { content, ..Site::new(&policy.own_domains, &policy.vips) };
     let mut files = Vec::new();
     for path in messages {
         gather(path, &mut files)?;
     }
-    // Authentication is not asked: what hangs on it is undecided, not false.
-    let facts = Facts::unknown(Why::Disabled);
+    let looking = Looking::new(config);
     for file in files {
-        let raw = std::fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
-        let message = Message::parse(Bytes::from(raw), &config.inspection.message);
-        let view = View {
-            message: &message,
-            envelope: None,
-            connection: None,
-            facts: &facts,
-            site: &site,
-            content: &site.content,
-            now: 0,
-        };
-        let found = rules.find(view, Budget::default(), &|| false);
+        let message = Message::parse(read_message(&file)?, &config.inspection.message);
+        let found = rules.find(looking.view(&message), Budget::default(), &|| false);
         let path = file.display().to_string();
         if json {
             terminal.line(&serde_json::to_string(&Line { path, found: &found })?)?;

@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 pub mod config;
 mod data;
+pub mod mock_services;
 mod reinject;
 mod reload;
 mod rules;

@@ -13,6 +13,7 @@ mod cases;
 mod configuration;
 mod content;
 mod content_depth;
+mod egress;
 mod end_to_end;
 mod history;
 mod kill;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::History;
+use super::{History, ServiceFacts};
 
 /// Something that was asked: the answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,20 @@ pub enum Why {
     Malformed,
     /// Too little was seen yet to tell.
     WarmingUp,
+    /// As many questions as are allowed are under way.
+    Busy,
+    /// Nobody answers there, or the connection broke.
+    Unreachable,
+    /// It leads where nothing may be asked.
+    Fenced,
+    /// The answer is larger than is allowed.
+    TooLarge,
+    /// An HTTP status that is no answer.
+    Status,
+    /// The dependency says that it has an error of its own.
+    Reported,
+    /// The dependency does not take this one question: the message is too large for it.
+    Declined,
 }
 
 impl Why {
@@ -71,6 +85,13 @@ impl Why {
             Self::Disabled => "disabled",
             Self::Malformed => "malformed",
             Self::WarmingUp => "warming_up",
+            Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
+            Self::Fenced => "fenced",
+            Self::TooLarge => "too_large",
+            Self::Status => "status",
+            Self::Reported => "reported",
+            Self::Declined => "declined",
         }
     }
 }
@@ -209,6 +230,9 @@ pub struct Facts {
     /// What is remembered of the people around the message. Only asked when a rule needs it.
     #[serde(default = "not_asked")]
     pub history: Fact<History>,
+    /// What services found: virus scanner, block lists, analysers.
+    #[serde(default)]
+    pub services: ServiceFacts,
 }
 
 /// Of records from before there was a history.
@@ -227,6 +251,7 @@ impl Facts {
             dmarc: Fact::Unknown(why),
             arc: Fact::Unknown(why),
             history: Fact::Unknown(Why::Disabled),
+            services: ServiceFacts::default(),
         }
     }
 
@@ -242,6 +267,7 @@ impl Facts {
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
+        .chain(self.services.unknowns())
         .collect()
     }
 

@@ -9,16 +9,16 @@ use anyhow::Context;
 use super::config::Config;
 use super::rules;
 use crate::analysis::Site;
-use crate::enrichment::SenderAuth;
+use crate::enrichment::{Outside, SenderAuth, Services};
 use crate::pipeline::Standing;
 use crate::policy::mql::Capability;
 use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
 
-/// Builds it.
+/// Builds it; `outside` outlives what is built.
 ///
 /// # Errors
 /// Names the setting or file that cannot be used.
-pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> {
+pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow::Result<Standing> {
     let host = host_name(config);
     let policy = &config.policy;
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
@@ -33,10 +33,14 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<Standing> 
     };
     let auth = &config.enrichment.sender_auth;
     let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
+    let judge = Judge::new(policy, &files)?;
+    // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
+    let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     Ok(Standing {
-        judge: Judge::new(policy, &files)?,
+        judge,
         site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
         sender_auth,
+        services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
         needs_history: rules.needs(Capability::History),

@@ -27,6 +27,7 @@ mod records;
 mod relay;
 mod rules;
 mod sender_auth;
+mod services;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;

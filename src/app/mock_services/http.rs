@@ -1,5 +1,5 @@
-//! HTTP services by path: `POST /v1/analyse` (NLP), `POST /v1/urls` (URL analyser), `POST /v1/chat/completions`
-//! (OpenAI-compatible), `GET /domain/NAME` (RDAP), `GET /dns.json` (IANA's bootstrap file).
+//! HTTP services by path: `POST /v1/analyse` (NLP), `POST /v1/url` (URL analyser), `POST /v1/chat/completions`
+//! (OpenAI-compatible), `GET /domain/NAME` (RDAP).
 //!
 //! The NLP service and the chat model call a text phishing that speaks of a password; the URL analyser calls a URL phishing
 //! whose host begins with `evil`; RDAP says that domains beginning with `new` were registered on 2026-11-20, and others in 2001, and
@@ -22,11 +22,11 @@ pub(super) struct Http;
 
 impl Dialect for Http {
     async fn answer(self, stream: &mut BufStream<TcpStream>, fault: Fault) -> io::Result<Option<Vec<u8>>> {
-        let Some((method, path, host, body)) = request(stream).await? else { return Ok(None) };
+        let Some((method, path, body)) = request(stream).await? else { return Ok(None) };
         let (status, body) = match fault {
             Fault::ServerError => ("500 Internal Server Error", json!({"error": "mock"})),
             Fault::TooMany => ("429 Too Many Requests\r\nRetry-After: 1", json!({"error": "slow down"})),
-            _ => answer(&method, &path, &host, &serde_json::from_slice(&body).unwrap_or(Value::Null)),
+            _ => answer(&method, &path, &serde_json::from_slice(&body).unwrap_or(Value::Null)),
         };
         let body = body.to_string();
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nConnection: close\r\n");
@@ -38,8 +38,8 @@ impl Dialect for Http {
     }
 }
 
-async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String, String, String, Vec<u8>)>> {
-    let (mut head, mut length, mut host) = (Vec::new(), 0, String::new());
+async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String, String, Vec<u8>)>> {
+    let (mut head, mut length) = (Vec::new(), 0);
     let mut limited = stream.take(MAX_HEAD);
     loop {
         let mut line = String::new();
@@ -52,7 +52,6 @@ async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String
         }
         match line.split_once(": ") {
             Some((name, value)) if name.eq_ignore_ascii_case("content-length") => length = value.parse().unwrap_or(0),
-            Some((name, value)) if name.eq_ignore_ascii_case("host") => host = value.to_owned(),
             _ => {}
         }
         head.push(line.to_owned());
@@ -61,40 +60,26 @@ async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String
     let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
     let mut body = vec![0; length.min(MAX_BODY)];
     stream.read_exact(&mut body).await?;
-    Ok(Some((method, path, host, body)))
+    Ok(Some((method, path, body)))
 }
 
-fn answer(method: &str, path: &str, host: &str, body: &Value) -> (&'static str, Value) {
+fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
     match (method, path) {
         ("POST", "/v1/analyse") => {
             let text = format!("{} {}", text(&body["subject"]), text(&body["text"])).to_lowercase();
-            let phishing = text.contains("password");
-            let intents = if phishing {
-                json!([{"name": "cred_theft", "confidence": "high"}])
-            } else {
-                json!([{"name": "benign", "confidence": "medium"}])
-            };
-            ("200 OK", json!({"intents": intents, "language": "en", "model": "mock-1"}))
+            ("200 OK", reading(&text))
         }
-        ("POST", "/v1/urls") => {
-            let asked: Vec<&str> = body["urls"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-            let verdict = |url: &str| {
-                let evil = url.split("://").nth(1).is_some_and(|rest| rest.starts_with("evil"));
-                let verdict = if evil { "phishing" } else { "clean" };
-                json!({"url": url, "verdict": verdict, "confidence": "high"})
-            };
-            ("200 OK", json!({"results": asked.into_iter().map(verdict).collect::<Vec<_>>()}))
+        ("POST", "/v1/url") => {
+            let evil = text(&body["url"]).split("://").nth(1).is_some_and(|rest| rest.starts_with("evil"));
+            let verdict = if evil { "phishing" } else { "clean" };
+            ("200 OK", json!({"verdict": verdict, "confidence": 0.9}))
         }
         ("POST", "/v1/chat/completions") => {
-            let messages = body["messages"].to_string().to_lowercase();
-            let score = if messages.contains("verify your password") { 0.9 } else { 0.1 };
-            let content = json!({"phishing": score, "intent": "cred_theft", "reason": "mock"}).to_string();
+            // What the gateway says to the model stands first; the letter is the last message.
+            let letter =
+                body["messages"].as_array().and_then(|all| all.last()).map_or("", |last| text(&last["content"]));
+            let content = reading(&letter.to_lowercase()).to_string();
             ("200 OK", json!({"choices": [{"message": {"role": "assistant", "content": content}}]}))
-        }
-        ("GET", "/dns.json") => {
-            let base = format!("http://{host}/");
-            let services = json!([[["com", "net", "org", "example", "test"], [base]]]);
-            ("200 OK", json!({"version": "1.0", "services": services}))
         }
         ("GET", path) if path.starts_with("/domain/") => {
             let name = path.trim_start_matches("/domain/");
@@ -106,6 +91,13 @@ fn answer(method: &str, path: &str, host: &str, body: &Value) -> (&'static str, 
             ("200 OK", json!({"objectClassName": "domain", "ldhName": name, "events": events}))
         }
         _ => ("404 Not Found", json!({"error": "no such path"})),
+    }
+}
+
+fn reading(text: &str) -> Value {
+    match text.contains("password") {
+        true => json!({"phishing": 0.93, "intent": "cred_theft"}),
+        false => json!({"phishing": 0.05, "intent": "benign"}),
     }
 }
 

@@ -26,7 +26,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::SenderAuthConfig;
 use crate::analysis::{
-    Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
+    Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, ServiceFacts, Spf,
+    SpfResult, Why,
 };
 use crate::mail::{Connection, Path, registrable_domain};
 
@@ -122,6 +123,7 @@ impl SenderAuth {
             dmarc,
             arc: arc.as_ref().map_or(Fact::Unknown(Why::Timeout), |arc| self.arc_fact(arc)),
             history: Fact::Unknown(Why::Disabled),
+            services: ServiceFacts::default(),
         }
     }
 

@@ -257,18 +257,21 @@ impl Facts {
 
     /// Names of the facts that are not known, with the reason.
     pub fn unknowns(&self) -> Vec<(&'static str, Why)> {
+        let history = self.history.unknown().map(|why| ("history", why));
+        self.authentication_unknowns().chain(history).chain(self.services.unknowns()).collect()
+    }
+
+    /// Those of them that are about the sender's authentication.
+    pub fn authentication_unknowns(&self) -> impl Iterator<Item = (&'static str, Why)> {
         [
             ("spf_helo", self.spf_helo.unknown()),
             ("spf", self.spf.unknown()),
             ("dkim", self.dkim.unknown()),
             ("dmarc", self.dmarc.unknown()),
             ("arc", self.arc.unknown()),
-            ("history", self.history.unknown()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
-        .chain(self.services.unknowns())
-        .collect()
     }
 
     /// The From domain, if an aligned pass (or a trusted ARC sealer that saw one) proves it.

@@ -34,6 +34,12 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let auth = &config.enrichment.sender_auth;
     let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
     let judge = Judge::new(policy, &files)?;
+    // Else calls would be cut off by the message's deadline before their own, and the breaker would learn nothing of them.
+    let most = config.inspection.deadline_ms;
+    if let Some((name, _)) = config.enrichment.enabled().find(|(_, service)| service.call.deadline_ms > most) {
+        let setting = format!("enrichment.{name}.service.call.deadline_ms");
+        anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
+    }
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     Ok(Standing {

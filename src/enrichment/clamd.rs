@@ -110,6 +110,8 @@ fn printable(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -133,5 +135,16 @@ mod tests {
             assert_eq!(read(reply).unwrap_err().as_str(), word, "{}", String::from_utf8_lossy(reply));
         }
         assert_eq!(read(&[b"stream: ", &[b'x'; 5_000][..], b" FOUND"].concat()).unwrap_err().as_str(), "malformed");
+    }
+    proptest! {
+        /// Whatever the scanner says: nothing but its one word is clean, and nothing breaks.
+        #[test]
+        fn no_other_reply_is_clean(reply in prop::collection::vec(any::<u8>(), 0..300), cut in 0usize..20) {
+            for reply in [reply.as_slice(), &[b"stream: ", &reply[..]].concat(), &b"stream: OK"[..cut.min(9)]] {
+                if read(reply).is_ok_and(|found| found.is_empty()) {
+                    prop_assert_eq!(reply.trim_ascii(), b"stream: OK");
+                }
+            }
+        }
     }
 }

@@ -31,6 +31,21 @@ pub struct Config {
     pub rdap: RdapConfig,
 }
 
+impl Config {
+    /// The settings of every service that is switched on, by its name.
+    pub fn enabled(&self) -> impl Iterator<Item = (&'static str, &ServiceConfig)> {
+        [
+            ("clamd", self.clamd.enabled, &self.clamd.service),
+            ("block_lists", self.block_lists.enabled, &self.block_lists.service),
+            ("url_service", self.url_service.enabled, &self.url_service.service),
+            ("text_service", self.text_service.enabled, &self.text_service.service),
+            ("rdap", self.rdap.enabled, &self.rdap.service),
+        ]
+        .into_iter()
+        .filter_map(|(name, enabled, service)| enabled.then_some((name, service)))
+    }
+}
+
 /// What is done with a message that would be passed on although a service could not be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

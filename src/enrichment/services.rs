@@ -16,7 +16,7 @@ use super::url_service::UrlService;
 use super::{Config, Metrics, OnFailure};
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{
-    CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
+    CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry, Snapshot,
     TlsRoots,
 };
 use crate::mail::{Connection, Envelope, Message};
@@ -81,6 +81,11 @@ impl Outside {
     pub fn new(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let dependencies = Registry::new(crate::egress::Metrics::new(registry)?);
         Ok(Self { dependencies, metrics: Metrics::new(registry)? })
+    }
+
+    /// How each dependency is doing, by name: for health and people.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.dependencies.snapshots()
     }
 }
 

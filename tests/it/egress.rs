@@ -345,3 +345,46 @@ async fn metrics_tell_each_dependency_apart() {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
 }
+
+#[tokio::test]
+async fn certificates_are_checked_against_the_system_and_what_the_operator_adds() {
+    let pair = rcgen::generate_simple_self_signed(vec!["named.test".to_owned()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    std::fs::write(&file, pair.cert.pem()).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(pair.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![pair.cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(server));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else { continue };
+            let _ = stream.read(&mut [0; 8_192]).await;
+            let _ = stream.write_all(NULL).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    let dns = Dns::start();
+    for name in ["named.test", "other.test"] {
+        dns.says(name, dns::Answer::A(vec![Ipv4Addr::LOCALHOST]));
+    }
+    let client = |roots: &TlsRoots| {
+        let config = CallConfig { deadline_ms: 5_000, ..config() };
+        HttpClient::new(dependency(config), names(&[dns.address]), loopback(), [], roots, 0).unwrap()
+    };
+    let known = client(&TlsRoots::load(Some(&file)).unwrap());
+    get(&known, format!("https://named.test:{port}/")).await.unwrap();
+    for (client, name) in [(&known, "other.test"), (&client(&TlsRoots::load(None).unwrap()), "named.test")] {
+        let failure = get(client, format!("https://{name}:{port}/")).await.unwrap_err();
+        assert!(matches!(failure, Failure::Unreachable(_)), "{name}: {failure}");
+    }
+    std::fs::write(&file, "no certificate").unwrap();
+    assert!(TlsRoots::load(Some(&folder.path().join("none"))).is_err());
+}

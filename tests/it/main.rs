@@ -28,6 +28,7 @@ mod relay;
 mod rules;
 mod sender_auth;
 mod services;
+mod services_gateway;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;

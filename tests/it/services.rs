@@ -259,7 +259,7 @@ async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
     let state = |wanted: BreakerState| {
         let snapshots = outside.dependencies.snapshots();
         let of = |name: &&str| snapshots.iter().any(|s| s.name == **name && s.state == wanted);
-        one.dependencies().iter().all(|name| of(name))
+        one.dependencies().iter().all(of)
     };
     let well = ask().await;
     assert!(well.degraded.is_empty(), "{what}: well at first: {:?}", well.degraded);

@@ -16,8 +16,8 @@ use super::url_service::UrlService;
 use super::{Config, Metrics, OnFailure};
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{
-    CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry, Snapshot,
-    TlsRoots,
+    CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
+    Snapshot, TlsRoots,
 };
 use crate::mail::{Connection, Envelope, Message};
 

@@ -8,6 +8,7 @@
 //! | [`protocol`] | the machines without sockets: bytes and `now` in, events and bytes out |
 //! | [`mail`] | envelope, headers, parts, links, addresses: parsed once, borrowed everywhere |
 //! | [`content`] | what is inside attachments, bounded |
+//! | [`egress`] | the only way out to third parties: deadline, breaker, rate limit, fence |
 //! | [`enrichment`] | facts from outside: SPF, DKIM, DMARC, ARC |
 //! | [`analysis`] | detectors: message and facts in, named evidence out |
 //! | [`policy`] | evidence → risk → verdict, per tenant and recipient |
@@ -25,6 +26,8 @@ pub mod protocol;
 pub mod mail;
 
 pub mod content;
+
+pub mod egress;
 
 pub mod enrichment;
 

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, History};
+use super::{Answers, History, ServiceFacts};
 
 /// Something that was asked: the answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,20 @@ pub enum Why {
     Malformed,
     /// Too little was seen yet to tell.
     WarmingUp,
+    /// As many questions as are allowed are under way.
+    Busy,
+    /// Nobody answers there, or the connection broke.
+    Unreachable,
+    /// It leads where nothing may be asked.
+    Fenced,
+    /// The answer is larger than is allowed.
+    TooLarge,
+    /// An HTTP status that is no answer.
+    Status,
+    /// The dependency says that it has an error of its own.
+    Reported,
+    /// The dependency does not take this one question: the message is too large for it.
+    Declined,
 }
 
 impl Why {
@@ -71,6 +85,13 @@ impl Why {
             Self::Disabled => "disabled",
             Self::Malformed => "malformed",
             Self::WarmingUp => "warming_up",
+            Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
+            Self::Fenced => "fenced",
+            Self::TooLarge => "too_large",
+            Self::Status => "status",
+            Self::Reported => "reported",
+            Self::Declined => "declined",
         }
     }
 }
@@ -212,6 +233,9 @@ pub struct Facts {
     /// What services answered to functions of rules.
     #[serde(default, skip_serializing_if = "Answers::is_empty")]
     pub answers: Answers,
+    /// What services found: virus scanner, block lists, analysers.
+    #[serde(default)]
+    pub services: ServiceFacts,
 }
 
 /// Of records from before there was a history.
@@ -231,22 +255,27 @@ impl Facts {
             arc: Fact::Unknown(why),
             history: Fact::Unknown(Why::Disabled),
             answers: Answers::default(),
+            services: ServiceFacts::default(),
         }
     }
 
     /// Names of the facts that are not known, with the reason.
     pub fn unknowns(&self) -> Vec<(&'static str, Why)> {
+        let history = self.history.unknown().map(|why| ("history", why));
+        self.authentication_unknowns().chain(history).chain(self.services.unknowns()).collect()
+    }
+
+    /// Those of them that are about the sender's authentication.
+    pub fn authentication_unknowns(&self) -> impl Iterator<Item = (&'static str, Why)> {
         [
             ("spf_helo", self.spf_helo.unknown()),
             ("spf", self.spf.unknown()),
             ("dkim", self.dkim.unknown()),
             ("dmarc", self.dmarc.unknown()),
             ("arc", self.arc.unknown()),
-            ("history", self.history.unknown()),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
-        .collect()
     }
 
     /// The From domain, if an aligned pass (or a trusted ARC sealer that saw one) proves it.

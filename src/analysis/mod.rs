@@ -11,6 +11,7 @@ mod facts;
 mod history;
 mod hosts;
 mod names;
+mod services;
 mod signal;
 mod site;
 mod view;
@@ -22,5 +23,6 @@ pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };
 pub use history::{Contact, History, HistoryKeys, Membership, Prevalence, Profile};
+pub use services::{BlockLists, DomainAge, Listing, ListingOf, ServiceFacts, TextReading, UrlReading, UrlVerdict};
 pub use signal::{Code, Group, Signal};
 pub use site::{Input, Site, Vip};

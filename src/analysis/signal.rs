@@ -96,7 +96,7 @@ macro_rules! catalogue {
 
             /// Whether it is malware by itself: no allow entry lets it pass.
             pub fn is_malware(self) -> bool {
-                matches!(self, Self::Eicar)
+                matches!(self, Self::Eicar | Self::MalwareFound)
             }
 
             /// What it means, in one sentence.
@@ -217,6 +217,16 @@ catalogue! {
     GiftCardWords "GIFT_CARD_WORDS" Wording "It asks to buy gift cards or for a quick favour.";
     CallbackWords "CALLBACK_WORDS" Wording "It makes the reader call a number about a charge.";
     OfferWords "OFFER_WORDS" Wording "It offers what unasked mail offers: pills, casinos, loans, dates, riches.";
+
+    MalwareFound "MALWARE_FOUND" Hard "The virus scanner found malware.";
+    ListedClient "LISTED_CLIENT" Infrastructure "The client's address is in a block list.";
+    ListedSender "LISTED_SENDER" Identity "The sender's domain is in a block list.";
+    ListedLink "LISTED_LINK" Links "A link leads to a domain in a block list.";
+    UrlBad "URL_BAD" Links "The URL analyser calls a link bad.";
+    TextPhishing "TEXT_PHISHING" Wording "The text analyser calls the text phishing.";
+    YoungSender "YOUNG_SENDER" Identity "The sender's domain was registered within the last month.";
+    YoungLink "YOUNG_LINK" Links "A link leads to a domain registered within the last month.";
+    ServiceUnknown "SERVICE_UNKNOWN" Infrastructure "A service that should have been asked gave no answer.";
 
     AlignedAuthentic "ALIGNED_AUTHENTIC" Trust "The sender's domain is proved.";
     BrandAuthentic "BRAND_AUTHENTIC" Trust "It is from a well-known brand, and that is proved.";

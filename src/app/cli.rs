@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::mock_services::Fault;
+
 /// Inline mail gateway: judges every message before the sender is answered.
 ///
 /// Without a command it serves: milter on 127.0.0.1:8893, SMTP relay on 127.0.0.1:2525, HTTP on 127.0.0.1:8025.
@@ -68,6 +70,9 @@ pub(in crate::app) enum Command {
     Replay(Replay),
     /// Look at what the gateway depends on: resolver, clock, ports, next hop, permissions, Postfix.
     Doctor(Doctor),
+    /// Try the gateway out.
+    #[command(subcommand)]
+    Dev(DevCommand),
 }
 
 /// `mailweir scan`
@@ -313,4 +318,19 @@ pub(in crate::app) struct Doctor {
     /// JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mailweir dev`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum DevCommand {
+    /// Run mock services on loopback until interrupted: clamd, DNS block lists, NLP, chat, URL analyser, RDAP. Prints the
+    /// settings that let the gateway ask them.
+    MockServices {
+        /// How they are broken.
+        #[arg(long, value_enum, default_value_t = Fault::None, value_name = "MODE")]
+        fault: Fault,
+        /// First of three ports: clamd, HTTP, DNS.
+        #[arg(long, default_value_t = 13_310)]
+        port: u16,
+    },
 }

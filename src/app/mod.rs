@@ -4,6 +4,7 @@ mod cli;
 mod commands;
 pub mod config;
 mod data;
+pub mod mock_services;
 mod reinject;
 mod reload;
 mod rules;
@@ -53,6 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rules(command) => commands::rules::run(&command, &loaded.config, &common),
         Command::Replay(options) => commands::replay::run(&options, &common).await,
         Command::Doctor(options) => commands::doctor::run(&options, &loaded, &common).await,
+        Command::Dev(command) => commands::dev::run(&command, &common).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }
 }

@@ -15,6 +15,7 @@ use super::cli::Common;
 use super::config::{self, Loaded};
 use super::standing;
 use super::telemetry::{self, LevelHandle};
+use crate::enrichment::Outside;
 use crate::pipeline::Pipeline;
 
 /// Time for an editor to finish writing before the file is read.
@@ -31,6 +32,7 @@ pub(super) struct Reload {
     pipeline: Arc<Pipeline>,
     level: LevelHandle,
     reloads: IntCounterVec,
+    outside: Arc<Outside>,
 }
 
 impl Reload {
@@ -39,6 +41,7 @@ impl Reload {
         common: Common,
         pipeline: Arc<Pipeline>,
         level: LevelHandle,
+        outside: Arc<Outside>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let reloads = IntCounterVec::new(
@@ -46,7 +49,7 @@ impl Reload {
             &["outcome"],
         )?;
         registry.register(Box::new(reloads.clone()))?;
-        let reload = Self { loaded, common, pipeline, level, reloads };
+        let reload = Self { loaded, common, pipeline, level, reloads, outside };
         reload.keep_version();
         Ok(reload)
     }
@@ -79,10 +82,11 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => return self.keep_old(&error.to_string()),
         };
-        let (standing, rules) = match tokio::task::block_in_place(|| standing::build(&loaded.config, false)) {
-            Ok(built) => built,
-            Err(error) => return self.keep_old(&format!("{error:#}")),
-        };
+        let (standing, rules) =
+            match tokio::task::block_in_place(|| standing::build(&loaded.config, false, &self.outside)) {
+                Ok(built) => built,
+                Err(error) => return self.keep_old(&format!("{error:#}")),
+            };
         let level = match telemetry::filter(&loaded.config.log.level) {
             Ok(level) => level,
             Err(error) => return self.keep_old(&error.to_string()),

@@ -18,6 +18,7 @@ use super::terminal::{Terminal, Tone};
 use super::{data, standing, telemetry};
 use crate::admin::Admin;
 use crate::enforcement::Release;
+use crate::enrichment::Outside;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
 use crate::gateway::tls::ServerTls;
@@ -46,10 +47,11 @@ struct Gateway {
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let level = telemetry::start(&loaded.config.log)?;
     let config = Arc::new(loaded.config.clone());
-    let (standing, rules) = standing::build(&config, false)?;
+    let registry = Registry::new();
+    let outside = Arc::new(Outside::new(&registry)?);
+    let (standing, rules) = standing::build(&config, false, &outside)?;
     rules.log();
     data::prepare(&config)?;
-    let registry = Registry::new();
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
@@ -58,8 +60,10 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
-    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, &registry)?;
+    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, outside, &registry)?;
+    let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
     let result = run(gateway, reload, stop).await;
+    looking.abort();
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         tracing::error!("the records did not close in time");
     }
@@ -186,6 +190,18 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     match ended {
         None => Ok(()),
         Some(part) => bail!("a part of the gateway ended by itself: {}", part.unwrap_or("(broke down)")),
+    }
+}
+
+/// Says at the start which services answer: mail does not wait for it.
+async fn look_at_services(pipeline: Arc<Pipeline>) {
+    for look in pipeline.standing().services.probe().await {
+        match look.result {
+            Ok(said) => tracing::info!(service = %look.name, said, "a service answers"),
+            Err(error) => {
+                tracing::warn!(service = %look.name, %error, "a service does not answer: mail is judged without it")
+            }
+        }
     }
 }
 

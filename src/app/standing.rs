@@ -9,16 +9,16 @@ use anyhow::Context;
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
 use crate::analysis::Site;
-use crate::enrichment::SenderAuth;
+use crate::enrichment::{Outside, SenderAuth, Services};
 use crate::pipeline::Standing;
 use crate::policy::mql::Capability;
 use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
 
-/// Builds it; the second value says which rules were left out.
+/// Builds it; the second value says which rules were left out. `outside` outlives what is built.
 ///
 /// # Errors
 /// Names the setting or file that cannot be used.
-pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<(Standing, RuleReport)> {
+pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow::Result<(Standing, RuleReport)> {
     let host = host_name(config);
     let policy = &config.policy;
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
@@ -33,10 +33,20 @@ pub(super) fn build(config: &Config, offline: bool) -> anyhow::Result<(Standing,
     };
     let auth = &config.enrichment.sender_auth;
     let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
+    let judge = Judge::new(policy, &files)?;
+    // Else calls would be cut off by the message's deadline before their own, and the breaker would learn nothing of them.
+    let most = config.inspection.deadline_ms;
+    if let Some((name, _)) = config.enrichment.enabled().find(|(_, service)| service.call.deadline_ms > most) {
+        let setting = format!("enrichment.{name}.service.call.deadline_ms");
+        anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
+    }
+    // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
+    let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
-        judge: Judge::new(policy, &files)?,
+        judge,
         site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
         sender_auth,
+        services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
         needs_history: rules.needs(Capability::History),

@@ -1,15 +1,288 @@
 //! Settings of the enrichment: section `[enrichment]`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+use crate::egress::CallConfig;
+use crate::mail::Network;
 
 /// What is asked outside, and how.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
+    /// Private networks that may be asked although nobody named the host: where redirects or registries lead.
+    pub allow_networks: Vec<Network>,
+    /// Certificates (PEM) that servers are checked against besides the system's.
+    pub ca_file: Option<PathBuf>,
     /// SPF, DKIM, DMARC, ARC.
     pub sender_auth: SenderAuthConfig,
+    /// The virus scanner.
+    pub clamd: ClamdConfig,
+    /// DNS block lists.
+    pub block_lists: BlockListsConfig,
+    /// The URL analyser.
+    pub url_service: UrlServiceConfig,
+    /// The text analyser.
+    pub text_service: TextServiceConfig,
+    /// Registries: when a domain was registered.
+    pub rdap: RdapConfig,
+}
+
+impl Config {
+    /// The settings of every service that is switched on, by its name.
+    pub fn enabled(&self) -> impl Iterator<Item = (&'static str, &ServiceConfig)> {
+        [
+            ("clamd", self.clamd.enabled, &self.clamd.service),
+            ("block_lists", self.block_lists.enabled, &self.block_lists.service),
+            ("url_service", self.url_service.enabled, &self.url_service.service),
+            ("text_service", self.text_service.enabled, &self.text_service.service),
+            ("rdap", self.rdap.enabled, &self.rdap.service),
+        ]
+        .into_iter()
+        .filter_map(|(name, enabled, service)| enabled.then_some((name, service)))
+    }
+}
+
+/// What is done with a message that would be passed on although a service could not be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// It goes on without; the verdict is marked.
+    Open,
+    /// The sender is asked to try later, as long as the service has not been down for `defer_seconds`; then `open`.
+    Defer,
+    /// It is held.
+    Closed,
+}
+
+/// How long a service's answers are kept, and how it may be called.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServiceConfig {
+    /// How long a service may be down before `defer` becomes `open`.
+    pub defer_seconds: u32,
+    /// Answers kept in memory.
+    pub cache_entries: u64,
+    /// How long an answer is fresh.
+    pub fresh_seconds: u32,
+    /// How much longer it is still used while a new one is fetched.
+    pub stale_seconds: u32,
+    /// How it may be called.
+    pub call: CallConfig,
+}
+
+impl Default for ServiceConfig {
+    fn default() -> Self {
+        Self {
+            defer_seconds: 300,
+            cache_entries: 20_000,
+            fresh_seconds: 600,
+            stale_seconds: 600,
+            call: CallConfig::default(),
+        }
+    }
+}
+
+/// The virus scanner: clamd over INSTREAM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClamdConfig {
+    /// Whether it is asked.
+    pub enabled: bool,
+    /// Where it listens: `unix:PATH` or `inet:HOST:PORT`.
+    pub address: String,
+    /// Largest message sent to it; larger ones are not scanned. Not above clamd's `StreamMaxLength`.
+    pub max_stream_bytes: usize,
+    /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
+    pub on_failure: OnFailure,
+    /// How it may be called.
+    pub service: ServiceConfig,
+}
+
+impl Default for ClamdConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            address: "unix:/run/clamav/clamd.ctl".into(),
+            max_stream_bytes: 25 << 20,
+            on_failure: OnFailure::Defer,
+            service: ServiceConfig::default(),
+        }
+    }
+}
+
+/// DNS block lists.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BlockListsConfig {
+    /// Whether they are asked.
+    pub enabled: bool,
+    /// The lists.
+    pub zones: Vec<ZoneConfig>,
+    /// Domains of links asked about in one message.
+    pub max_domains: usize,
+    /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
+    pub on_failure: OnFailure,
+    /// How each of them may be called.
+    pub service: ServiceConfig,
+}
+
+impl Default for BlockListsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            zones: Vec::new(),
+            max_domains: 10,
+            on_failure: OnFailure::Open,
+            service: ServiceConfig::default(),
+        }
+    }
+}
+
+/// What a block list lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ZoneOf {
+    /// Addresses of clients.
+    Addresses,
+    /// Domains of senders and links.
+    Domains,
+}
+
+/// One block list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZoneConfig {
+    /// Its zone, as in `zen.example.org`.
+    pub name: String,
+    /// What it lists: `addresses` or `domains`.
+    pub of: ZoneOf,
+    /// What its answers mean: `"127.0.0.2" = "spam source"`. With entries here only these count; without, all of 127.0.0.0/8
+    /// but 127.255.255.0/24, which is always an error.
+    #[serde(default)]
+    pub codes: BTreeMap<String, String>,
+    /// How much it is believed, 0 to 100.
+    #[serde(default = "whole")]
+    pub percent: u8,
+}
+
+fn whole() -> u8 {
+    100
+}
+
+/// The URL analyser: one POST of `{"url": …}` for each URL.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UrlServiceConfig {
+    /// Whether it is asked.
+    pub enabled: bool,
+    /// Where: `https://analyser.example/v1/url`.
+    pub url: String,
+    /// File with the bearer token.
+    pub token_file: Option<PathBuf>,
+    /// URLs asked about in one message.
+    pub max_urls: usize,
+    /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
+    pub on_failure: OnFailure,
+    /// How it may be called.
+    pub service: ServiceConfig,
+}
+
+impl Default for UrlServiceConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: String::new(),
+            token_file: None,
+            max_urls: 10,
+            on_failure: OnFailure::Open,
+            service: ServiceConfig::default(),
+        }
+    }
+}
+
+/// How the text analyser is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextDialect {
+    /// One POST of `{"subject": …, "text": …}`.
+    Plain,
+    /// An OpenAI-compatible chat endpoint (`…/v1/chat/completions`).
+    Chat,
+}
+
+/// The text analyser. It gets redacted text only, and only while the risk is in its band.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextServiceConfig {
+    /// Whether it is asked.
+    pub enabled: bool,
+    /// Where.
+    pub url: String,
+    /// How it is spoken to: `plain` or `chat`.
+    pub dialect: TextDialect,
+    /// Name of the chat model.
+    pub model: String,
+    /// File with the bearer token.
+    pub token_file: Option<PathBuf>,
+    /// Characters of text sent.
+    pub max_chars: usize,
+    /// Risk from which it is asked.
+    pub risk_from: f64,
+    /// Risk up to which it is asked: above it the verdict is clear already.
+    pub risk_to: f64,
+    /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
+    pub on_failure: OnFailure,
+    /// How it may be called.
+    pub service: ServiceConfig,
+}
+
+impl Default for TextServiceConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            url: String::new(),
+            dialect: TextDialect::Plain,
+            model: String::new(),
+            token_file: None,
+            max_chars: 4_000,
+            risk_from: 20.0,
+            risk_to: 60.0,
+            on_failure: OnFailure::Open,
+            service: ServiceConfig::default(),
+        }
+    }
+}
+
+/// Registries (RDAP, RFC 9082 and 9083).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RdapConfig {
+    /// Whether they are asked.
+    pub enabled: bool,
+    /// Which registry to ask about which suffix: IANA's file (RFC 9224), from <https://data.iana.org/rdap/dns.json>.
+    pub bootstrap_file: Option<PathBuf>,
+    /// Domains asked about in one message, the sender's first.
+    pub max_domains: usize,
+    /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
+    pub on_failure: OnFailure,
+    /// How they may be called.
+    pub service: ServiceConfig,
+}
+
+impl Default for RdapConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            bootstrap_file: None,
+            max_domains: 3,
+            on_failure: OnFailure::Open,
+            service: ServiceConfig::default(),
+        }
+    }
 }
 
 /// Sender authentication.

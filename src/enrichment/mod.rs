@@ -1,10 +1,24 @@
-//! Facts from outside: what DNS says about the sender.
+//! Facts from outside: what DNS says about the sender, what services find.
 //!
 //! May import `mail`, `content`, `analysis` and `egress`. Every question has a deadline; what could not be asked is an
-//! [`Unknown`](crate::analysis::Fact::Unknown), never a failure. Not here: what a fact is worth (`analysis`, `policy`).
+//! [`Unknown`](crate::analysis::Fact::Unknown), never a failure. Not here: what a fact is worth (`analysis`, `policy`), what is
+//! done when a service is down (`pipeline`; the operator's choice is told by [`Services::on_failure`]).
 
+mod block_lists;
+mod cache;
+mod clamd;
 mod config;
+mod metrics;
+mod rdap;
 mod sender_auth;
+mod services;
+mod text_service;
+mod url_service;
 
-pub use config::{Config, SenderAuthConfig};
+pub use config::{
+    BlockListsConfig, ClamdConfig, Config, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig, TextDialect,
+    TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+};
+pub use metrics::Metrics;
 pub use sender_auth::{ResolverError, SenderAuth, authentication_results, forged_results};
+pub use services::{Outside, Question, ServiceError, ServiceLook, Services};

@@ -6,7 +6,8 @@
 
 use super::{Abilities, Refusal};
 use crate::mail::{Edit, Message, MessageId};
-use crate::policy::{Action, HoldIn, Judgement};
+use crate::policy::{Action, HoldIn, Judgement, Reason, Verdict};
+use crate::records::RecipientVerdict;
 
 /// What is done with the message as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +48,16 @@ pub(super) fn combine(judgement: &Judgement, abilities: Abilities) -> Decision {
     }
     let at_mta = held.len() == verdicts.len() && verdicts.iter().all(|(t, _)| t.thresholds.hold_in == HoldIn::Mta);
     if at_mta && abilities.hold_at_mta { Decision::HoldAtMta } else { Decision::Hold }
+}
+
+/// Holds what would have been passed on although a service that must be asked was not.
+pub(super) fn hold_unasked(judgement: &mut Judgement, recorded: &mut [RecipientVerdict]) {
+    let decided = judgement.verdicts.iter_mut().map(|(_, verdict)| verdict);
+    for verdict in decided.chain(recorded.iter_mut().map(|one| &mut one.verdict)) {
+        if matches!(verdict.action, Action::Allow | Action::Tag) {
+            *verdict = Verdict { action: Action::Quarantine, reason: Reason::Unasked };
+        }
+    }
 }
 
 /// Adds the tag to the subject.
@@ -96,7 +107,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::policy::{Reason, Score, Tenant, Thresholds, Verdict};
+    use crate::policy::{Score, Tenant, Thresholds};
 
     fn judgement(actions: &[Action], hold_in: HoldIn) -> Judgement {
         let thresholds = Thresholds { hold_in, ..Thresholds::default() };

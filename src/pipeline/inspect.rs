@@ -1,5 +1,6 @@
 //! The stages of one message, in their order: parse, enrich, analyse, judge, settle.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use super::headers;
 use super::record::{self, unix_millis};
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
+use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::policy::mql::View;
 use crate::policy::{Action, Judgement, RuleFindings, Subject, gtube};
@@ -80,13 +82,35 @@ impl Pipeline {
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
-        let facts = self.enrich(standing, transaction, &message).await;
+        let until = asked + Duration::from_millis(standing.config.deadline_ms);
+        let client = stranger(standing, &transaction.connection);
+        let question = Question {
+            message: &message,
+            envelope: &transaction.envelope,
+            connection: &client,
+            raw: &transaction.raw,
+            now: unix_millis(transaction.received) / 1_000,
+        };
+        let mut facts = self.enrich(standing, transaction, &question, until).await;
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
-        let analyse = || decide(standing, transaction, &message, &facts);
-        let (judgement, found) = if large { tokio::task::block_in_place(analyse) } else { analyse() };
+        let analyse = |facts: &Facts| {
+            let analyse = || decide(standing, transaction, &message, facts);
+            if large { tokio::task::block_in_place(analyse) } else { analyse() }
+        };
+        let (mut judgement, mut found) = analyse(&facts);
         timing.judge_us = micros(judged);
+        // The text analyser is asked only where the verdict is not clear, so only now.
+        let asked = Instant::now();
+        let text = Box::pin(standing.services.ask_about_text(&question, judgement.score.risk, until)).await;
+        if let Some(text) = text {
+            timing.enrich_us += micros(asked);
+            facts.services.text = text;
+            let judged = Instant::now();
+            (judgement, found) = analyse(&facts);
+            timing.judge_us += micros(judged);
+        }
 
         let record =
             Record { rules: found, ..record::judged(standing, transaction, &message, facts, &judgement, timing) };
@@ -94,24 +118,22 @@ impl Pipeline {
         Inspected { record, judgement, message }
     }
 
-    async fn enrich(&self, standing: &Standing, transaction: &Transaction, message: &Message) -> Facts {
+    async fn enrich(
+        &self,
+        standing: &Standing,
+        transaction: &Transaction,
+        question: &Question<'_>,
+        until: Instant,
+    ) -> Facts {
         let deadline = Duration::from_millis(standing.config.deadline_ms);
-        let own = |ip: IpAddr| standing.own_networks.iter().any(|network| network.contains(ip));
-        let connection = &*transaction.connection;
-        // Our own clients are not asked about: their addresses are in nobody's SPF record.
-        let hidden;
-        let connection = if connection.client_ip.is_some_and(own) {
-            hidden = Connection { client_ip: None, ..connection.clone() };
-            &hidden
-        } else {
-            connection
-        };
-        // Boxed: joined with another question it would make every future above it too large.
-        let ask = Box::pin(standing.sender_auth.ask(connection, &transaction.envelope.sender, &transaction.raw));
+        // Boxed: joined with other questions it would make every future above it too large.
+        let sender = &transaction.envelope.sender;
+        let ask = Box::pin(standing.sender_auth.ask(question.connection, sender, &transaction.raw));
         let asked = async { timeout(deadline, ask).await.unwrap_or_else(|_| Facts::unknown(Why::Timeout)) };
-        let history = timeout(deadline, self.history(standing, transaction, message));
-        let (facts, history) = tokio::join!(asked, history);
-        Facts { history: history.unwrap_or(Fact::Unknown(Why::Timeout)), ..facts }
+        let history = timeout(deadline, self.history(standing, transaction, question.message));
+        let services = Box::pin(standing.services.ask(question, until));
+        let (facts, history, services) = tokio::join!(asked, history, services);
+        Facts { history: history.unwrap_or(Fact::Unknown(Why::Timeout)), services, ..facts }
     }
 
     /// What is remembered of the people around the message, if some rule asks.
@@ -131,9 +153,19 @@ impl Pipeline {
         if let Some(answer) = self.released(&transaction).await {
             return answer;
         }
-        let Inspected { mut record, judgement, message } = self.judge(&standing, &transaction).await;
+        let Inspected { mut record, mut judgement, message } = self.judge(&standing, &transaction).await;
+        let wanted = standing.services.on_failure(&record.facts.services);
+        if wanted == OnFailure::Closed {
+            answer::hold_unasked(&mut judgement, &mut record.verdicts);
+        }
         let decision = answer::combine(&judgement, transaction.abilities);
         record.action = decision.action();
+        if wanted == OnFailure::Defer && matches!(decision, Decision::Deliver { .. }) {
+            record.action = Action::Defer;
+            let answer = Answer::Defer(Refusal::later(transaction.id));
+            self.remember(record, &answer);
+            return answer;
+        }
         let edits = || headers::edits(&standing, &transaction, &message, &record, record.action);
         let result = match decision {
             Decision::Deliver { held, tag } => {
@@ -276,6 +308,15 @@ impl Inspect for Pipeline {
     }
 }
 
+/// The client as strangers are asked about it: our own have no address there, nobody outside knows them.
+fn stranger<'c>(standing: &Standing, connection: &'c Connection) -> Cow<'c, Connection> {
+    let own = |ip: IpAddr| standing.own_networks.iter().any(|network| network.contains(ip));
+    match connection.client_ip {
+        Some(ip) if own(ip) => Cow::Owned(Connection { client_ip: None, ..connection.clone() }),
+        _ => Cow::Borrowed(connection),
+    }
+}
+
 fn decide(
     standing: &Standing,
     transaction: &Transaction,
@@ -332,7 +373,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::Site;
-    use crate::enrichment::SenderAuth;
+    use crate::enrichment::{SenderAuth, Services};
     use crate::mail::{Envelope, MessageId, Path};
     use crate::pipeline::{Abilities, AfterPanics, Config};
     use crate::policy::{self, Judge, PolicyFiles, RuleSet};
@@ -342,6 +383,7 @@ mod tests {
             judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
             site: Site::default(),
             sender_auth: SenderAuth::offline(),
+            services: Services::default(),
             authserv_id: "mx.example.org".into(),
             own_networks: Vec::new(),
             needs_history: false,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::Config;
 use crate::analysis::Site;
-use crate::enrichment::SenderAuth;
+use crate::enrichment::{SenderAuth, Services};
 use crate::mail::Network;
 use crate::policy::mql::Budget;
 use crate::policy::{Judge, RuleSet};
@@ -24,6 +24,8 @@ pub struct Standing {
     pub site: Site,
     /// Asks DNS about senders.
     pub sender_auth: SenderAuth,
+    /// Asks services about messages.
+    pub services: Services,
     /// Name in `Authentication-Results`.
     pub authserv_id: String,
     /// Clients of our own: SPF is not asked about them.

@@ -58,6 +58,8 @@ pub enum Reason {
     Malware(Code),
     /// The judgement broke down again and again.
     Unjudged,
+    /// A service that must be asked could not be.
+    Unasked,
 }
 
 /// What is done for one recipient, and why.

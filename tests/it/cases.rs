@@ -3,7 +3,7 @@
 //! A case is lines `key: value` up to `message:`, then the message up to a line `===`.
 //! `case` its name; `expect`, `absent` codes; `envelope` sender `->` recipient; `connection` `helo=… ip=… login=… receiver=…`;
 //! `facts` `spf=result(domain) dkim=result(domain) dmarc=result/policy arc=trusted`, `none` for what is not named when
-//! the line is there, unknown when it is not. A message without Date and Message-ID gets both, unless `bare: yes`.
+//! the line is there, unknown when it is not; `services` the facts of services as JSON, not asked when it is not there. A message without Date and Message-ID gets both, unless `bare: yes`.
 
 use std::collections::HashSet;
 
@@ -19,6 +19,7 @@ struct Case {
     envelope: String,
     connection: String,
     facts: Option<String>,
+    services: Option<String>,
     bare: bool,
     message: String,
 }
@@ -77,6 +78,7 @@ fn read(text: &str, file: &str) -> Vec<Case> {
                 "envelope" => case.envelope = value.to_owned(),
                 "connection" => case.connection = value.to_owned(),
                 "facts" => case.facts = Some(value.to_owned()),
+                "services" => case.services = Some(value.to_owned()),
                 "bare" => case.bare = true,
                 _ => panic!("{file}: {line}"),
             }
@@ -109,7 +111,10 @@ fn run(case: &Case) -> Vec<Signal> {
             _ => panic!("{key}"),
         }
     }
-    let facts = case.facts.as_ref().map_or_else(|| Facts::unknown(Why::Timeout), |text| facts(text, &from));
+    let mut facts = case.facts.as_ref().map_or_else(|| Facts::unknown(Why::Timeout), |text| facts(text, &from));
+    if let Some(services) = &case.services {
+        facts.services = serde_json::from_str(services).unwrap_or_else(|error| panic!("{}: {error}", case.name));
+    }
     let site = Site::new(
         &["example.org".into(), "weirworks.example".into()],
         &["Erika Mustermann <erika@home.example>".into()],

@@ -55,10 +55,8 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
     {
         out.add(Code::NoAuthentication, 1.0, "");
     }
-    // The history says nothing about authentication.
-    let unknown: Vec<_> = facts.unknowns().into_iter().filter(|(name, _)| *name != "history").collect();
+    let unknown: Vec<&str> = facts.authentication_unknowns().map(|(name, _)| name).collect();
     if !unknown.is_empty() {
-        let names: Vec<&str> = unknown.iter().map(|(name, _)| *name).collect();
-        out.add(Code::AuthUnknown, 1.0, names.join(", "));
+        out.add(Code::AuthUnknown, 1.0, unknown.join(", "));
     }
 }

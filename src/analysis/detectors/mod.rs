@@ -8,6 +8,7 @@ mod links;
 mod lookalike;
 mod markup;
 mod reply_path;
+mod services;
 mod structure;
 mod trust;
 mod wording;
@@ -28,6 +29,7 @@ const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
     infrastructure::detect,
     structure::detect,
     wording::detect,
+    services::detect,
     trust::detect,
 ];
 

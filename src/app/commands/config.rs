@@ -9,6 +9,7 @@ use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
 use crate::app::{standing, telemetry};
+use crate::enrichment::Outside;
 
 #[derive(Serialize)]
 struct Setting<'a> {
@@ -62,7 +63,7 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 /// are left out, lists that are not there.
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
-    let (_, rules) = standing::build(config, false)?;
+    let (_, rules) = standing::build(config, false, &Outside::new(&prometheus::Registry::new())?)?;
     let mut relay = config.relay.clone();
     if relay.host_name.is_empty() {
         relay.host_name = standing::host_name(config);

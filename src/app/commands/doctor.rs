@@ -14,7 +14,7 @@ use crate::app::cli::{Common, Doctor};
 use crate::app::config::{Config, Loaded};
 use crate::app::standing;
 use crate::app::terminal::{Terminal, Tone, plain};
-use crate::enrichment::SenderAuth;
+use crate::enrichment::{Outside, SenderAuth, ServiceLook, Services};
 use crate::records::{Metrics, Records};
 
 /// Time for each look.
@@ -53,6 +53,7 @@ pub(in crate::app) async fn run(options: &Doctor, loaded: &Loaded, common: &Comm
     let mut looks = vec![configuration(loaded), clock(), data_folder(config)];
     looks.push(store(config).await);
     looks.push(resolver(config).await);
+    looks.extend(services(config).await);
     looks.extend(ports(config).await);
     looks.extend(next_hops(config).await);
     looks.extend(postfix(config, Path::new(POSTFIX)));
@@ -151,6 +152,23 @@ async fn resolver(config: &Config) -> Look {
         Ok(Err(error)) => look("resolver", Finding::Problem, format!("{error}: SPF, DKIM and DMARC will be unknown")),
         Err(_) => look("resolver", Finding::Problem, "no answer within 5 s: SPF, DKIM and DMARC will be unknown"),
     }
+}
+
+async fn services(config: &Config) -> Vec<Look> {
+    let built = Outside::new(&prometheus::Registry::new()).map_err(|error| error.to_string());
+    let built = built.and_then(|o| Services::new(&config.enrichment, &o).map_err(|error| error.to_string()));
+    let services = match built {
+        Ok(services) => services,
+        Err(error) => return vec![look("services", Finding::Problem, error)],
+    };
+    let Ok(looks) = timeout(PATIENCE, services.probe()).await else {
+        return vec![look("services", Finding::Problem, "no answer within 5 s")];
+    };
+    let shown = |one: ServiceLook| match one.result {
+        Ok(said) => look(&one.name, Finding::Ok, said),
+        Err(error) => look(&one.name, Finding::Problem, format!("{error}: mail is judged without it")),
+    };
+    looks.into_iter().map(shown).collect()
 }
 
 async fn ports(config: &Config) -> Vec<Look> {

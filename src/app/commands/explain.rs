@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 use crate::admin::defang;
+use crate::analysis::{BlockLists, DomainAge, ServiceFacts, UrlReading, UrlVerdict};
 use crate::app::cli::{Common, Explain};
 use crate::app::config::Config;
 use crate::app::terminal::{Terminal, Tone, plain, time, tone};
@@ -98,7 +99,37 @@ fn facts(terminal: &Terminal, record: &Record) -> std::io::Result<()> {
     let dmarc = facts.dmarc.known().map(|dmarc| format!("{} (p={})", text(&dmarc.result), text(&dmarc.policy)));
     let line =
         format!("spf {spf}; dkim {}; dmarc {}", said(dkim, facts.dkim.unknown()), said(dmarc, facts.dmarc.unknown()));
-    terminal.line(&format!("{} {line}", terminal.toned(Tone::Quiet, &format!("{:<12}", "auth"))))
+    terminal.line(&format!("{} {line}", terminal.toned(Tone::Quiet, &format!("{:<12}", "auth"))))?;
+    services(terminal, &facts.services)
+}
+
+/// What services found; those that are switched off are left out.
+fn services(terminal: &Terminal, facts: &ServiceFacts) -> std::io::Result<()> {
+    let none_or = |found: Vec<String>| if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
+    let malware = facts.malware.known().map(|names| none_or(names.clone()));
+    let listed = |list: &BlockLists| list.listings.iter().map(|one| format!("{} in {}", one.name, one.zone)).collect();
+    let lists = facts.lists.known().map(|lists| none_or(listed(lists)));
+    let bad = |one: &&UrlReading| one.verdict != UrlVerdict::Clean;
+    let urls = facts.urls.known().map(|all| none_or(all.iter().filter(bad).map(|one| one.url.clone()).collect()));
+    let text = facts.text.known().map(|text| format!("{} {} %", text.intent, text.percent));
+    let age = |one: &DomainAge| one.days.map(|days| format!("{} {days} days", one.domain));
+    let domains = facts.domains.known().map(|all| none_or(all.iter().filter_map(age).collect()));
+    let said = [("malware", malware), ("lists", lists), ("urls", urls), ("text", text), ("domains", domains)];
+    let unknown = |name: &str| facts.unknowns().find(|(what, why)| *what == name && why.is_failure());
+    let word = |(name, known): (&str, Option<String>)| match (known, unknown(name)) {
+        (Some(known), None) => Some(format!("{name} {}", plain(&defang(&known), 200))),
+        (Some(known), Some((_, why))) => {
+            Some(format!("{name} {} (not all: {})", plain(&defang(&known), 200), why.as_str()))
+        }
+        (None, Some((_, why))) => Some(format!("{name} unknown ({})", why.as_str())),
+        (None, None) => None,
+    };
+    let words: Vec<String> = said.into_iter().filter_map(word).collect();
+    if words.is_empty() {
+        return Ok(());
+    }
+    let label = terminal.toned(Tone::Quiet, &format!("{:<12}", "services"));
+    terminal.line(&format!("{label} {}", words.join("; ")))
 }
 
 fn terms(terminal: &Terminal, record: &Record) -> std::io::Result<()> {

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(super) mod config;
+pub(super) mod dev;
 pub(super) mod doctor;
 pub(super) mod explain;
 pub(super) mod quarantine;

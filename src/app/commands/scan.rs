@@ -15,6 +15,7 @@ use crate::app::cli::{Common, Scan};
 use crate::app::config::Config;
 use crate::app::standing;
 use crate::app::terminal::{Terminal, Tone, plain, tone};
+use crate::enrichment::Outside;
 use crate::mail::{Address, Connection, Door, Envelope, Message, MessageId, MessageLimits, Path as MailPath};
 use crate::pipeline::{Abilities, Metrics, Pipeline, Transaction};
 use crate::policy::{Action, RuleFindings};
@@ -46,9 +47,10 @@ struct LineSignal<'a> {
 /// Runs the command.
 pub(in crate::app) async fn run(options: &Scan, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
     let terminal = Terminal::new(common.colour);
-    let (standing, rules) = standing::build(config, options.offline)?;
+    let registry = prometheus::Registry::new();
+    let (standing, rules) = standing::build(config, options.offline, &Outside::new(&registry)?)?;
     rules.warnings().iter().for_each(|warning| warn(&anyhow::anyhow!("{warning}")));
-    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new())?);
+    let metrics = Arc::new(Metrics::new(&registry)?);
     let pipeline = Arc::new(Pipeline::new(standing, None, None, metrics));
     let mut files = Vec::new();
     for path in &options.paths {

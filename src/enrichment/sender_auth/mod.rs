@@ -26,8 +26,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::SenderAuthConfig;
 use crate::analysis::{
-    Answers, Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult,
-    Why,
+    Answers, Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, ServiceFacts,
+    Spf, SpfResult, Why,
 };
 use crate::mail::{Connection, Path, registrable_domain};
 
@@ -124,6 +124,7 @@ impl SenderAuth {
             arc: arc.as_ref().map_or(Fact::Unknown(Why::Timeout), |arc| self.arc_fact(arc)),
             history: Fact::Unknown(Why::Disabled),
             answers: Answers::default(),
+            services: ServiceFacts::default(),
         }
     }
 

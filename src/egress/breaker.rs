@@ -1,0 +1,356 @@
+//! The circuit breaker as a state machine: `now` is an argument, nothing here waits.
+//!
+//! Closed: calls pass; too many failures in a row, or too large a share of them over a window with enough calls, open it. Open:
+//! calls are refused until the recovery time is over. Half open: a few probes pass at a time; enough successes close it, one
+//! failure opens it again. A result that comes back after the state has changed is counted, but decides nothing: it is about
+//! a time that is over.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::window::Window;
+
+/// When a dependency is left alone, and when it is tried again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BreakerConfig {
+    /// Failures in a row that open it; 0: never.
+    pub consecutive_failures: u32,
+    /// Share of failures within the window that opens it, 0 to 1; above 1: never.
+    pub failure_rate: f64,
+    /// Calls within the window below which the share says nothing.
+    pub minimum_calls: u32,
+    /// Length of the window.
+    pub window_seconds: u32,
+    /// How long it stays open before a probe is let through.
+    pub recovery_seconds: u32,
+    /// Successful probes that close it.
+    pub success_threshold: u32,
+    /// Probes at a time while it is half open.
+    pub probes: u32,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5,
+            failure_rate: 0.5,
+            minimum_calls: 10,
+            window_seconds: 30,
+            recovery_seconds: 60,
+            success_threshold: 2,
+            probes: 1,
+        }
+    }
+}
+
+/// What a breaker does with calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    /// Lets them pass.
+    Closed,
+    /// Refuses them.
+    Open,
+    /// Lets a few pass, to see.
+    HalfOpen,
+}
+
+impl BreakerState {
+    /// The word used in health and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
+/// Leave to call; its result is told with it.
+#[derive(Debug)]
+#[must_use = "the result of the call must be told, or that it was given up"]
+pub struct Permit {
+    era: u64,
+    probe: bool,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Breaker {
+    config: BreakerConfig,
+    state: BreakerState,
+    since: Instant,
+    /// Counts changes of state.
+    era: u64,
+    window: Window,
+    in_a_row: u32,
+    probing: u32,
+    probes_succeeded: u32,
+    refused: u64,
+    opened: u64,
+}
+
+impl Breaker {
+    /// A closed one.
+    pub fn new(config: BreakerConfig, now: Instant) -> Self {
+        let window = Window::new(Duration::from_secs(config.window_seconds.into()));
+        Self {
+            config,
+            state: BreakerState::Closed,
+            since: now,
+            era: 0,
+            window,
+            in_a_row: 0,
+            probing: 0,
+            probes_succeeded: 0,
+            refused: 0,
+            opened: 0,
+        }
+    }
+
+    /// May a call be made now?
+    ///
+    /// # Errors
+    /// No; the time after which it is worth asking again (zero while probes are under way).
+    pub fn ask(&mut self, now: Instant) -> Result<Permit, Duration> {
+        if self.state == BreakerState::Open {
+            let left = (self.since + self.recovery()).saturating_duration_since(now);
+            if !left.is_zero() {
+                self.refused += 1;
+                return Err(left);
+            }
+            self.change(BreakerState::HalfOpen, now);
+        }
+        let probe = self.state == BreakerState::HalfOpen;
+        if probe {
+            if self.probing >= self.config.probes.max(1) {
+                self.refused += 1;
+                return Err(Duration::ZERO);
+            }
+            self.probing += 1;
+        }
+        Ok(Permit { era: self.era, probe })
+    }
+
+    /// Tells how a call ended.
+    pub fn done(&mut self, permit: Permit, succeeded: bool, now: Instant) {
+        self.window.add(succeeded, now);
+        if permit.era != self.era {
+            return;
+        }
+        if permit.probe {
+            self.probing = self.probing.saturating_sub(1);
+            if !succeeded {
+                return self.open(now);
+            }
+            self.probes_succeeded += 1;
+            if self.probes_succeeded >= self.config.success_threshold {
+                self.change(BreakerState::Closed, now);
+                self.window.clear();
+            }
+            return;
+        }
+        if succeeded {
+            self.in_a_row = 0;
+            return;
+        }
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let in_a_row = self.config.consecutive_failures > 0 && self.in_a_row >= self.config.consecutive_failures;
+        if in_a_row || self.too_large_a_share(now) {
+            self.open(now);
+        }
+    }
+
+    /// A call was given up, or ended in a way that says nothing about the dependency's health.
+    pub fn given_up(&mut self, permit: Permit) {
+        if permit.era == self.era && permit.probe {
+            self.probing = self.probing.saturating_sub(1);
+        }
+    }
+
+    /// What it does with calls. An open one whose time is over says `open` until the next call probes.
+    pub fn state(&self) -> BreakerState {
+        self.state
+    }
+
+    /// Since when.
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Good and bad calls of the window.
+    pub fn counts(&mut self, now: Instant) -> (u32, u32) {
+        self.window.counts(now)
+    }
+
+    /// Calls refused, and times it opened, since the start.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.refused, self.opened)
+    }
+
+    fn recovery(&self) -> Duration {
+        Duration::from_secs(self.config.recovery_seconds.into())
+    }
+
+    fn too_large_a_share(&mut self, now: Instant) -> bool {
+        let (ok, bad) = self.window.counts(now);
+        let all = ok.saturating_add(bad);
+        all >= self.config.minimum_calls.max(1) && f64::from(bad) / f64::from(all) >= self.config.failure_rate
+    }
+
+    fn open(&mut self, now: Instant) {
+        self.opened += 1;
+        self.change(BreakerState::Open, now);
+    }
+
+    fn change(&mut self, state: BreakerState, now: Instant) {
+        self.state = state;
+        self.since = now;
+        self.era += 1;
+        self.in_a_row = 0;
+        self.probing = 0;
+        self.probes_succeeded = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::BreakerState::{Closed, HalfOpen, Open};
+    use super::*;
+
+    fn config() -> BreakerConfig {
+        BreakerConfig { consecutive_failures: 3, minimum_calls: 4, success_threshold: 2, ..BreakerConfig::default() }
+    }
+
+    fn call(breaker: &mut Breaker, succeeded: bool, now: Instant) {
+        let permit = breaker.ask(now).expect("may call");
+        breaker.done(permit, succeeded, now);
+    }
+
+    #[test]
+    fn failures_in_a_row_open_it_and_probes_close_it() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut breaker = Breaker::new(config(), start);
+        call(&mut breaker, false, at(0));
+        call(&mut breaker, false, at(0));
+        call(&mut breaker, true, at(0)); // the row begins anew
+        call(&mut breaker, false, at(40));
+        call(&mut breaker, false, at(40));
+        assert_eq!(breaker.state(), Closed);
+        call(&mut breaker, false, at(41));
+        assert_eq!((breaker.state(), breaker.since()), (Open, at(41)));
+        assert_eq!(breaker.ask(at(42)).unwrap_err(), Duration::from_secs(59));
+        assert_eq!(breaker.ask(at(100)).unwrap_err(), Duration::from_secs(1));
+        // One probe at a time.
+        let probe = breaker.ask(at(101)).unwrap();
+        assert_eq!(breaker.state(), HalfOpen);
+        assert_eq!(breaker.ask(at(101)).unwrap_err(), Duration::ZERO);
+        breaker.done(probe, true, at(102));
+        assert_eq!(breaker.state(), HalfOpen);
+        call(&mut breaker, true, at(103));
+        assert_eq!(breaker.state(), Closed);
+        assert_eq!(breaker.counts(at(103)), (0, 0), "old failures must not open it at once again");
+        assert_eq!(breaker.totals(), (3, 1));
+    }
+
+    #[test]
+    fn a_probe_that_fails_opens_it_again_for_the_whole_time() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut breaker = Breaker::new(config(), start);
+        (0..3).for_each(|_| call(&mut breaker, false, start));
+        call(&mut breaker, false, at(60));
+        assert_eq!((breaker.state(), breaker.since()), (Open, at(60)));
+        assert!(breaker.ask(at(119)).is_err());
+        call(&mut breaker, true, at(120));
+        assert_eq!(breaker.state(), HalfOpen);
+    }
+
+    #[test]
+    fn a_share_of_failures_opens_it_when_there_were_enough_calls() {
+        let start = Instant::now();
+        let mut breaker = Breaker::new(BreakerConfig { consecutive_failures: 0, ..config() }, start);
+        for succeeded in [true, false, true] {
+            call(&mut breaker, succeeded, start);
+        }
+        assert_eq!(breaker.state(), Closed, "one of three, and too few to tell");
+        call(&mut breaker, false, start);
+        assert_eq!(breaker.state(), Open, "two of four");
+    }
+
+    #[test]
+    fn late_results_decide_nothing() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut breaker = Breaker::new(config(), start);
+        let (slow_bad, slow_good) = (breaker.ask(start).unwrap(), breaker.ask(start).unwrap());
+        (0..3).for_each(|_| call(&mut breaker, false, at(1)));
+        let probe = breaker.ask(at(61)).unwrap();
+        breaker.done(slow_bad, false, at(62));
+        assert_eq!(breaker.state(), HalfOpen, "a call from before must not open it");
+        breaker.done(slow_good, true, at(62));
+        assert!(breaker.ask(at(62)).is_err(), "nor give back the probe's place");
+        breaker.done(probe, true, at(63));
+        assert_eq!(breaker.state(), HalfOpen, "nor count as a probe");
+    }
+
+    #[test]
+    fn probes_given_up_give_their_place_back() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut breaker = Breaker::new(config(), start);
+        (0..3).for_each(|_| call(&mut breaker, false, start));
+        for _ in 0..5 {
+            let probe = breaker.ask(at(60)).expect("the place is free again");
+            breaker.given_up(probe);
+        }
+        assert_eq!(breaker.state(), HalfOpen);
+    }
+
+    proptest! {
+        /// Whatever happens in whatever order: never more probes than allowed, an open one refuses until its time is over,
+        /// and when all calls succeed from then on it closes.
+        #[test]
+        fn holds_its_promises(steps in prop::collection::vec((0u8..4, 0u64..30, 0usize..8), 0..300)) {
+            let mut now = Instant::now();
+            let mut breaker = Breaker::new(BreakerConfig { probes: 2, ..config() }, now);
+            let mut under_way: Vec<Permit> = Vec::new();
+            for (what, seconds, which) in steps {
+                now += Duration::from_secs(seconds);
+                match what {
+                    0 | 1 => {
+                        let (state, since) = (breaker.state(), breaker.since());
+                        match breaker.ask(now) {
+                            Ok(permit) => under_way.push(permit),
+                            Err(left) => prop_assert!(state != Closed && left <= Duration::from_secs(60)),
+                        }
+                        if state == Open && breaker.state() == HalfOpen {
+                            prop_assert!(now >= since + Duration::from_secs(60));
+                        }
+                    }
+                    _ if under_way.is_empty() => {}
+                    2 => {
+                        let permit = under_way.remove(which % under_way.len());
+                        breaker.done(permit, which % 2 == 0, now);
+                    }
+                    _ => breaker.given_up(under_way.remove(which % under_way.len())),
+                }
+                let probes = under_way.iter().filter(|p| p.probe && p.era == breaker.era).count();
+                prop_assert!(probes <= 2);
+                prop_assert_eq!(breaker.probing as usize, probes);
+            }
+            under_way.into_iter().for_each(|permit| breaker.given_up(permit));
+            for _ in 0..4 {
+                now += Duration::from_secs(60);
+                call(&mut breaker, true, now);
+            }
+            prop_assert_eq!(breaker.state(), Closed);
+        }
+    }
+}

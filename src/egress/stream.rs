@@ -1,0 +1,185 @@
+//! Plain TCP and unix sockets to third parties.
+//!
+//! A conversation from connecting to its last byte is one call of its dependency, under that one deadline. Names are resolved
+//! here, and only addresses that passed the fence are connected to.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::http::allowed;
+use super::{Dependency, Failure, Fence, Names, Reach, Repeat};
+
+/// Where a service listens: `inet:HOST:PORT` or `unix:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// TCP.
+    Inet {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+/// A text that is no place where a service can listen.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no address of a service: write inet:HOST:PORT or unix:PATH")]
+pub struct InvalidTarget(String);
+
+impl FromStr for Target {
+    type Err = InvalidTarget;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTarget> {
+        let invalid = || InvalidTarget(text.to_owned());
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() { Err(invalid()) } else { Ok(Self::Unix(path.into())) };
+        }
+        let (host, port) = text.strip_prefix("inet:").and_then(|rest| rest.rsplit_once(':')).ok_or_else(invalid)?;
+        let host = host.trim_matches(['[', ']']);
+        let port = port.parse().map_err(|_| invalid())?;
+        if host.is_empty() { Err(invalid()) } else { Ok(Self::Inet { host: host.to_owned(), port }) }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet { host, port } if host.contains(':') => write!(f, "inet:[{host}]:{port}"),
+            Self::Inet { host, port } => write!(f, "inet:{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// TCP or a unix socket to one dependency, at a place that the operator named.
+#[derive(Clone)]
+pub struct StreamClient {
+    dependency: Arc<Dependency>,
+    target: Target,
+    names: Names,
+    fence: Fence,
+}
+
+impl StreamClient {
+    /// A client; connects only when called.
+    pub fn new(dependency: Arc<Dependency>, target: Target, names: Names, fence: Fence) -> Self {
+        Self { dependency, target, names, fence }
+    }
+
+    /// The dependency that is asked.
+    pub fn dependency(&self) -> &Arc<Dependency> {
+        &self.dependency
+    }
+
+    /// Connects and talks.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        repeat: Repeat,
+        until: Option<Instant>,
+        talk: impl Fn(Stream) -> F,
+    ) -> Result<T, Failure> {
+        let talk = &talk;
+        self.dependency.call(repeat, until, |_| async move { talk(self.connect().await?).await }).await
+    }
+
+    async fn connect(&self) -> Result<Stream, Failure> {
+        let limit = self.dependency.config().max_answer_bytes;
+        let (host, port) = match &self.target {
+            Target::Unix(path) => {
+                let inner = UnixStream::connect(path).await.map_err(Failure::unreachable)?;
+                return Ok(Stream { inner: Box::new(inner), limit });
+            }
+            Target::Inet { host, port } => (host, *port),
+        };
+        let mut last = None;
+        for address in allowed(&self.names, &self.fence, host, Reach::Configured).await? {
+            match TcpStream::connect((address, port)).await {
+                Ok(inner) => {
+                    // Without it small frames wait for acknowledgements.
+                    let _ = inner.set_nodelay(true);
+                    return Ok(Stream { inner: Box::new(inner), limit });
+                }
+                Err(error) => last = Some(error),
+            }
+        }
+        Err(Failure::unreachable(last.unwrap_or_else(|| io::ErrorKind::NotFound.into())))
+    }
+}
+
+trait ReadWrite: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ReadWrite for T {}
+
+/// A connection; what is read of it is bounded.
+pub struct Stream {
+    inner: Box<dyn ReadWrite>,
+    limit: usize,
+}
+
+impl Stream {
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// [`Failure::Unreachable`] when the peer is gone.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.inner.write_all(bytes).await.map_err(Failure::unreachable)
+    }
+
+    /// Pushes out what was sent.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub async fn flush(&mut self) -> Result<(), Failure> {
+        self.inner.flush().await.map_err(Failure::unreachable)
+    }
+
+    /// Reads until a byte comes, which is not part of the answer.
+    ///
+    /// # Errors
+    /// [`Failure::TooLarge`]; [`Failure::Unreachable`] when the peer closes before.
+    pub async fn receive_until(&mut self, end: u8) -> Result<Vec<u8>, Failure> {
+        let mut answer = Vec::new();
+        let mut chunk = [0; 1_024];
+        loop {
+            let read = self.inner.read(&mut chunk).await.map_err(Failure::unreachable)?;
+            if read == 0 {
+                return Err(Failure::unreachable(io::ErrorKind::UnexpectedEof.into()));
+            }
+            let got = &chunk[..read];
+            let done = memchr::memchr(end, got);
+            answer.extend_from_slice(&got[..done.unwrap_or(read)]);
+            if answer.len() > self.limit {
+                return Err(Failure::TooLarge { limit: self.limit });
+            }
+            if done.is_some() {
+                return Ok(answer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets() {
+        for text in ["inet:127.0.0.1:3310", "inet:clamd:3310", "inet:[::1]:3310", "unix:/run/clamav/clamd.ctl"] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+        for text in ["", "clamd:3310", "inet:clamd", "inet::3310", "inet:clamd:99999", "unix:", "tcp:a:1"] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! DNS block lists (RFC 5782): addresses of clients, domains of senders and links.
+//!
+//! A list that answers outside 127.0.0.0/8, or with 127.255.255.0/24 ("you ask through a public resolver", "you ask too
+//! much"), or that fails its own test points, is one that could not be asked: never a listing, never an all-clear. Each list is a
+//! dependency of its own, tested by its points before it is believed and again every hour.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use super::cache::Cache;
+use super::services::{Outside, Question};
+use super::{BlockListsConfig, ServiceConfig, ZoneConfig, ZoneOf};
+use crate::analysis::{BlockLists as Found, Listing, ListingOf};
+use crate::egress::{Dependency, Failure, Names, Repeat};
+use crate::mail::registrable_domain;
+
+/// How long a list that passed its test points is believed.
+const TESTED_SECONDS: u32 = 3_600;
+/// Questions of one message under way at a time.
+const AT_A_TIME: usize = 8;
+/// Answers about one name; a list that says more is none.
+const MAX_CODES: usize = 32;
+
+pub(super) struct BlockLists {
+    zones: Vec<Arc<Zone>>,
+    max_domains: usize,
+}
+
+struct Zone {
+    config: ZoneConfig,
+    dependency: Arc<Dependency>,
+    names: Names,
+    answers: Cache<Vec<Ipv4Addr>>,
+    tests: Cache<()>,
+}
+
+/// Who is asked about.
+#[derive(Clone)]
+struct Asked {
+    of: ListingOf,
+    name: String,
+    /// What stands before the zone.
+    label: String,
+}
+
+impl BlockLists {
+    pub(super) fn new(config: &BlockListsConfig, outside: &Outside, names: &Names) -> Self {
+        let entries = config.service.cache_entries.max(1);
+        let tested = ServiceConfig { fresh_seconds: TESTED_SECONDS, cache_entries: entries, ..config.service.clone() };
+        let zone = |zone: &ZoneConfig| {
+            Arc::new(Zone {
+                dependency: outside.dependencies.dependency(&dependency_name(&zone.name), &config.service.call),
+                names: names.clone(),
+                answers: Cache::new("block_lists", &config.service, &outside.metrics),
+                tests: Cache::new("block_list_tests", &tested, &outside.metrics),
+                config: zone.clone(),
+            })
+        };
+        Self { zones: config.zones.iter().map(zone).collect(), max_domains: config.max_domains }
+    }
+
+    /// What all lists say about a message; each that fails is named.
+    pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Found, Failure> {
+        let (addresses, domains) = (addresses(question), self.domains(question));
+        let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
+        for zone in &self.zones {
+            for asked in if zone.config.of == ZoneOf::Addresses { &addresses } else { &domains } {
+                let (zone, asked) = (Arc::clone(zone), asked.clone());
+                each.push(Box::pin(async move {
+                    let answer = Arc::clone(&zone).ask(&asked.label, until).await;
+                    (zone, asked, answer)
+                }));
+            }
+        }
+        let answers: Vec<_> = futures_util::stream::iter(each).buffered(AT_A_TIME).collect().await;
+        let (mut found, mut failures) = (Found::default(), BTreeMap::new());
+        let mut answered = false;
+        for (zone, asked, answer) in answers {
+            match answer {
+                Ok(codes) => {
+                    answered = true;
+                    let percent = zone.config.percent.min(100);
+                    found.listings.extend(codes.iter().filter_map(|code| {
+                        let meaning = zone.meaning(*code)?;
+                        let (zone, name) = (zone.config.name.clone(), asked.name.clone());
+                        Some(Listing { zone, of: asked.of, name, meaning, percent })
+                    }));
+                }
+                Err(failure) => {
+                    failures.entry(zone.config.name.clone()).or_insert(failure);
+                }
+            }
+        }
+        found.silent = failures.iter().map(|(zone, failure)| (zone.clone(), super::services::why(failure))).collect();
+        match failures.into_values().next() {
+            Some(failure) if !answered => Err(failure),
+            _ => Ok(found),
+        }
+    }
+
+    /// Tests each list by its points.
+    pub(super) async fn probe(&self) -> Vec<(String, Result<String, Failure>)> {
+        let mut looks = Vec::new();
+        for zone in &self.zones {
+            let tested = Zone::test(Arc::clone(zone)).await.map(|()| "its test points are right".to_owned());
+            looks.push((dependency_name(&zone.config.name), tested));
+        }
+        looks
+    }
+
+    /// Domains of the sender and of the links, each once.
+    fn domains(&self, question: &Question<'_>) -> Vec<Asked> {
+        let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
+        let sender = question.envelope.sender.address();
+        let senders = from.chain(sender.as_ref()).filter_map(|address| registrable_domain(&address.domain));
+        let links = question.message.links().iter().filter(|link| link.is_web() && link.ip().is_none());
+        let links = links.filter_map(|link| link.registrable());
+        let mut asked: Vec<Asked> = Vec::new();
+        let mut of_links = 0;
+        for (of, domain) in senders.map(|d| (ListingOf::Sender, d)).chain(links.map(|d| (ListingOf::Link, d))) {
+            if asked.iter().any(|one| one.name == domain) || (of == ListingOf::Link && of_links >= self.max_domains) {
+                continue;
+            }
+            of_links += usize::from(of == ListingOf::Link);
+            asked.push(Asked { of, name: domain.to_owned(), label: domain.to_owned() });
+        }
+        asked
+    }
+}
+
+/// The name of a list's dependency, as in health and metrics.
+pub(super) fn dependency_name(zone: &str) -> String {
+    format!("block_list:{zone}")
+}
+
+/// The client, when it is a stranger's.
+fn addresses(question: &Question<'_>) -> Vec<Asked> {
+    let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
+    let asked = |ip: IpAddr| Asked { of: ListingOf::Client, name: ip.to_string(), label: reversed(ip) };
+    client.map(|ip| asked(ip.to_canonical())).into_iter().collect()
+}
+
+/// An address as a list wants it: octets, or nibbles, from the last to the first.
+fn reversed(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, c, d] = ip.octets();
+            format!("{d}.{c}.{b}.{a}")
+        }
+        IpAddr::V6(ip) => {
+            let nibbles = ip.octets().into_iter().rev().flat_map(|byte| [byte & 15, byte >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}")).collect::<Vec<_>>().join(".")
+        }
+    }
+}
+
+impl Zone {
+    async fn ask(self: Arc<Self>, label: &str, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
+        self.tests.get(self.config.name.clone(), Self::test(Arc::clone(&self))).await?;
+        let (zone, label) = (Arc::clone(&self), label.to_owned());
+        let key = label.clone();
+        self.answers.get(key, async move { zone.look_up(&label, Some(until)).await }).await
+    }
+
+    /// RFC 5782, 5: what must be listed is, what must not be is not.
+    async fn test(self: Arc<Self>) -> Result<(), Failure> {
+        let (listed, free) = match self.config.of {
+            ZoneOf::Addresses => ("2.0.0.127", "1.0.0.127"),
+            ZoneOf::Domains => ("test", "invalid"),
+        };
+        let wrong = |what: &str| Err(Failure::Malformed(format!("{} {what} (RFC 5782, 5)", self.config.name)));
+        if self.look_up(listed, None).await?.is_empty() {
+            return wrong("does not list its test point: it is no block list, or does not answer us");
+        }
+        if !self.look_up(free, None).await?.is_empty() {
+            return wrong("lists everything");
+        }
+        Ok(())
+    }
+
+    /// The answers about one name; empty: not listed.
+    async fn look_up(&self, label: &str, until: Option<Instant>) -> Result<Vec<Ipv4Addr>, Failure> {
+        let name = format!("{label}.{}", self.config.name);
+        let ask = |_| async {
+            let codes = self.names.ipv4(&name).await?;
+            if codes.len() > MAX_CODES {
+                return Err(Failure::TooLarge { limit: MAX_CODES * 4 });
+            }
+            match codes.iter().find(|code| code.octets()[0] != 127 || code.octets()[..3] == [127, 255, 255]) {
+                Some(code) => Err(Failure::Reported(format!("{} answers {code}: it refuses us", self.config.name))),
+                None => Ok(codes),
+            }
+        };
+        self.dependency.call(Repeat::Safe, until, ask).await
+    }
+
+    /// What an answer means; `None` when it is none that counts.
+    fn meaning(&self, code: Ipv4Addr) -> Option<String> {
+        let code = code.to_string();
+        if self.config.codes.is_empty() { Some(code) } else { self.config.codes.get(&code).cloned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_stand_backwards() {
+        assert_eq!(reversed("192.0.2.7".parse().unwrap()), "7.2.0.192");
+        // The example of RFC 5782, 2.4.
+        assert_eq!(
+            reversed("2001:db8:1:2:3:4:567:89ab".parse().unwrap()),
+            "b.a.9.8.7.6.5.0.4.0.0.0.3.0.0.0.2.0.0.0.1.0.0.0.8.b.d.0.1.0.0.2"
+        );
+    }
+}

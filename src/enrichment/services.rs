@@ -1,0 +1,392 @@
+//! All services together: built from settings, asked at once about a message, each failure on its own.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+use url::Url;
+
+use super::block_lists::{BlockLists, dependency_name};
+use super::clamd::Clamd;
+use super::rdap::Rdap;
+use super::text_service::TextService;
+use super::url_service::UrlService;
+use super::{Config, Metrics, OnFailure};
+use crate::analysis::{Fact, ServiceFacts, Why};
+use crate::egress::{
+    CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
+    Snapshot, TlsRoots,
+};
+use crate::mail::{Connection, Envelope, Message};
+
+/// A service that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// An address that is none.
+    #[error("enrichment.{key}: {source}")]
+    Address {
+        /// The setting.
+        key: &'static str,
+        /// What is wrong.
+        source: InvalidTarget,
+    },
+    /// A URL that is none, or neither http nor https.
+    #[error("enrichment.{key}: `{url}` is no http or https URL")]
+    Url {
+        /// The setting.
+        key: String,
+        /// What stands there.
+        url: String,
+    },
+    /// A setting that an enabled service needs.
+    #[error("enrichment.{key} is not set")]
+    Missing {
+        /// The setting.
+        key: &'static str,
+    },
+    /// A file that cannot be read.
+    #[error("enrichment.{key}: cannot read {file}: {source}")]
+    File {
+        /// The setting.
+        key: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The resolver.
+    #[error(transparent)]
+    Names(#[from] NamesError),
+    /// TLS or HTTP.
+    #[error("enrichment: {0}")]
+    Http(#[from] HttpError),
+}
+
+/// What all services share, and what outlives a reload.
+#[derive(Debug)]
+pub struct Outside {
+    /// All dependencies.
+    pub dependencies: Registry,
+    /// Metrics of the caches.
+    pub metrics: Metrics,
+}
+
+impl Outside {
+    /// Declares the metrics at a registry.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn new(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let dependencies = Registry::new(crate::egress::Metrics::new(registry)?);
+        Ok(Self { dependencies, metrics: Metrics::new(registry)? })
+    }
+
+    /// How each dependency is doing, by name: for health and people.
+    pub fn snapshots(&self) -> Vec<Snapshot> {
+        self.dependencies.snapshots()
+    }
+}
+
+/// The message that services are asked about.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The message.
+    pub message: &'a Message,
+    /// Sender and recipients.
+    pub envelope: &'a Envelope,
+    /// The client; without an address when it is one of our own.
+    pub connection: &'a Connection,
+    /// The message as it came.
+    pub raw: &'a Bytes,
+    /// When it came, seconds since 1970.
+    pub now: i64,
+}
+
+/// The way to HTTP services.
+pub(super) struct Way {
+    names: Names,
+    fence: Fence,
+    roots: TlsRoots,
+}
+
+impl Way {
+    /// A client to the one place that a setting names.
+    pub(super) fn to(
+        &self,
+        name: &str,
+        url: &str,
+        call: &CallConfig,
+        outside: &Outside,
+    ) -> Result<(HttpClient, Url), ServiceError> {
+        let wrong = || ServiceError::Url { key: format!("{name}.url"), url: url.to_owned() };
+        let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(wrong)?;
+        let host = parsed.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
+        let dependency = outside.dependencies.dependency(name, call);
+        let client = HttpClient::new(dependency, self.names.clone(), self.fence.clone(), [host], &self.roots, 0)?;
+        Ok((client, parsed))
+    }
+
+    /// A client to public places that nobody named.
+    pub(super) fn anywhere(
+        &self,
+        name: &str,
+        call: &CallConfig,
+        outside: &Outside,
+        redirects: u8,
+    ) -> Result<HttpClient, ServiceError> {
+        let dependency = outside.dependencies.dependency(name, call);
+        Ok(HttpClient::new(dependency, self.names.clone(), self.fence.clone(), [], &self.roots, redirects)?)
+    }
+}
+
+/// What a look at one service found.
+#[derive(Debug)]
+pub struct ServiceLook {
+    /// The service.
+    pub name: String,
+    /// What it says of itself, or why it does not answer.
+    pub result: Result<String, Failure>,
+}
+
+/// A service and what its failure means.
+struct Watched<S> {
+    service: S,
+    on_failure: OnFailure,
+    patience: Duration,
+    down_since: Mutex<Option<Instant>>,
+}
+
+impl<S> Watched<S> {
+    fn new(service: S, on_failure: OnFailure, defer_seconds: u32) -> Self {
+        let patience = Duration::from_secs(defer_seconds.into());
+        Self { service, on_failure, patience, down_since: Mutex::default() }
+    }
+
+    fn fact<T>(&self, name: &str, result: Result<T, Failure>) -> Fact<T> {
+        match result {
+            Ok(answer) => {
+                *self.down() = None;
+                Fact::Known(answer)
+            }
+            Err(failure) => {
+                tracing::debug!(service = name, %failure, "a service gave no answer");
+                // What is about this one message says nothing of how long the service is down.
+                if !matches!(failure, Failure::Declined(_)) {
+                    self.down().get_or_insert_with(Instant::now);
+                }
+                Fact::Unknown(why(&failure))
+            }
+        }
+    }
+
+    /// What its failure means now.
+    fn means(&self, why: Why) -> OnFailure {
+        let waited = self.down().is_some_and(|since| since.elapsed() >= self.patience);
+        match self.on_failure {
+            // Trying later changes nothing about a message that is too large.
+            OnFailure::Defer if waited || why == Why::Declined => OnFailure::Open,
+            chosen => chosen,
+        }
+    }
+
+    fn down(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.down_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// All services that are switched on.
+#[derive(Default)]
+pub struct Services {
+    clamd: Option<Watched<Clamd>>,
+    lists: Option<Watched<BlockLists>>,
+    urls: Option<Watched<UrlService>>,
+    text: Option<Watched<TextService>>,
+    rdap: Option<Watched<Rdap>>,
+}
+
+impl Services {
+    /// Builds those that are enabled; asks nothing yet. A dependency keeps its state while its settings stay the same.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn new(config: &Config, outside: &Outside) -> Result<Self, ServiceError> {
+        let Config { clamd, block_lists, url_service, text_service, rdap, .. } = config;
+        let zones = if block_lists.enabled { block_lists.zones.as_slice() } else { &[] };
+        let zones: Vec<String> = zones.iter().map(|zone| dependency_name(&zone.name)).collect();
+        let fixed = [
+            ("clamd", clamd.enabled),
+            ("url_service", url_service.enabled),
+            ("text_service", text_service.enabled),
+            ("rdap", rdap.enabled),
+        ];
+        let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
+        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).collect();
+        if names.is_empty() && !block_lists.enabled {
+            outside.dependencies.keep(&all);
+            return Ok(Self::default());
+        }
+        let way = way(config)?;
+        let made = |on: bool| on.then_some(());
+        let clamd = made(clamd.enabled).map(|()| {
+            let service = Clamd::new(clamd, outside, &way.names, &way.fence)?;
+            Ok::<_, ServiceError>(Watched::new(service, clamd.on_failure, clamd.service.defer_seconds))
+        });
+        let urls = made(url_service.enabled).map(|()| {
+            let service = UrlService::new(url_service, outside, &way)?;
+            Ok::<_, ServiceError>(Watched::new(service, url_service.on_failure, url_service.service.defer_seconds))
+        });
+        let text = made(text_service.enabled).map(|()| {
+            let service = TextService::new(text_service, outside, &way)?;
+            Ok::<_, ServiceError>(Watched::new(service, text_service.on_failure, text_service.service.defer_seconds))
+        });
+        let rdap = made(rdap.enabled).map(|()| {
+            let service = Rdap::new(rdap, outside, &way)?;
+            Ok::<_, ServiceError>(Watched::new(service, rdap.on_failure, rdap.service.defer_seconds))
+        });
+        let lists = made(block_lists.enabled).map(|()| {
+            let service = BlockLists::new(block_lists, outside, &way.names);
+            Watched::new(service, block_lists.on_failure, block_lists.service.defer_seconds)
+        });
+        let services = Self {
+            clamd: clamd.transpose()?,
+            lists,
+            urls: urls.transpose()?,
+            text: text.transpose()?,
+            rdap: rdap.transpose()?,
+        };
+        outside.dependencies.keep(&all);
+        Ok(services)
+    }
+
+    /// Asks all but the text analyser, at once. What does not answer by `until` is unknown; the rest stands.
+    pub async fn ask(&self, question: &Question<'_>, until: Instant) -> ServiceFacts {
+        let (malware, lists, urls, domains) = tokio::join!(
+            async {
+                let clamd = self.clamd.as_ref()?;
+                Some(clamd.fact("clamd", clamd.service.scan(question.raw, until).await))
+            },
+            async {
+                let lists = self.lists.as_ref()?;
+                let answer = Box::pin(lists.service.ask(question, until));
+                Some(lists.fact("block_lists", by(until, answer).await))
+            },
+            async {
+                let urls = self.urls.as_ref()?;
+                let answer = Box::pin(urls.service.ask(question, until));
+                Some(urls.fact("url_service", by(until, answer).await))
+            },
+            async {
+                let rdap = self.rdap.as_ref()?;
+                let answer = Box::pin(rdap.service.ask(question, until));
+                Some(rdap.fact("rdap", by(until, answer).await))
+            },
+        );
+        let off = ServiceFacts::default();
+        ServiceFacts {
+            malware: malware.unwrap_or(off.malware),
+            lists: lists.unwrap_or(off.lists),
+            urls: urls.unwrap_or(off.urls),
+            text: off.text,
+            domains: domains.unwrap_or(off.domains),
+        }
+    }
+
+    /// Asks the text analyser, when a message of this risk is in its band.
+    pub async fn ask_about_text(
+        &self,
+        question: &Question<'_>,
+        risk: f64,
+        until: Instant,
+    ) -> Option<Fact<crate::analysis::TextReading>> {
+        let text = self.text.as_ref().filter(|text| text.service.wants(risk))?;
+        Some(text.fact("text_service", text.service.ask(question, until).await))
+    }
+
+    /// What is done with a message that would be passed on, by the services that failed: the strictest of them.
+    pub fn on_failure(&self, facts: &ServiceFacts) -> OnFailure {
+        let means = |name: &str, why| match name {
+            "malware" => self.clamd.as_ref().map(|s| s.means(why)),
+            "lists" => self.lists.as_ref().map(|s| s.means(why)),
+            "urls" => self.urls.as_ref().map(|s| s.means(why)),
+            "text" => self.text.as_ref().map(|s| s.means(why)),
+            _ => self.rdap.as_ref().map(|s| s.means(why)),
+        };
+        let failed = facts.unknowns().filter(|(_, why)| why.is_failure());
+        failed.filter_map(|(name, why)| means(name, why)).max().unwrap_or(OnFailure::Open)
+    }
+
+    /// Asks each service something harmless: at the start, and for `doctor`.
+    pub async fn probe(&self) -> Vec<ServiceLook> {
+        let mut looks = Vec::new();
+        let mut look = |name: &str, result| looks.push(ServiceLook { name: name.to_owned(), result });
+        if let Some(clamd) = &self.clamd {
+            look("clamd", clamd.service.version().await);
+        }
+        if let Some(lists) = &self.lists {
+            for (name, result) in lists.service.probe().await {
+                look(&name, result);
+            }
+        }
+        if let Some(urls) = &self.urls {
+            look("url_service", urls.service.probe().await);
+        }
+        if let Some(text) = &self.text {
+            look("text_service", text.service.probe().await);
+        }
+        if let Some(rdap) = &self.rdap {
+            look("rdap", Ok(format!("registries of {} suffixes", rdap.service.known())));
+        }
+        looks
+    }
+}
+
+/// Services whose answer is made of several calls end with the message's deadline too.
+async fn by<T>(until: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::time::timeout_at(until, asked).await.unwrap_or(Err(Failure::Timeout { after_ms: 0 }))
+}
+
+fn way(config: &Config) -> Result<Way, ServiceError> {
+    let auth = &config.sender_auth;
+    let names = Names::new(&NamesConfig {
+        resolvers: auth.resolvers.clone(),
+        query: Duration::from_millis(auth.query_ms),
+        cache_entries: auth.cache_entries,
+        cache_max: Duration::from_secs(auth.cache_max_seconds),
+    })?;
+    let fence = Fence::allowing(config.allow_networks.iter().map(|network| network.range()));
+    Ok(Way { names, fence, roots: TlsRoots::load(config.ca_file.as_deref())? })
+}
+
+/// The token in a file, without the line's end.
+pub(super) fn token(key: &'static str, file: Option<&Path>) -> Result<Option<String>, ServiceError> {
+    let read = |file: &Path| std::fs::read_to_string(file).map(|text| text.trim().to_owned());
+    file.map(|file| read(file).map_err(|source| ServiceError::File { key, file: file.to_owned(), source })).transpose()
+}
+
+/// A share from 0 to 1 as hundredths.
+pub(super) fn percent(share: f64) -> Result<u8, Failure> {
+    if !(0.0..=1.0).contains(&share) {
+        return Err(Failure::Malformed(format!("{share} is not between 0 and 1")));
+    }
+    Ok((share * 100.0).round() as u8)
+}
+
+/// The fact's word for a failure: one for each.
+pub(super) fn why(failure: &Failure) -> Why {
+    match failure {
+        Failure::Disabled => Why::Disabled,
+        Failure::Timeout { .. } => Why::Timeout,
+        Failure::BreakerOpen { .. } => Why::BreakerOpen,
+        Failure::RateLimited { .. } => Why::RateLimited,
+        Failure::Busy => Why::Busy,
+        Failure::Unreachable(_) => Why::Unreachable,
+        Failure::Fenced(_) => Why::Fenced,
+        Failure::TooLarge { .. } => Why::TooLarge,
+        Failure::Malformed(_) => Why::Malformed,
+        Failure::Status { .. } => Why::Status,
+        Failure::Reported(_) => Why::Reported,
+        Failure::Declined(_) => Why::Declined,
+    }
+}

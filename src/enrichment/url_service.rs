@@ -1,0 +1,115 @@
+//! The URL analyser: an HTTP service that is asked about each URL.
+//!
+//! Contract: `POST` of `{"url": "https://…"}` with `Authorization: Bearer …` when there is a token; the answer is 200 with
+//! `{"verdict": "clean" | "suspicious" | "phishing" | "malware", "confidence": 0.0 … 1.0}`, or 404 for "never seen". More
+//! members are ignored. User names, passwords and fragments are cut off before a URL is sent.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use serde::Deserialize;
+use tokio::time::Instant;
+use url::Url;
+
+use super::cache::Cache;
+use super::services::{Outside, Question, Way};
+use super::{ServiceError, UrlServiceConfig};
+use crate::analysis::{UrlReading, UrlVerdict};
+use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
+
+/// Questions of one message under way at a time.
+const AT_A_TIME: usize = 5;
+/// Longer URLs are not sent.
+const MAX_URL: usize = 2_000;
+
+pub(super) struct UrlService {
+    asker: Arc<(HttpClient, Url, Option<String>)>,
+    cache: Cache<Option<(UrlVerdict, u8)>>,
+    max_urls: usize,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    verdict: UrlVerdict,
+    confidence: f64,
+}
+
+impl UrlService {
+    pub(super) fn new(config: &UrlServiceConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
+        let (client, url) = way.to("url_service", &config.url, &config.service.call, outside)?;
+        let token = super::services::token("url_service.token_file", config.token_file.as_deref())?;
+        let cache = Cache::new("url_service", &config.service, &outside.metrics);
+        Ok(Self { asker: Arc::new((client, url, token)), cache, max_urls: config.max_urls })
+    }
+
+    /// What the analyser says about a message's URLs; those it never saw are left out.
+    pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
+        let mut seen = HashSet::new();
+        let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
+        let urls = followed
+            .filter_map(|link| link.url.as_ref().map(bare))
+            .filter(|url| url.len() <= MAX_URL && seen.insert(url.clone()))
+            .take(self.max_urls);
+        let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
+        for url in urls {
+            let (asker, asked) = (Arc::clone(&self.asker), url.clone());
+            let ask = async move { ask(&asker, &asked, until).await };
+            each.push(Box::pin(async move { (url.clone(), self.cache.get(url, ask).await) }));
+        }
+        let mut answers = futures_util::stream::iter(each).buffered(AT_A_TIME);
+        let mut readings = Vec::new();
+        while let Some((url, answer)) = answers.next().await {
+            if let Some((verdict, percent)) = answer? {
+                readings.push(UrlReading { url, verdict, percent });
+            }
+        }
+        Ok(readings)
+    }
+
+    /// Asks about a URL of documentation.
+    pub(super) async fn probe(&self) -> Result<String, Failure> {
+        let until = Instant::now() + self.asker.0.dependency().config().deadline();
+        ask(&self.asker, "https://www.example.com/", until).await.map(|_| "answers".to_owned())
+    }
+}
+
+async fn ask(
+    (client, at, token): &(HttpClient, Url, Option<String>),
+    url: &str,
+    until: Instant,
+) -> Result<Option<(UrlVerdict, u8)>, Failure> {
+    let body = serde_json::json!({ "url": url }).to_string();
+    let request = Request::post_json(at.clone(), body).answers(&[404]);
+    let request = token.iter().fold(request, |request, token| request.bearer(token));
+    let read = |answer: Answer| {
+        if answer.status == 404 {
+            return Ok(None);
+        }
+        let reply: Reply = answer.json()?;
+        Ok(Some((reply.verdict, super::services::percent(reply.confidence)?)))
+    };
+    client.call(Repeat::Safe, Some(until), &request, read).await
+}
+
+/// Without what is a secret or never sent to a server.
+fn bare(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_fragment(None);
+    // Both fail only for URLs that can have neither.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_cut_off() {
+        let url = Url::parse("https://user:secret@a.example/path?q=1#token=2").unwrap();
+        assert_eq!(bare(&url), "https://a.example/path?q=1");
+    }
+}

@@ -1,0 +1,535 @@
+//! Services that are asked about messages: what they find, and what happens when each breaks in every way.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use mailweir::analysis::{Code, ListingOf, Site};
+use mailweir::app::mock_services::{Fault, Mock, Service};
+use mailweir::egress::{BreakerConfig, BreakerState, CallConfig, RetryConfig};
+use mailweir::enrichment::{
+    BlockListsConfig, ClamdConfig, Config, OnFailure, Outside, RdapConfig, SenderAuth, SenderAuthConfig, ServiceConfig,
+    Services, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+};
+use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
+use mailweir::pipeline::{self, Abilities, Answer, Inspect, Metrics, Pipeline, Standing, Transaction};
+use mailweir::policy::{self, Action, Judge, PolicyFiles, RuleSet};
+use mailweir::records::Record;
+use tempfile::TempDir;
+
+/// All mock services, and a pipeline that asks them.
+struct Site5 {
+    clamd: Mock,
+    http: Mock,
+    dns: Mock,
+    folder: TempDir,
+}
+
+/// Which service is looked at.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum One {
+    Clamd,
+    Lists,
+    Urls,
+    Text,
+    Chat,
+    Rdap,
+}
+
+const ALL: [One; 6] = [One::Clamd, One::Lists, One::Urls, One::Text, One::Chat, One::Rdap];
+
+impl One {
+    /// The fact that it fills.
+    fn fact(self) -> &'static str {
+        match self {
+            Self::Clamd => "malware",
+            Self::Lists => "lists",
+            Self::Urls => "urls",
+            Self::Text | Self::Chat => "text",
+            Self::Rdap => "domains",
+        }
+    }
+
+    /// The names of its dependencies.
+    fn dependencies(self) -> &'static [&'static str] {
+        match self {
+            Self::Clamd => &["clamd"],
+            Self::Lists => &["block_list:ip.mock", "block_list:domain.mock"],
+            Self::Urls => &["url_service"],
+            Self::Text | Self::Chat => &["text_service"],
+            Self::Rdap => &["rdap"],
+        }
+    }
+}
+
+impl Site5 {
+    async fn start() -> Self {
+        let start = async |service| Mock::start(service, 0, Fault::None).await.unwrap();
+        let (clamd, http, dns) = (start(Service::Clamd).await, start(Service::Http).await, start(Service::Dnsbl).await);
+        let folder = tempfile::tempdir().unwrap();
+        let places = serde_json::json!({"services": [[["example", "test"], [format!("http://{}", http.address())]]]});
+        std::fs::write(folder.path().join("dns.json"), places.to_string()).unwrap();
+        Self { clamd, http, dns, folder }
+    }
+
+    fn mock(&self, one: One) -> &Mock {
+        match one {
+            One::Clamd => &self.clamd,
+            One::Lists => &self.dns,
+            One::Urls | One::Text | One::Chat | One::Rdap => &self.http,
+        }
+    }
+
+    /// Settings that ask these services, quick to give up, and with nothing kept.
+    fn config(&self, which: &[One]) -> Config {
+        let breaker = BreakerConfig {
+            consecutive_failures: 3,
+            recovery_seconds: 1,
+            success_threshold: 1,
+            ..BreakerConfig::default()
+        };
+        let retry = RetryConfig { attempts: 1, ..RetryConfig::default() };
+        let call = CallConfig { deadline_ms: 1_500, max_answer_bytes: 4_096, breaker, retry, ..CallConfig::default() };
+        let service = ServiceConfig { cache_entries: 0, call, ..ServiceConfig::default() };
+        let on = |one| which.contains(&one);
+        let zone = |name: &str, of| ZoneConfig { name: name.into(), of, codes: Default::default(), percent: 100 };
+        let at = |path: &str| format!("http://{}{path}", self.http.address());
+        Config {
+            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            sender_auth: SenderAuthConfig {
+                resolvers: vec![self.dns.address()],
+                query_ms: 200,
+                cache_entries: 0,
+                ..SenderAuthConfig::default()
+            },
+            clamd: ClamdConfig {
+                enabled: on(One::Clamd),
+                address: format!("inet:{}", self.clamd.address()),
+                on_failure: OnFailure::Open,
+                service: service.clone(),
+                ..ClamdConfig::default()
+            },
+            block_lists: BlockListsConfig {
+                enabled: on(One::Lists),
+                zones: vec![zone("ip.mock", ZoneOf::Addresses), zone("domain.mock", ZoneOf::Domains)],
+                service: service.clone(),
+                ..BlockListsConfig::default()
+            },
+            url_service: UrlServiceConfig {
+                enabled: on(One::Urls),
+                url: at("/v1/url"),
+                service: service.clone(),
+                ..UrlServiceConfig::default()
+            },
+            text_service: TextServiceConfig {
+                enabled: on(One::Text) || on(One::Chat),
+                url: at(if on(One::Chat) { "/v1/chat/completions" } else { "/v1/analyse" }),
+                dialect: if on(One::Chat) { TextDialect::Chat } else { TextDialect::Plain },
+                risk_from: 0.0,
+                risk_to: 100.0,
+                service: service.clone(),
+                ..TextServiceConfig::default()
+            },
+            rdap: RdapConfig {
+                enabled: on(One::Rdap),
+                bootstrap_file: Some(self.folder.path().join("dns.json")),
+                service,
+                ..RdapConfig::default()
+            },
+            ..Config::default()
+        }
+    }
+}
+
+/// A pipeline over the services of a configuration, and what it stands on.
+fn pipeline(config: &Config) -> (Pipeline, Arc<Outside>) {
+    let outside = Arc::new(Outside::new(&prometheus::Registry::new()).unwrap());
+    let standing = Standing {
+        judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
+        site: Site::default(),
+        sender_auth: SenderAuth::offline(),
+        services: Services::new(config, &outside).unwrap(),
+        authserv_id: "mx.example.org".into(),
+        own_networks: vec!["10.0.0.0/8".parse().unwrap()],
+        needs_history: false,
+        rules: Arc::new(RuleSet::build(Vec::new(), Arc::default(), &Default::default(), &Default::default()).0),
+        rule_budget: Default::default(),
+        rule_time: Duration::from_secs(1),
+        config: pipeline::Config::default(),
+    };
+    let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+    (Pipeline::new(standing, None, None, metrics), outside)
+}
+
+const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
+
+fn transaction(ip: &str, sender: &str, body: &str) -> Transaction {
+    let raw = format!(
+        "From: A <{sender}>\r\nTo: user@example.org\r\nSubject: hello\r\nDate: Fri, 20 Nov 2026 10:00:00 +0000\r\n\
+         Message-ID: <1@m.example>\r\n\r\n{body}\r\n"
+    );
+    let connection = Connection { client_ip: Some(ip.parse().unwrap()), ..Connection::unknown(Door::Relay) };
+    Transaction {
+        id: MessageId::new(1, [1; 10]),
+        connection: Arc::new(connection),
+        envelope: Envelope { sender: Path::new(sender), recipients: vec![Path::new("user@example.org")] },
+        raw: Bytes::from(raw),
+        // 2026-11-22T00:00:00Z
+        received: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_305_600),
+        abilities: Abilities { edit_headers: true, drop_recipients: true, hold_at_mta: false },
+    }
+}
+
+async fn judge(pipeline: &Pipeline, transaction: &Transaction) -> Record {
+    let standing = pipeline.standing();
+    let deadline = Duration::from_millis(standing.config.deadline_ms);
+    // Far above what a judgement may take: this is for one that never ends.
+    let judged = tokio::time::timeout(deadline * 5, pipeline.judge(&standing, transaction)).await;
+    judged.expect("a message is answered in its time").record
+}
+
+fn has(record: &Record, code: Code) -> bool {
+    record.score.terms.iter().any(|term| term.code == code)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_services_find_becomes_evidence() {
+    let site = Site5::start().await;
+    let (pipeline, _) = pipeline(&site.config(&[One::Clamd, One::Lists, One::Urls, One::Text, One::Rdap]));
+    let body = format!("Your password: https://evil.test/login and https://new.example/ {EICAR}");
+    let bad = judge(&pipeline, &transaction("203.0.113.66", "a@evil.example", &body)).await;
+    assert_eq!(bad.degraded, Vec::<String>::new(), "{:?}", bad.facts);
+    for code in [
+        Code::MalwareFound,
+        Code::ListedClient,
+        Code::ListedSender,
+        Code::ListedLink,
+        Code::UrlBad,
+        Code::TextPhishing,
+        Code::YoungLink,
+    ] {
+        assert!(has(&bad, code), "{code} is not in {:?}", bad.score.terms);
+    }
+    assert_eq!(bad.verdicts[0].verdict.action, Action::Reject, "malware is refused");
+    let listed = &bad.facts.services.lists.known().unwrap().listings;
+    let client = listed.iter().find(|one| one.of == ListingOf::Client).unwrap();
+    assert_eq!((client.zone.as_str(), client.meaning.as_str()), ("ip.mock", "127.0.0.2"));
+
+    let good = judge(&pipeline, &transaction("203.0.113.7", "a@firm.example", "Hello https://firm.example/x")).await;
+    assert_eq!(good.degraded, Vec::<String>::new());
+    for code in [Code::MalwareFound, Code::ListedClient, Code::ListedSender, Code::ListedLink, Code::UrlBad]
+        .into_iter()
+        .chain([Code::TextPhishing, Code::YoungSender, Code::YoungLink, Code::ServiceUnknown])
+    {
+        assert!(!has(&good, code), "{code} is in {:?}", good.score.terms);
+    }
+    assert!(good.facts.services.malware.known().unwrap().is_empty());
+
+    // Our own clients are nobody's business.
+    let before = site.dns.seen();
+    let own = judge(&pipeline, &transaction("10.1.2.3", "a@192.0.2.1", "Hello")).await;
+    assert!(own.facts.services.lists.known().unwrap().listings.is_empty());
+    assert_eq!(site.dns.seen(), before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_chat_dialect_and_the_band() {
+    let site = Site5::start().await;
+    let mut config = site.config(&[One::Chat]);
+    let phish = transaction("203.0.113.7", "a@firm.example", "Please verify your password");
+    let (asked, _) = pipeline(&config);
+    let record = judge(&asked, &phish).await;
+    assert!(has(&record, Code::TextPhishing), "{:?}", record.facts.services.text);
+    config.text_service.risk_from = 99.0;
+    let (never, _) = pipeline(&config);
+    let before = site.http.seen();
+    let record = judge(&never, &phish).await;
+    assert!(!has(&record, Code::TextPhishing) && record.degraded.is_empty());
+    assert_eq!(site.http.seen(), before, "clear cases are not asked about");
+}
+
+/// One service, one fault: marked while broken, left alone after three failures, well again after it is mended.
+async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
+    let what = format!("{one:?} {fault:?}");
+    let site = Site5::start().await;
+    let (pipeline, outside) = pipeline(&site.config(&[one]));
+    let message = transaction("203.0.113.7", "a@firm.example", "Hello https://firm.example/x");
+    let ask = async || judge(&pipeline, &message).await;
+    let state = |wanted: BreakerState| {
+        let snapshots = outside.dependencies.snapshots();
+        let of = |name: &&str| snapshots.iter().any(|s| s.name == **name && s.state == wanted);
+        one.dependencies().iter().all(of)
+    };
+    let well = ask().await;
+    assert!(well.degraded.is_empty(), "{what}: well at first: {:?}", well.degraded);
+    // What the resolver remembers for a second must be forgotten.
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    site.mock(one).set(fault);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut asked = 0;
+    while !state(BreakerState::Open) {
+        asked += 1;
+        assert!(asked < 100, "{what}: the breaker does not open: {:?}", outside.dependencies.snapshots());
+        let record = ask().await;
+        let marked = record.degraded.iter().any(|mark| mark.starts_with(&format!("{}=", one.fact())));
+        assert!(marked, "{what}: not marked: {:?} {:?}", record.degraded, record.facts.services);
+        assert!(has(&record, Code::ServiceUnknown), "{what}");
+        assert!(!has(&record, Code::MalwareFound) && !has(&record, Code::ListedClient), "{what}");
+        if fault == Fault::TooMany {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    site.mock(one).set(Fault::None);
+    let mended = tokio::time::Instant::now();
+    loop {
+        let record = ask().await;
+        if record.degraded.is_empty() && state(BreakerState::Closed) {
+            return (asked, mended.elapsed());
+        }
+        assert!(mended.elapsed() < Duration::from_secs(30), "{what}: not recovered: {:?}", record.degraded);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_service_breaks_in_every_way_and_recovers() {
+    let mut all = tokio::task::JoinSet::new();
+    for one in ALL {
+        for fault in Fault::BROKEN {
+            all.spawn(async move { (one, fault, breaks_and_recovers(one, fault).await) });
+            // Some at a time: the machine is small, the deadlines are real.
+            if all.len() >= 8 {
+                print_row(all.join_next().await.unwrap().unwrap());
+            }
+        }
+    }
+    while let Some(done) = all.join_next().await {
+        print_row(done.unwrap());
+    }
+}
+
+fn print_row((one, fault, (asked, recovered)): (One, Fault, (u32, Duration))) {
+    println!("{one:?}\t{fault:?}\tmessages until the breaker opened: {asked}\tback after {recovered:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_failure_policy_decides() {
+    let site = Site5::start().await;
+    site.clamd.set(Fault::ServerError);
+    let hello = || transaction("203.0.113.7", "a@firm.example", "Hello");
+    for (on_failure, defer_seconds) in [(OnFailure::Open, 300), (OnFailure::Defer, 0), (OnFailure::Defer, 300)]
+        .into_iter()
+        .chain([(OnFailure::Closed, 0)])
+    {
+        let mut config = site.config(&[One::Clamd]);
+        config.clamd.on_failure = on_failure;
+        config.clamd.service.defer_seconds = defer_seconds;
+        let (pipeline, _) = pipeline(&config);
+        let answer = pipeline.inspect(hello()).await;
+        let as_wanted = match (on_failure, defer_seconds) {
+            (OnFailure::Defer, 300) => matches!(&answer, Answer::Defer(refusal) if refusal.code == 451),
+            // There are no records here to hold it in: 451 and never 250.
+            (OnFailure::Closed, _) => matches!(&answer, Answer::Defer(refusal) if refusal.enhanced == [4, 3, 0]),
+            _ => matches!(&answer, Answer::Deliver { held, .. } if held.is_empty()),
+        };
+        assert!(as_wanted, "{on_failure:?} {defer_seconds}: {answer:?}");
+    }
+    // What is too large for the scanner is not scanned, and trying later would not change it.
+    site.clamd.set(Fault::None);
+    let mut config = site.config(&[One::Clamd]);
+    config.clamd.on_failure = OnFailure::Defer;
+    config.clamd.max_stream_bytes = 10;
+    let (pipeline, outside) = pipeline(&config);
+    let answer = pipeline.inspect(hello()).await;
+    assert!(matches!(answer, Answer::Deliver { .. }), "{answer:?}");
+    assert_eq!(judge(&pipeline, &hello()).await.degraded, ["malware=declined"]);
+    assert_eq!(outside.dependencies.snapshots()[0].failed, 0);
+}
+
+#[tokio::test]
+async fn answers_are_kept() {
+    let site = Site5::start().await;
+    let mut config = site.config(&[One::Clamd, One::Rdap]);
+    for service in [&mut config.clamd.service, &mut config.rdap.service] {
+        service.cache_entries = 100;
+    }
+    let (pipeline, _) = pipeline(&config);
+    let message = transaction("203.0.113.7", "a@unknown.example", "Hello");
+    for _ in 0..3 {
+        let record = judge(&pipeline, &message).await;
+        assert!(record.degraded.is_empty());
+        assert_eq!(record.facts.services.domains.known().unwrap()[0].days, None, "nothing known is an answer too");
+    }
+    assert_eq!((site.clamd.seen(), site.http.seen()), (1, 1));
+}
+
+/// A list that lists everything, as dead ones do, is not believed.
+#[tokio::test]
+async fn lists_that_fail_their_test_points_are_not_believed() {
+    use crate::support::dns::{Answer as Says, Dns};
+    let site = Site5::start().await;
+    let dns = Dns::start();
+    let listed = || Says::A(vec![[127, 0, 0, 2].into()]);
+    for name in ["2.0.0.127.dead.test", "1.0.0.127.dead.test", "7.113.0.203.dead.test", "2.0.0.127.good.test"] {
+        dns.says(name, listed());
+    }
+    dns.says("7.113.0.203.good.test", Says::A(vec![[127, 0, 0, 10].into()]));
+    let mut config = site.config(&[One::Lists]);
+    config.sender_auth.resolvers = vec![dns.address];
+    let zone = |name: &str, codes: &[(&str, &str)]| ZoneConfig {
+        name: name.into(),
+        of: ZoneOf::Addresses,
+        codes: codes.iter().map(|(code, meaning)| ((*code).to_owned(), (*meaning).to_owned())).collect(),
+        percent: 50,
+    };
+    let message = transaction("203.0.113.7", "a@firm.example", "Hello");
+    config.block_lists.zones = vec![zone("dead.test", &[]), zone("good.test", &[("127.0.0.10", "a dial-up address")])];
+    let (first, _) = pipeline(&config);
+    let record = judge(&first, &message).await;
+    let lists = record.facts.services.lists.known().unwrap();
+    assert_eq!(lists.listings.len(), 1, "{lists:?}");
+    let one = &lists.listings[0];
+    assert_eq!((one.zone.as_str(), one.meaning.as_str(), one.percent), ("good.test", "a dial-up address", 50));
+    assert_eq!(lists.silent[0].0, "dead.test");
+    assert_eq!(record.degraded, ["lists=malformed"]);
+    // An answer that the operator gave no meaning counts for nothing.
+    config.block_lists.zones = vec![zone("good.test", &[("127.0.0.2", "spam source")])];
+    let (second, _) = pipeline(&config);
+    let record = judge(&second, &message).await;
+    assert!(record.facts.services.lists.known().unwrap().listings.is_empty() && record.degraded.is_empty());
+}
+
+#[test]
+fn wrong_settings_are_named() {
+    let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+    let wrong = |config: Config| Services::new(&config, &outside).err().expect("refused").to_string();
+    let clamd = ClamdConfig { enabled: true, address: "clamd:3310".into(), ..ClamdConfig::default() };
+    assert!(wrong(Config { clamd, ..Config::default() }).contains("enrichment.clamd.address: `clamd:3310`"));
+    let url_service = UrlServiceConfig { enabled: true, url: "ftp://a/".into(), ..UrlServiceConfig::default() };
+    assert!(wrong(Config { url_service, ..Config::default() }).contains("enrichment.url_service.url: `ftp://a/`"));
+    let rdap = RdapConfig { enabled: true, ..RdapConfig::default() };
+    assert!(wrong(Config { rdap, ..Config::default() }).contains("enrichment.rdap.bootstrap_file is not set"));
+}
+
+#[allow(clippy::disallowed_methods)] // Starts clamd; nothing here comes from mail.
+mod real {
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+    use crate::support::gateway::free_port;
+
+    struct Clamd {
+        child: Child,
+        folder: TempDir,
+        address: SocketAddr,
+    }
+
+    impl Clamd {
+        /// Debian's clamd with a signature of our own; `None` where it is not installed.
+        async fn start(folder: TempDir, address: SocketAddr) -> Option<Self> {
+            if !std::path::Path::new("/usr/sbin/clamd").exists() {
+                println!("clamd is not installed: not tested (apt install clamav-daemon)");
+                return None;
+            }
+            let at = folder.path();
+            std::fs::create_dir_all(at.join("db")).unwrap();
+            // The body of the test file, in hexadecimal, wherever it stands in a file of any kind.
+            let hex: String = EICAR.bytes().map(|byte| format!("{byte:02x}")).collect();
+            std::fs::write(at.join("db/own.ndb"), format!("Own.Test.Eicar:0:*:{hex}\n")).unwrap();
+            let settings = format!(
+                "Foreground yes\nDatabaseDirectory {0}/db\nLocalSocket {0}/clamd.sock\nTCPSocket {1}\nTCPAddr 127.0.0.1\n\
+                 StreamMaxLength 100K\nTemporaryDirectory {0}\nLogFile {0}/log\nConcurrentDatabaseReload no\n",
+                at.display(),
+                address.port()
+            );
+            std::fs::write(at.join("clamd.conf"), settings).unwrap();
+            let mut command = Command::new("/usr/sbin/clamd");
+            command.arg(format!("--config-file={}/clamd.conf", at.display()));
+            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let clamd = Self { child, folder, address };
+            let until = tokio::time::Instant::now() + Duration::from_secs(60);
+            while tokio::net::TcpStream::connect(clamd.address).await.is_err() {
+                let log = std::fs::read_to_string(clamd.folder.path().join("log")).unwrap_or_default();
+                assert!(tokio::time::Instant::now() < until, "clamd does not listen: {log}");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Some(clamd)
+        }
+
+        /// `kill -9`, and what is left of it.
+        fn kill(mut self) -> (TempDir, SocketAddr) {
+            self.child.kill().unwrap();
+            self.child.wait().unwrap();
+            let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
+            (folder, self.address)
+        }
+    }
+
+    impl Drop for Clamd {
+        fn drop(&mut self) {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clamd_over_both_sockets_killed_and_back() {
+        let site = Site5::start().await;
+        let Some(clamd) = Clamd::start(tempfile::tempdir().unwrap(), free_port()).await else { return };
+        let base64 = |bytes: &[u8]| {
+            use base64::Engine;
+            base64::engine::general_purpose::STANDARD.encode(bytes)
+        };
+        let packed = |content: &[u8]| {
+            let body = base64(content);
+            let lines: Vec<&str> = body.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
+            Transaction {
+                raw: Bytes::from(format!(
+                    "From: A <a@firm.example>\r\nSubject: file\r\nMIME-Version: 1.0\r\nContent-Type: \
+                     application/octet-stream; name=a.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+                    lines.join("\r\n")
+                )),
+                ..transaction("203.0.113.7", "a@firm.example", "")
+            }
+        };
+        let malware = packed(EICAR.as_bytes());
+        let harmless = packed(b"nothing to see");
+        let large = packed(&vec![b'x'; 300 << 10]);
+        let unix = format!("unix:{}/clamd.sock", clamd.folder.path().display());
+        for address in [unix, format!("inet:{}", clamd.address)] {
+            let mut config = site.config(&[One::Clamd]);
+            config.clamd.address = address.clone();
+            let (pipeline, _) = pipeline(&config);
+            let version = &pipeline.standing().services.probe().await[0];
+            assert!(version.result.as_ref().unwrap().starts_with("ClamAV"), "{version:?}");
+            let found = judge(&pipeline, &malware).await;
+            let names =
+                found.facts.services.malware.known().unwrap_or_else(|| panic!("{address}: {:?}", found.degraded));
+            assert_eq!(names, &["Own.Test.Eicar.UNOFFICIAL"], "{address}");
+            assert_eq!(found.verdicts[0].verdict.action, Action::Reject);
+            let clean = judge(&pipeline, &harmless).await;
+            assert_eq!(clean.facts.services.malware.known(), Some(&Vec::new()), "{address}: {:?}", clean.degraded);
+            // Above clamd's own limit: not scanned, never clean.
+            let unscanned = judge(&pipeline, &large).await;
+            assert_eq!(unscanned.degraded, ["malware=declined"], "{address}");
+        }
+        let mut config = site.config(&[One::Clamd]);
+        config.clamd.address = format!("inet:{}", clamd.address);
+        let (pipeline, outside) = pipeline(&config);
+        assert!(judge(&pipeline, &harmless).await.degraded.is_empty());
+        let (folder, address) = clamd.kill();
+        let state = || outside.dependencies.snapshots()[0].state;
+        while state() != BreakerState::Open {
+            assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=unreachable"]);
+        }
+        assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=breaker_open"]);
+        let _again = Clamd::start(folder, address).await.unwrap();
+        let until = tokio::time::Instant::now() + Duration::from_secs(30);
+        while !judge(&pipeline, &harmless).await.degraded.is_empty() {
+            assert!(tokio::time::Instant::now() < until, "not recovered");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(state(), BreakerState::Closed);
+    }
+}

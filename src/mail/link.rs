@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use linkify::{LinkFinder, LinkKind as Found};
 use url::{Host, Url};
 
 use super::registrable_domain;
@@ -56,6 +57,13 @@ impl Link {
     pub fn plain(text: &str) -> Self {
         let (url, text) = (resolve(text, None), text.to_owned());
         Self { kind: LinkKind::Plain, url, shown: text.clone(), text, image: false, visible: true, part: 0 }
+    }
+
+    /// URLs standing in a text, each with its scheme; at most `max`.
+    pub fn in_text(text: &str, max: usize) -> Vec<Self> {
+        let mut finder = LinkFinder::new();
+        finder.kinds(&[Found::Url]).url_must_have_scheme(true);
+        finder.links(text).take(max).map(|link| Self::plain(link.as_str())).collect()
     }
 
     /// Host name in lower case (A-labels) or address; `None` when the URL has none (`mailto:`, `data:`).

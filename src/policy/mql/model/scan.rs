@@ -1,12 +1,16 @@
 //! What is inside a file: scan records, and the answers of functions over one file.
 
 use super::attachment::FileBytes;
-use super::{AttachmentSource, HtmlSource, Value, class, facts_missing, name, url};
+use super::{AttachmentSource, HtmlSource, Value, class, facts_missing, links, name, url};
 use crate::content::{Calendar, Component, ContentLimits, Exif, File, OleSummary, Participant, explode_file};
+use crate::mail::Link;
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
 type Text<'m> = &'m str;
+
+/// Links given of one calendar entry.
+const MAX_LINKS: usize = 500;
 
 /// The explosion of a file.
 pub(in crate::policy::mql) fn explode(file: &FileBytes, limits: &ContentLimits) -> Vec<File> {
@@ -448,11 +452,11 @@ impl<'m> Source<'m> for ComponentSource<'m> {
             })),
             "url" => component.text("URL").map_or(Value::Null, |text| url(&text, false, store)),
             "urls" => urls(component.text("URL"), store),
-            // Links of the description as text and as HTML.
-            _ => {
-                let text = component.description_html().or_else(|| component.description()).unwrap_or_default();
-                HtmlSource::read(store.text(&text), 500, store).field("links", store)
-            }
+            // Links of the description as HTML, else as text.
+            _ => match component.description_html() {
+                Some(html) => HtmlSource::read(store.text(&html), MAX_LINKS, store).field("links", store),
+                None => links(&Link::in_text(&component.description().unwrap_or_default(), MAX_LINKS), store),
+            },
         }
     }
 }

@@ -1,4 +1,6 @@
 //! Services that are asked about messages: what they find, and what happens when each breaks in every way.
+//!
+//! Longer than most: one fixture, and each test a table or a story of its own; the real clamd stands at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use mailweir::records::Record;
 use tempfile::TempDir;
 
 /// All mock services, and a pipeline that asks them.
-struct Site5 {
+struct Scene {
     clamd: Mock,
     http: Mock,
     dns: Mock,
@@ -63,7 +65,7 @@ impl One {
     }
 }
 
-impl Site5 {
+impl Scene {
     async fn start() -> Self {
         let start = async |service| Mock::start(service, 0, Fault::None).await.unwrap();
         let (clamd, http, dns) = (start(Service::Clamd).await, start(Service::Http).await, start(Service::Dnsbl).await);
@@ -195,7 +197,7 @@ fn has(record: &Record, code: Code) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_services_find_becomes_evidence() {
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     let (pipeline, _) = pipeline(&site.config(&[One::Clamd, One::Lists, One::Urls, One::Text, One::Rdap]));
     let body = format!("Your password: https://evil.test/login and https://new.example/ {EICAR}");
     let bad = judge(&pipeline, &transaction("203.0.113.66", "a@evil.example", &body)).await;
@@ -235,7 +237,7 @@ async fn what_services_find_becomes_evidence() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chat_dialect_and_the_band() {
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     let mut config = site.config(&[One::Chat]);
     let phish = transaction("203.0.113.7", "a@firm.example", "Please verify your password");
     let (asked, _) = pipeline(&config);
@@ -252,7 +254,7 @@ async fn the_chat_dialect_and_the_band() {
 /// One service, one fault: marked while broken, left alone after three failures, well again after it is mended.
 async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
     let what = format!("{one:?} {fault:?}");
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     let (pipeline, outside) = pipeline(&site.config(&[one]));
     let message = transaction("203.0.113.7", "a@firm.example", "Hello https://firm.example/x");
     let ask = async || judge(&pipeline, &message).await;
@@ -315,7 +317,7 @@ fn print_row((one, fault, (asked, recovered)): (One, Fault, (u32, Duration))) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failure_policy_decides() {
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     site.clamd.set(Fault::ServerError);
     let hello = || transaction("203.0.113.7", "a@firm.example", "Hello");
     for (on_failure, defer_seconds) in [(OnFailure::Open, 300), (OnFailure::Defer, 0), (OnFailure::Defer, 300)]
@@ -349,7 +351,7 @@ async fn the_failure_policy_decides() {
 
 #[tokio::test]
 async fn answers_are_kept() {
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     let mut config = site.config(&[One::Clamd, One::Rdap]);
     for service in [&mut config.clamd.service, &mut config.rdap.service] {
         service.cache_entries = 100;
@@ -368,7 +370,7 @@ async fn answers_are_kept() {
 #[tokio::test]
 async fn lists_that_fail_their_test_points_are_not_believed() {
     use crate::support::dns::{Answer as Says, Dns};
-    let site = Site5::start().await;
+    let site = Scene::start().await;
     let dns = Dns::start();
     let listed = || Says::A(vec![[127, 0, 0, 2].into()]);
     for name in ["2.0.0.127.dead.test", "1.0.0.127.dead.test", "7.113.0.203.dead.test", "2.0.0.127.good.test"] {
@@ -429,7 +431,9 @@ mod real {
         /// Debian's clamd with a signature of our own; `None` where it is not installed.
         async fn start(folder: TempDir, address: SocketAddr) -> Option<Self> {
             if !std::path::Path::new("/usr/sbin/clamd").exists() {
-                println!("clamd is not installed: not tested (apt install clamav-daemon)");
+                let why = "clamd is not installed (apt-get install clamav-daemon)";
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}, and in CI nothing is left out");
+                println!("left out: clamd_over_both_sockets_killed_and_back: {why}");
                 return None;
             }
             let at = folder.path();
@@ -475,7 +479,7 @@ mod real {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn clamd_over_both_sockets_killed_and_back() {
-        let site = Site5::start().await;
+        let site = Scene::start().await;
         let Some(clamd) = Clamd::start(tempfile::tempdir().unwrap(), free_port()).await else { return };
         let base64 = |bytes: &[u8]| {
             use base64::Engine;

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::cache::Cache;
 use super::services::{Outside, Question};
@@ -72,7 +72,9 @@ impl BlockLists {
             for asked in if zone.config.of == ZoneOf::Addresses { &addresses } else { &domains } {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
                 each.push(Box::pin(async move {
-                    let answer = Arc::clone(&zone).ask(&asked.label, until).await;
+                    // Each on its own: what the others said stands when the message's time is over.
+                    let answer = timeout_at(until, Arc::clone(&zone).ask(&asked.label, until)).await;
+                    let answer = answer.unwrap_or(Err(Failure::Timeout { after_ms: 0 }));
                     (zone, asked, answer)
                 }));
             }

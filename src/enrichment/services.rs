@@ -270,17 +270,17 @@ impl Services {
             async {
                 let lists = self.lists.as_ref()?;
                 let answer = Box::pin(lists.service.ask(question, until));
-                Some(lists.fact("block_lists", by(until, answer).await))
+                Some(lists.fact("block_lists", answer.await))
             },
             async {
                 let urls = self.urls.as_ref()?;
                 let answer = Box::pin(urls.service.ask(question, until));
-                Some(urls.fact("url_service", by(until, answer).await))
+                Some(urls.fact("url_service", answer.await))
             },
             async {
                 let rdap = self.rdap.as_ref()?;
                 let answer = Box::pin(rdap.service.ask(question, until));
-                Some(rdap.fact("rdap", by(until, answer).await))
+                Some(rdap.fact("rdap", answer.await))
             },
         );
         let off = ServiceFacts::default();
@@ -340,11 +340,6 @@ impl Services {
         }
         looks
     }
-}
-
-/// Services whose answer is made of several calls end with the message's deadline too.
-async fn by<T>(until: Instant, asked: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    tokio::time::timeout_at(until, asked).await.unwrap_or(Err(Failure::Timeout { after_ms: 0 }))
 }
 
 fn way(config: &Config) -> Result<Way, ServiceError> {

@@ -44,7 +44,8 @@ impl UrlService {
         Ok(Self { asker: Arc::new((client, url, token)), cache, max_urls: config.max_urls })
     }
 
-    /// What the analyser says about a message's URLs; those it never saw are left out.
+    /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when
+    /// another could not be asked about; that nothing is bad is known only when all were.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
         let mut seen = HashSet::new();
         let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
@@ -59,13 +60,19 @@ impl UrlService {
             each.push(Box::pin(async move { (url.clone(), self.cache.get(url, ask).await) }));
         }
         let mut answers = futures_util::stream::iter(each).buffered(AT_A_TIME);
-        let mut readings = Vec::new();
+        let (mut readings, mut failed) = (Vec::new(), None);
         while let Some((url, answer)) = answers.next().await {
-            if let Some((verdict, percent)) = answer? {
-                readings.push(UrlReading { url, verdict, percent });
+            match answer {
+                Ok(Some((verdict, percent))) => readings.push(UrlReading { url, verdict, percent }),
+                Ok(None) => {}
+                Err(failure) => failed = Some(failure),
             }
         }
-        Ok(readings)
+        let bad = readings.iter().any(|reading| reading.verdict != UrlVerdict::Clean);
+        match failed {
+            Some(failure) if !bad => Err(failure),
+            _ => Ok(readings),
+        }
     }
 
     /// Asks about a URL of documentation.

@@ -27,7 +27,7 @@ fn config() -> CallConfig {
     };
     let retry = RetryConfig { attempts: 1, ..RetryConfig::default() };
     CallConfig {
-        deadline_ms: 1_000,
+        deadline_ms: 2_000,
         max_wait_ms: 100,
         max_answer_bytes: 4_096,
         breaker,
@@ -56,10 +56,11 @@ fn loopback() -> Fence {
     Fence::allowing([(number([127, 0, 0, 0]), number([127, 255, 255, 255]))])
 }
 
+/// Reading the system's certificates takes a while.
+static ROOTS: LazyLock<TlsRoots> = LazyLock::new(|| TlsRoots::load(None).unwrap());
+
 fn http(config: CallConfig, resolvers: &[SocketAddr], fence: Fence, named: &[&str], redirects: u8) -> HttpClient {
     let named = named.iter().map(|host| (*host).to_owned());
-    // Reading the system's certificates takes a while.
-    static ROOTS: LazyLock<TlsRoots> = LazyLock::new(|| TlsRoots::load(None).unwrap());
     HttpClient::new(dependency(config), names(resolvers), fence, named, &ROOTS, redirects).unwrap()
 }
 
@@ -128,8 +129,10 @@ async fn breaks_and_recovers<T, F: Future<Output = Result<T, Failure>>>(
     assert_eq!(dependency.snapshot().state, BreakerState::Closed, "{fault:?}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_is_told_apart_opens_the_breaker_and_is_recovered_from() {
+    // Not while deadlines run.
+    LazyLock::force(&ROOTS);
     let mut all = tokio::task::JoinSet::new();
     for (fault, over_http, over_stream) in TOLD {
         all.spawn(async move {

@@ -1,4 +1,6 @@
 //! Services that are asked about messages: what they find, and what happens when each breaks in every way.
+//!
+//! Longer than most: one fixture, and each test a table or a story of its own; the real clamd stands at the end.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use mailweir::records::Record;
 use tempfile::TempDir;
 
 /// All mock services, and a pipeline that asks them.
-struct Site5 {
+struct Scene {
     clamd: Mock,
     http: Mock,
     dns: Mock,
@@ -63,7 +65,7 @@ impl One {
     }
 }
 
-impl Site5 {
+impl Scene {
     async fn start() -> Self {
         let start = async |service| Mock::start(service, 0, Fault::None).await.unwrap();
         let (clamd, http, dns) = (start(Service::Clamd).await, start(Service::Http).await, start(Service::Dnsbl).await);
@@ -195,8 +197,8 @@ fn has(record: &Record, code: Code) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_services_find_becomes_evidence() {
-    let site = Site5::start().await;
-    let (pipeline, _) = pipeline(&site.config(&[One::Clamd, One::Lists, One::Urls, One::Text, One::Rdap]));
+    let scene = Scene::start().await;
+    let (pipeline, _) = pipeline(&scene.config(&[One::Clamd, One::Lists, One::Urls, One::Text, One::Rdap]));
     let body = format!("Your password: https://evil.test/login and https://new.example/ {EICAR}");
     let bad = judge(&pipeline, &transaction("203.0.113.66", "a@evil.example", &body)).await;
     assert_eq!(bad.degraded, Vec::<String>::new(), "{:?}", bad.facts);
@@ -227,33 +229,33 @@ async fn what_services_find_becomes_evidence() {
     assert!(good.facts.services.malware.known().unwrap().is_empty());
 
     // Our own clients are nobody's business.
-    let before = site.dns.seen();
+    let before = scene.dns.seen();
     let own = judge(&pipeline, &transaction("10.1.2.3", "a@192.0.2.1", "Hello")).await;
     assert!(own.facts.services.lists.known().unwrap().listings.is_empty());
-    assert_eq!(site.dns.seen(), before);
+    assert_eq!(scene.dns.seen(), before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_chat_dialect_and_the_band() {
-    let site = Site5::start().await;
-    let mut config = site.config(&[One::Chat]);
+    let scene = Scene::start().await;
+    let mut config = scene.config(&[One::Chat]);
     let phish = transaction("203.0.113.7", "a@firm.example", "Please verify your password");
     let (asked, _) = pipeline(&config);
     let record = judge(&asked, &phish).await;
     assert!(has(&record, Code::TextPhishing), "{:?}", record.facts.services.text);
     config.text_service.risk_from = 99.0;
     let (never, _) = pipeline(&config);
-    let before = site.http.seen();
+    let before = scene.http.seen();
     let record = judge(&never, &phish).await;
     assert!(!has(&record, Code::TextPhishing) && record.degraded.is_empty());
-    assert_eq!(site.http.seen(), before, "clear cases are not asked about");
+    assert_eq!(scene.http.seen(), before, "clear cases are not asked about");
 }
 
 /// One service, one fault: marked while broken, left alone after three failures, well again after it is mended.
 async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
     let what = format!("{one:?} {fault:?}");
-    let site = Site5::start().await;
-    let (pipeline, outside) = pipeline(&site.config(&[one]));
+    let scene = Scene::start().await;
+    let (pipeline, outside) = pipeline(&scene.config(&[one]));
     let message = transaction("203.0.113.7", "a@firm.example", "Hello https://firm.example/x");
     let ask = async || judge(&pipeline, &message).await;
     let state = |wanted: BreakerState| {
@@ -265,7 +267,7 @@ async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
     assert!(well.degraded.is_empty(), "{what}: well at first: {:?}", well.degraded);
     // What the resolver remembers for a second must be forgotten.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
-    site.mock(one).set(fault);
+    scene.mock(one).set(fault);
     tokio::time::sleep(Duration::from_millis(50)).await;
     let mut asked = 0;
     while !state(BreakerState::Open) {
@@ -280,7 +282,7 @@ async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
-    site.mock(one).set(Fault::None);
+    scene.mock(one).set(Fault::None);
     let mended = tokio::time::Instant::now();
     loop {
         let record = ask().await;
@@ -315,14 +317,14 @@ fn print_row((one, fault, (asked, recovered)): (One, Fault, (u32, Duration))) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failure_policy_decides() {
-    let site = Site5::start().await;
-    site.clamd.set(Fault::ServerError);
+    let scene = Scene::start().await;
+    scene.clamd.set(Fault::ServerError);
     let hello = || transaction("203.0.113.7", "a@firm.example", "Hello");
     for (on_failure, defer_seconds) in [(OnFailure::Open, 300), (OnFailure::Defer, 0), (OnFailure::Defer, 300)]
         .into_iter()
         .chain([(OnFailure::Closed, 0)])
     {
-        let mut config = site.config(&[One::Clamd]);
+        let mut config = scene.config(&[One::Clamd]);
         config.clamd.on_failure = on_failure;
         config.clamd.service.defer_seconds = defer_seconds;
         let (pipeline, _) = pipeline(&config);
@@ -336,8 +338,8 @@ async fn the_failure_policy_decides() {
         assert!(as_wanted, "{on_failure:?} {defer_seconds}: {answer:?}");
     }
     // What is too large for the scanner is not scanned, and trying later would not change it.
-    site.clamd.set(Fault::None);
-    let mut config = site.config(&[One::Clamd]);
+    scene.clamd.set(Fault::None);
+    let mut config = scene.config(&[One::Clamd]);
     config.clamd.on_failure = OnFailure::Defer;
     config.clamd.max_stream_bytes = 10;
     let (pipeline, outside) = pipeline(&config);
@@ -349,8 +351,8 @@ async fn the_failure_policy_decides() {
 
 #[tokio::test]
 async fn answers_are_kept() {
-    let site = Site5::start().await;
-    let mut config = site.config(&[One::Clamd, One::Rdap]);
+    let scene = Scene::start().await;
+    let mut config = scene.config(&[One::Clamd, One::Rdap]);
     for service in [&mut config.clamd.service, &mut config.rdap.service] {
         service.cache_entries = 100;
     }
@@ -361,21 +363,45 @@ async fn answers_are_kept() {
         assert!(record.degraded.is_empty());
         assert_eq!(record.facts.services.domains.known().unwrap()[0].days, None, "nothing known is an answer too");
     }
-    assert_eq!((site.clamd.seen(), site.http.seen()), (1, 1));
+    assert_eq!((scene.clamd.seen(), scene.http.seen()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_is_known_stands_when_another_question_fails() {
+    use crate::support::dns::{Answer as Says, Dns};
+    let scene = Scene::start().await;
+    let dns = Dns::start();
+    for name in ["test.d.test", "evil.example.d.test"] {
+        dns.says(name, Says::A(vec![[127, 0, 0, 2].into()]));
+    }
+    dns.says("broken.example.d.test", Says::Silence);
+    let mut config = scene.config(&[One::Lists, One::Urls]);
+    config.sender_auth.resolvers = vec![dns.address];
+    let zone = ZoneConfig { name: "d.test".into(), of: ZoneOf::Domains, codes: Default::default(), percent: 100 };
+    config.block_lists.zones = vec![zone];
+    let (pipeline, _) = pipeline(&config);
+    let body = "https://broken.example/ https://evil.test/";
+    let record = judge(&pipeline, &transaction("203.0.113.7", "a@evil.example", body)).await;
+    assert!(has(&record, Code::ListedSender) && has(&record, Code::UrlBad), "{:?}", record.facts.services);
+    assert_eq!(record.degraded, ["lists=timeout"], "which of the links are listed is not all known");
+    // That nothing is bad is not known when one was not asked about.
+    let body = "https://broken.example/ https://firm.example/";
+    let record = judge(&pipeline, &transaction("203.0.113.7", "a@evil.example", body)).await;
+    assert_eq!(record.degraded, ["lists=timeout", "urls=status"]);
 }
 
 /// A list that lists everything, as dead ones do, is not believed.
 #[tokio::test]
 async fn lists_that_fail_their_test_points_are_not_believed() {
     use crate::support::dns::{Answer as Says, Dns};
-    let site = Site5::start().await;
+    let scene = Scene::start().await;
     let dns = Dns::start();
     let listed = || Says::A(vec![[127, 0, 0, 2].into()]);
     for name in ["2.0.0.127.dead.test", "1.0.0.127.dead.test", "7.113.0.203.dead.test", "2.0.0.127.good.test"] {
         dns.says(name, listed());
     }
     dns.says("7.113.0.203.good.test", Says::A(vec![[127, 0, 0, 10].into()]));
-    let mut config = site.config(&[One::Lists]);
+    let mut config = scene.config(&[One::Lists]);
     config.sender_auth.resolvers = vec![dns.address];
     let zone = |name: &str, codes: &[(&str, &str)]| ZoneConfig {
         name: name.into(),
@@ -429,7 +455,9 @@ mod real {
         /// Debian's clamd with a signature of our own; `None` where it is not installed.
         async fn start(folder: TempDir, address: SocketAddr) -> Option<Self> {
             if !std::path::Path::new("/usr/sbin/clamd").exists() {
-                println!("clamd is not installed: not tested (apt install clamav-daemon)");
+                let why = "clamd is not installed (apt-get install clamav-daemon)";
+                assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}, and in CI nothing is left out");
+                println!("left out: clamd_over_both_sockets_killed_and_back: {why}");
                 return None;
             }
             let at = folder.path();
@@ -475,7 +503,7 @@ mod real {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn clamd_over_both_sockets_killed_and_back() {
-        let site = Site5::start().await;
+        let scene = Scene::start().await;
         let Some(clamd) = Clamd::start(tempfile::tempdir().unwrap(), free_port()).await else { return };
         let base64 = |bytes: &[u8]| {
             use base64::Engine;
@@ -498,7 +526,7 @@ mod real {
         let large = packed(&vec![b'x'; 300 << 10]);
         let unix = format!("unix:{}/clamd.sock", clamd.folder.path().display());
         for address in [unix, format!("inet:{}", clamd.address)] {
-            let mut config = site.config(&[One::Clamd]);
+            let mut config = scene.config(&[One::Clamd]);
             config.clamd.address = address.clone();
             let (pipeline, _) = pipeline(&config);
             let version = &pipeline.standing().services.probe().await[0];
@@ -514,7 +542,7 @@ mod real {
             let unscanned = judge(&pipeline, &large).await;
             assert_eq!(unscanned.degraded, ["malware=declined"], "{address}");
         }
-        let mut config = site.config(&[One::Clamd]);
+        let mut config = scene.config(&[One::Clamd]);
         config.clamd.address = format!("inet:{}", clamd.address);
         let (pipeline, outside) = pipeline(&config);
         assert!(judge(&pipeline, &harmless).await.degraded.is_empty());

@@ -6,6 +6,8 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::sink::Sink;
@@ -59,7 +61,8 @@ impl MockServices {
 
 impl Drop for MockServices {
     fn drop(&mut self) {
-        let _ = self.child.kill();
+        // It takes its file away with it.
+        let _ = kill_process(Pid::from_raw(self.child.id() as i32).unwrap(), Signal::TERM);
         let _ = self.child.wait();
     }
 }

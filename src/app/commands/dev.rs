@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::cli::{Common, DevCommand};
 use crate::app::mock_services::{Fault, Mock, Service};
@@ -26,7 +27,11 @@ pub(in crate::app) async fn run(command: &DevCommand, common: &Common) -> anyhow
         terminal.line(&terminal.toned(Tone::Warning, &format!("# broken: {fault:?}")))?;
     }
     terminal.line(&settings(&clamd, &http, &dns, &bootstrap.display().to_string()))?;
-    tokio::signal::ctrl_c().await?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+        _ = terminate.recv() => {}
+    }
     std::fs::remove_file(&bootstrap)?;
     Ok(ExitCode::SUCCESS)
 }

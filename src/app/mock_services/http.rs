@@ -2,7 +2,7 @@
 //! (OpenAI-compatible), `GET /domain/NAME` (RDAP).
 //!
 //! The NLP service and the chat model call a text phishing that speaks of a password; the URL analyser calls a URL phishing
-//! whose host begins with `evil`; RDAP says that domains beginning with `new` were registered on 2026-11-20, and others in 2001, and
+//! whose host begins with `evil`, and fails at those that begin with `broken`; RDAP says that domains beginning with `new` were registered on 2026-11-20, and others in 2001, and
 //! knows nothing of those beginning with `unknown`.
 
 use std::io;
@@ -70,8 +70,11 @@ fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
             ("200 OK", reading(&text))
         }
         ("POST", "/v1/url") => {
-            let evil = text(&body["url"]).split("://").nth(1).is_some_and(|rest| rest.starts_with("evil"));
-            let verdict = if evil { "phishing" } else { "clean" };
+            let host = text(&body["url"]).split("://").nth(1).unwrap_or_default();
+            if host.starts_with("broken") {
+                return ("500 Internal Server Error", json!({"error": "mock"}));
+            }
+            let verdict = if host.starts_with("evil") { "phishing" } else { "clean" };
             ("200 OK", json!({"verdict": verdict, "confidence": 0.9}))
         }
         ("POST", "/v1/chat/completions") => {

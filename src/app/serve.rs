@@ -15,6 +15,7 @@ use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
+use super::work::Work;
 use super::{data, standing, telemetry};
 use crate::admin::Admin;
 use crate::enforcement::Release;
@@ -37,7 +38,11 @@ struct Gateway {
     admin: Option<(TcpListener, Admin)>,
     milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
     relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
+    work: Work,
 }
+
+/// The HTTP side, where it listens, and the way of what it releases.
+type AdminSide = (TcpListener, Admin, Arc<NextHops>);
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -100,16 +105,39 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
-    let admin = if config.http.enabled {
-        let release =
-            Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
-        let token = data::admin_token(&config)?;
-        let admin = Admin::new(&config.http, token, Arc::clone(&records), Arc::new(release), registry.clone())?;
-        Some((bind("http.listen", config.http.listen).await?, admin))
-    } else {
-        None
-    };
-    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay })
+    let work = Work::open(&config, &records, registry, config.workers.enabled).await?;
+    let admin = admin_with(&config, &records, registry, &next_hops, key).await?;
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work })
+}
+
+/// The HTTP side of a process that has no doors, if it is wanted.
+pub(super) async fn admin_side(
+    config: &Config,
+    records: &Arc<Records>,
+    registry: &Registry,
+    _work: &Work,
+) -> anyhow::Result<Option<AdminSide>> {
+    let host = standing::host_name(config);
+    let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
+    let (next_hops, key) = (Arc::new(next_hops), data::pass_key(config)?);
+    let admin = admin_with(config, records, registry, &next_hops, key).await?;
+    Ok(admin.map(|(listener, admin)| (listener, admin, next_hops)))
+}
+
+async fn admin_with(
+    config: &Config,
+    records: &Arc<Records>,
+    registry: &Registry,
+    next_hops: &Arc<NextHops>,
+    key: records::PassKey,
+) -> anyhow::Result<Option<(TcpListener, Admin)>> {
+    if !config.http.enabled {
+        return Ok(None);
+    }
+    let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
+    let token = data::admin_token(config)?;
+    let admin = Admin::new(&config.http, token, Arc::clone(records), Arc::new(release), registry.clone())?;
+    Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 
 async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -134,7 +162,7 @@ fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls
 
 /// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
 async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, records, pipeline, next_hops, admin, milter, relay } = gateway;
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work } = gateway;
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     if let Some((listener, metrics)) = milter {
         let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());
@@ -159,6 +187,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         tokio::spawn(async move { admin.serve(listener, draining, stop).await })
     });
     let retention = tokio::spawn(expire(Arc::clone(&records)));
+    let working = work.start();
     let reload = tokio::spawn(reload.run());
 
     let ended = tokio::select! {
@@ -169,6 +198,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         Some(part) = parts.join_next() => Some(part),
     };
     stop.cancel();
+    working.drain();
     let drain = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(config.drain_seconds), drain).await.is_err() {
         tracing::warn!(connections = "cut", "not everything was answered in time: those senders will try again");
@@ -176,6 +206,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     }
     reload.abort();
     retention.abort();
+    working.finish().await;
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
@@ -199,7 +230,7 @@ async fn expire(records: Arc<Records>) {
     }
 }
 
-async fn shutdown_signal() -> anyhow::Result<&'static str> {
+pub(super) async fn shutdown_signal() -> anyhow::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -231,6 +262,7 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
     let (database, bodies) = gateway.records.places();
     row("data", config.data.display().to_string());
     row("store", format!("{database}, bodies in {bodies}"));
+    row("queue", gateway.work.queue.place());
     lines.push(String::new());
     if let Some((listener, _)) = &gateway.milter
         && let Some(address) = listener.local_addr()
@@ -245,6 +277,6 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
 }
 
 /// An error with its causes in one.
-fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+pub(super) fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     anyhow::Error::new(error)
 }

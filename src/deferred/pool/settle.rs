@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
+use futures_util::{FutureExt, TryFutureExt};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED_PAUSE, Held, Shop};
-use crate::deferred::{Claim, QueueError, Settlement};
+use crate::deferred::{Answer, Claim, QueueError, Settlement};
 
 /// Settlements in one batch.
 const BATCH: usize = 256;
@@ -35,7 +36,7 @@ async fn settle_batch(shop: &Shop, claims: &[(Arc<Claim>, Settlement)], stop: &C
         claims.iter().filter(|(_, s)| wanted(s)).map(|(claim, _)| claim.job.key.clone()).collect()
     };
     forget(shop, &keys(|s| *s == Settlement::Done), stop).await;
-    let settled = insist(shop, "settle", stop, async || shop.queue.settle(claims).await).await;
+    let settled = insist(shop, "settle", stop, || shop.queue.settle(claims)).await;
     let lost = settled.as_ref().map_or(0, |settled| settled.iter().filter(|settled| !**settled).count());
     if lost > 0 {
         // Somebody else has them, or had; the queue may have been emptied. The outbox knows what is still to be done.
@@ -48,16 +49,16 @@ async fn settle_batch(shop: &Shop, claims: &[(Arc<Claim>, Settlement)], stop: &C
 
 async fn forget(shop: &Shop, keys: &[String], stop: &CancellationToken) {
     let Some(outbox) = shop.outbox.as_deref().filter(|_| !keys.is_empty()) else { return };
-    let done = async || outbox.done(keys).await.map_err(|source| QueueError::Outbox { attempt: "forget", source });
-    insist(shop, "forget", stop, done).await;
+    let failed = |source| QueueError::Outbox { attempt: "forget", source };
+    insist(shop, "forget", stop, || outbox.done(keys).map_err(failed).boxed()).await;
 }
 
 /// Does a step until it succeeds; when the pool is stopping, a few times.
-async fn insist<T>(
+async fn insist<'a, T>(
     shop: &Shop,
     attempt: &str,
     stop: &CancellationToken,
-    step: impl AsyncFn() -> Result<T, QueueError>,
+    step: impl Fn() -> Answer<'a, T>,
 ) -> Option<T> {
     let (mut failing, mut last_tries) = (false, 0);
     loop {

@@ -118,7 +118,13 @@ impl Embedded {
         let room = usize::try_from(self.room().await?).unwrap_or(usize::MAX);
         let fit = |job: &Job| job.check(self.max_payload_bytes).is_ok();
         let mut seen = HashSet::new();
-        let wanted: Vec<&Job> = jobs.iter().filter(|job| fit(job) && seen.insert(job.key.as_str())).collect();
+        let mut wanted: Vec<&Job> = jobs.iter().filter(|job| fit(job) && seen.insert(job.key.as_str())).collect();
+        let mut known = HashSet::new();
+        if wanted.len() > room {
+            // Those that are there already take no room.
+            known = self.known(&wanted).await?;
+            wanted.retain(|job| !known.contains(&job.key));
+        }
         let (now, chosen) = (now_ms(), &wanted[..wanted.len().min(room)]);
         let mut added = self
             .write("add jobs", async |on| {
@@ -135,10 +141,18 @@ impl Embedded {
             job if !fit(job) => Placed::Refused,
             // Taken out: the second of two with one key in one call is the duplicate.
             job if added.remove(&job.key) => Placed::Queued,
-            job if tried.contains(job.key.as_str()) => Placed::Duplicate,
+            job if tried.contains(job.key.as_str()) || known.contains(&job.key) => Placed::Duplicate,
             _ => Placed::Full,
         });
         Ok(placed.collect())
+    }
+
+    /// Keys of those that are in the queue.
+    async fn known(&self, jobs: &[&Job]) -> Result<HashSet<String>, QueueError> {
+        let keys: Vec<String> = jobs.iter().map(|job| job.key.clone()).collect();
+        let sql = "SELECT key FROM jobs WHERE key IN (SELECT value FROM json_each(?))";
+        let known = sqlx::query_scalar::<_, String>(sql).bind(these(Some(&keys))).fetch_all(&self.read).await;
+        Ok(known.map_err(QueueError::query("look for jobs"))?.into_iter().collect())
     }
 
     async fn take(&self, wanted: [usize; 3]) -> Result<Vec<Claim>, QueueError> {

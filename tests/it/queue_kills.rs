@@ -212,6 +212,7 @@ async fn rounds(place: &Place, url: &str, mut redis: Option<Redises>) {
     };
     if tokio::time::timeout(Duration::from_secs(60), all).await.is_err() {
         let left = opened.records.unfinished(i64::MAX, 5).await.unwrap();
+        let left: Vec<String> = left.into_iter().map(|job| job.key).collect();
         panic!("{} results of {enqueued} jobs; left: {left:?}", log.results.load(Ordering::Relaxed));
     }
     first.finish().await;

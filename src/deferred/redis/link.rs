@@ -39,7 +39,7 @@ struct State {
 }
 
 enum Target {
-    One(Client),
+    One(Box<Client>),
     Sentinel(Box<SentinelClient>),
     Cluster(Box<ClusterClient>),
 }
@@ -201,7 +201,7 @@ fn target(url: &str, deadline: Duration) -> RedisResult<Target> {
     };
     let wrong = |what| RedisError::from((ErrorKind::InvalidClientConfig, what));
     match scheme.trim_start_matches("rediss").trim_start_matches("redis") {
-        "" | "+unix" => Client::open(url).map(Target::One),
+        "" | "+unix" => Ok(Target::One(Box::new(Client::open(url)?))),
         "-cluster" => {
             let nodes = each(hosts.trim_end_matches('/'), &login, "");
             let cluster = ClusterClientBuilder::new(nodes).connection_timeout(deadline).response_timeout(deadline);

@@ -24,7 +24,7 @@ for priority = 1, 3 do
       end
       most = most - #reply[2]
       -- Workers that are gone and have nothing any more. Whoever still lives comes back under its name by itself.
-      for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream)) do
+      for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', stream, 'workers')) do
         local fact = {}
         for at = 1, #consumer, 2 do fact[consumer[at]] = consumer[at + 1] end
         if fact.pending == 0 and fact.idle > 10 * lease and fact.name ~= worker then

@@ -17,7 +17,7 @@ use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::Work;
 use super::{data, standing, telemetry};
-use crate::admin::Admin;
+use crate::admin::{Admin, Workforce};
 use crate::enforcement::Release;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
@@ -106,7 +106,15 @@ async fn set_up(
         Some((listeners, relay))
     };
     let work = Work::open(&config, &records, registry, config.workers.enabled).await?;
-    let admin = admin_with(&config, &records, registry, &next_hops, key).await?;
+    let mut doors = Vec::new();
+    if let Some((listener, _)) = &milter {
+        let address = listener.local_addr().map_or_else(|| config.milter.listen.to_string(), |a| a.to_string());
+        doors.push(("milter".to_owned(), address));
+    }
+    for listener in relay.iter().flat_map(|(listeners, _)| listeners) {
+        doors.push(("relay".to_owned(), listener.local_addr()?.to_string()));
+    }
+    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors)).await?;
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work })
 }
 
@@ -115,12 +123,12 @@ pub(super) async fn admin_side(
     config: &Config,
     records: &Arc<Records>,
     registry: &Registry,
-    _work: &Work,
+    work: &Work,
 ) -> anyhow::Result<Option<AdminSide>> {
     let host = standing::host_name(config);
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
     let (next_hops, key) = (Arc::new(next_hops), data::pass_key(config)?);
-    let admin = admin_with(config, records, registry, &next_hops, key).await?;
+    let admin = admin_with(config, records, registry, (&next_hops, key), work.workforce(Vec::new())).await?;
     Ok(admin.map(|(listener, admin)| (listener, admin, next_hops)))
 }
 
@@ -128,15 +136,16 @@ async fn admin_with(
     config: &Config,
     records: &Arc<Records>,
     registry: &Registry,
-    next_hops: &Arc<NextHops>,
-    key: records::PassKey,
+    (next_hops, key): (&Arc<NextHops>, records::PassKey),
+    work: Workforce,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     if !config.http.enabled {
         return Ok(None);
     }
     let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
     let token = data::admin_token(config)?;
-    let admin = Admin::new(&config.http, token, Arc::clone(records), Arc::new(release), registry.clone())?;
+    let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
+    let admin = Admin::new(&config.http, token, records, release, registry, Some(work))?;
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 

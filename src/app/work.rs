@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use crate::admin::Workforce;
 use crate::deferred::{self, Crew, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
 use crate::records::{OutboxJob, Records};
 
@@ -21,7 +22,7 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub(super) struct Work {
     pub(super) queue: Arc<dyn Queue>,
     /// None: this process does not work.
-    pub(super) crew: Option<Arc<Crew>>,
+    crew: Option<Arc<Crew>>,
     pool: Option<Pool>,
     outbox: Arc<dyn Outbox>,
     metrics: Arc<Metrics>,
@@ -61,6 +62,11 @@ impl Work {
         };
         let crew = pool.as_ref().map(Pool::crew);
         Ok(Self { queue, crew, pool, outbox, metrics, config: Arc::clone(config) })
+    }
+
+    /// What the HTTP side shows of it.
+    pub(super) fn workforce(&self, doors: Vec<(String, String)>) -> Workforce {
+        Workforce { queue: Arc::clone(&self.queue), crew: self.crew.clone(), doors }
     }
 
     /// Starts pump and workers.

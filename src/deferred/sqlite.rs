@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow,
     SqliteSynchronous,
@@ -29,6 +30,10 @@ use super::{
 const ROWS: usize = 500;
 /// How long the number of jobs is believed before they are counted anew.
 const COUNT_MS: i64 = 1_000;
+
+/// Tries to bring the schema up to date, and the pause between them.
+const MIGRATE_TRIES: u32 = 5;
+const MIGRATE_PAUSE: Duration = Duration::from_millis(100);
 
 /// The embedded queue.
 #[derive(Debug)]
@@ -68,10 +73,7 @@ impl Embedded {
         };
         let open = |source| QueueError::Open { place: place.clone(), source };
         let write = pool(1).connect_with(options.clone()).await.map_err(open)?;
-        sqlx::migrate!("src/deferred/migrations")
-            .run(&write)
-            .await
-            .map_err(|source| QueueError::Migrate { place: place.clone(), source })?;
+        migrate(&write).await.map_err(|source| QueueError::Migrate { place: place.clone(), source })?;
         Ok(Self {
             write,
             read: pool(2).connect_lazy_with(options),
@@ -326,6 +328,19 @@ impl Embedded {
             Ok(DeadJob { job: read_job(row)?, reason, dead_ms: row.try_get("dead_ms")? })
         };
         rows.iter().map(dead).collect()
+    }
+}
+
+/// Brings the schema up to date. SQLite has no lock for that: when another process does it at the same moment, ours fails, and
+/// finds it done when it looks again.
+async fn migrate(write: &SqlitePool) -> Result<(), MigrateError> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match sqlx::migrate!("src/deferred/migrations").run(write).await {
+            Err(_) if tries < MIGRATE_TRIES => tokio::time::sleep(MIGRATE_PAUSE).await,
+            ended => return ended,
+        }
     }
 }
 

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::http::request;
 use crate::support::records::now_ms;
 use crate::support::redis::{Keep, Redis, available};
 
@@ -632,4 +633,74 @@ async fn the_program_redis() {
         let redis = Redis::start(Keep::Nothing).await;
         program(&Site::new(&redis.url()), &redis.url()).await;
     }
+}
+
+/// A process without doors does the jobs of others, and ends in good order.
+#[tokio::test]
+async fn a_worker_process() {
+    let site = Site::new("");
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), "[workers]\nidle_ms = 20\n");
+    let part = Part { folder: gateway.data(), ..site.part() };
+    std::fs::create_dir_all(&part.folder).unwrap();
+    let handle = part.open().await;
+    handle.enqueue(&[job("one", Priority::High)]).await.unwrap();
+    gateway.start_worker();
+    until("it is dead: nobody handles its kind", async || handle.depth().await.unwrap().dead == 1).await;
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
+    assert!(gateway.log().contains("worker\n  queue") && gateway.log().contains("stopped"), "{}", gateway.log());
+}
+
+/// What the API shows of queue and workers, and what can be ordered.
+#[tokio::test]
+async fn the_api() {
+    let (http, sink) = (free_port(), crate::support::sink::Sink::start().await);
+    let settings = format!("[http]\nenabled = true\nlisten = \"{http}\"\n[workers.scaling]\nmode = \"manual\"\n");
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    let part = Part { folder: gateway.data(), ..Site::new("").part() };
+    part.open().await.enqueue(&[job("one", Priority::High)]).await.unwrap();
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let token = format!("Authorization: Bearer {}", token.trim());
+    let ask = async |method: &str, path: &str, body: &str| {
+        let path = format!("/api/v1/scalability/{path}");
+        request(http, method, &path, &[&token, "Content-Type: application/json"], body).await
+    };
+    let get = async |path: &str| ask("GET", path, "").await.json();
+    assert_eq!(request(http, "GET", "/api/v1/scalability/health", &[], "").await.status, 401);
+    until("the job was tried", async || !get("jobs").await["items"].as_array().unwrap().is_empty()).await;
+    let run = get("jobs?limit=1").await["items"][0].clone();
+    assert_eq!(
+        (run["key"].as_str(), run["outcome"].as_str(), run["attempt"].as_u64()),
+        (Some("one"), Some("dead"), Some(1))
+    );
+    let health = get("health").await;
+    assert_eq!((health["status"].as_str(), &health["depth"]["dead"]), (Some("DEGRADED"), &1.into()), "{health}");
+
+    until("it was measured", async || get("scaling/status").await["load"].is_object()).await;
+    assert_eq!(ask("POST", "scale-up", "{\"by\": 3}").await.json()["target"], 5);
+    assert_eq!(ask("POST", "scale-down", "").await.json()["target"], 4);
+    assert_eq!(ask("POST", "scale-up", "{\"by\": -3}").await.status, 400);
+    until("as ordered", async || get("scaling/status").await["workers"].as_array().unwrap().len() == 4).await;
+    let status = get("scaling/status").await;
+    assert_eq!((status["events"][0]["cause"].as_str(), status["events"][1]["to"].as_u64()), (Some("asked"), Some(5)));
+    assert_eq!((status["mode"].as_str(), status["max"].as_u64()), (Some("manual"), Some(20)));
+
+    let mut config = get("scaling/config").await;
+    config["min"] = 6.into();
+    assert_eq!(ask("PUT", "scaling/config", &config.to_string()).await.json()["min"], 6);
+    until("the bounds hold", async || get("scaling/status").await["target"] == 6).await;
+    config["max"] = 1.into();
+    assert_eq!(ask("PUT", "scaling/config", &config.to_string()).await.status, 400);
+    assert_eq!(ask("PUT", "scaling/config", "{\"maxx\": 1}").await.status, 400);
+    assert_eq!(get("scaling/config").await["max"], 20, "what is refused changes nothing");
+    assert!(get("metrics/performance").await["last_hour"]["seconds"].is_number());
+
+    let picture = ask("GET", "architecture/diagram", "").await;
+    assert_eq!((picture.status, picture.header("content-type")), (200, "image/svg+xml"));
+    let svg = picture.text();
+    assert!(svg.starts_with("<svg ") && svg.contains("relay 127.0.0.1") && svg.contains("Dead letters"), "{svg}");
+    let metrics = request(http, "GET", "/metrics", &[&token], "").await.text().to_owned();
+    for line in ["mailweir_jobs_total{kind=\"unknown\",outcome=\"dead\"} 1", "mailweir_queue_dead_letters 1"] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(gateway.terminate().await.success());
 }

@@ -65,7 +65,7 @@ impl Gateway {
         let next_hop = NextHop::default();
         let key = PassKey::new([7; 32]);
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
-        let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry).unwrap();
+        let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());

@@ -239,8 +239,8 @@ pub(super) enum Trend {
 }
 
 fn trend(now: f64, before: f64) -> Trend {
-    // Small numbers are no trend.
-    let scale = before.abs().max(1.0) * TREND;
+    // Less than one is no trend.
+    let scale = (before.abs() * TREND).max(1.0);
     match now - before {
         more if more > scale => Trend::Rising,
         less if less < -scale => Trend::Falling,

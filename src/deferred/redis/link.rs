@@ -113,8 +113,10 @@ impl Link {
         match tokio::time::timeout(self.deadline, call).await {
             Ok(answer) => answer.map_err(|source| QueueError::Redis { attempt, source }),
             Err(_elapsed) => {
-                // Nobody knows what is on that wire any more.
-                self.state.lock().await.wire = None;
+                // Nobody knows what is on that wire any more. Locked: somebody makes a new one already.
+                if let Ok(mut state) = self.state.try_lock() {
+                    state.wire = None;
+                }
                 Err(QueueError::Slow { attempt, ms: self.deadline.as_millis() as u64 })
             }
         }

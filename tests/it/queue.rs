@@ -13,6 +13,7 @@ use mailweir::deferred::{
     QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
 };
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -658,6 +659,8 @@ async fn the_api() {
     let gateway = Gateway::start_with(sink.address, &settings).await;
     let part = Part { folder: gateway.data(), ..Site::new("").part() };
     part.open().await.enqueue(&[job("one", Priority::High)]).await.unwrap();
+    // HTTP is the last to listen; the token is there by then.
+    until("HTTP listens", async || TcpStream::connect(http).await.is_ok()).await;
     let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
     let token = format!("Authorization: Bearer {}", token.trim());
     let ask = async |method: &str, path: &str, body: &str| {

@@ -1,8 +1,7 @@
 //! A job: something to be done after the reply, as a value that survives a restart.
 //!
 //! Its key is its identity: two jobs with one key are one job while the first is not done. Whoever makes it puts into the key
-//! what makes doing it twice pointless (message, kind, version). On the wire and in Redis it is a line of JSON, a line feed,
-//! and the payload as it is.
+//! what makes doing it twice pointless (message, kind, version).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -13,8 +12,6 @@ const KEY_BYTES: usize = 200;
 const KIND_BYTES: usize = 40;
 /// Longest error text kept of a job, in characters.
 const ERROR_CHARS: usize = 500;
-/// Kind of what could not be read back; no handler has it, so that it becomes a dead letter with its bytes.
-const UNREADABLE: &str = "unreadable";
 
 /// Which jobs go first. None starves: see `shares`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -92,30 +89,6 @@ pub enum JobError {
     Payload(usize, usize),
 }
 
-/// What stands before the payload.
-#[derive(Serialize, Deserialize)]
-struct Head {
-    kind: String,
-    priority: Priority,
-    #[serde(default)]
-    not_before_ms: i64,
-    #[serde(default)]
-    attempt: u32,
-    enqueued_ms: i64,
-    #[serde(default)]
-    correlation: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    last_error: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    dead: Option<Death>,
-}
-
-#[derive(Clone, Copy, Serialize, Deserialize)]
-struct Death {
-    reason: Reason,
-    at_ms: i64,
-}
-
 impl Job {
     /// A job of medium priority, to be done at once.
     pub fn new(kind: &str, key: impl Into<String>, payload: impl Into<Bytes>, now_ms: i64) -> Self {
@@ -157,55 +130,6 @@ impl Job {
     pub(super) fn failed(&self, error: &str) -> Self {
         Self { last_error: Some(error.chars().take(ERROR_CHARS).collect()), ..self.clone() }
     }
-
-    /// Everything but the key, as bytes.
-    pub(super) fn encode(&self) -> Vec<u8> {
-        encode(self, None)
-    }
-
-    /// What [`Self::encode`] wrote. What cannot be read becomes a job of a kind that nobody handles.
-    pub(super) fn decode(key: &str, bytes: &[u8]) -> Self {
-        decode(key, bytes).0
-    }
-}
-
-fn encode(job: &Job, dead: Option<Death>) -> Vec<u8> {
-    let head = Head {
-        kind: job.kind.clone(),
-        priority: job.priority,
-        not_before_ms: job.not_before_ms,
-        attempt: job.attempt,
-        enqueued_ms: job.enqueued_ms,
-        correlation: job.correlation.clone(),
-        last_error: job.last_error.clone(),
-        dead,
-    };
-    // Texts and numbers always have a JSON form; an empty head would be read back as unreadable, not lost.
-    let mut bytes = serde_json::to_vec(&head).unwrap_or_default();
-    bytes.reserve_exact(job.payload.len() + 1);
-    bytes.push(b'\n');
-    bytes.extend_from_slice(&job.payload);
-    bytes
-}
-
-fn decode(key: &str, bytes: &[u8]) -> (Job, Option<Death>) {
-    let split = memchr::memchr(b'\n', bytes).map(|at| (&bytes[..at], &bytes[at + 1..]));
-    let read = split.and_then(|(head, payload)| Some((serde_json::from_slice::<Head>(head).ok()?, payload)));
-    let Some((head, payload)) = read else {
-        return (Job::new(UNREADABLE, key, Bytes::copy_from_slice(bytes), 0), None);
-    };
-    let job = Job {
-        key: key.to_owned(),
-        kind: head.kind,
-        priority: head.priority,
-        payload: Bytes::copy_from_slice(payload),
-        not_before_ms: head.not_before_ms,
-        attempt: head.attempt,
-        enqueued_ms: head.enqueued_ms,
-        correlation: head.correlation,
-        last_error: head.last_error,
-    };
-    (job, head.dead)
 }
 
 /// Why a job is not tried again.
@@ -253,46 +177,14 @@ pub struct DeadJob {
     pub dead_ms: i64,
 }
 
-impl DeadJob {
-    pub(super) fn encode(&self) -> Vec<u8> {
-        encode(&self.job, Some(Death { reason: self.reason, at_ms: self.dead_ms }))
-    }
-
-    pub(super) fn decode(key: &str, bytes: &[u8]) -> Self {
-        let (job, death) = decode(key, bytes);
-        let Death { reason, at_ms } = death.unwrap_or(Death { reason: Reason::UnknownKind, at_ms: 0 });
-        Self { job, reason, dead_ms: at_ms }
-    }
-
-    /// The job, as new.
-    pub(super) fn revived(&self) -> Job {
-        Job { attempt: 0, not_before_ms: 0, ..self.job.clone() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn what_is_written_is_read() {
-        let mut job = Job::new("reassess", "reassess:1\n:\u{e9}", &b"{\n\0\xff}\n"[..], 17);
-        job.correlation = "01\"\n".into();
-        job.attempt = 3;
-        let job = job.failed(&"no\n".repeat(1_000));
-        assert_eq!(job.last_error.as_ref().unwrap().chars().count(), ERROR_CHARS);
-        assert_eq!(Job::decode(&job.key, &job.encode()), job);
-        let dead = DeadJob { job, reason: Reason::Poison, dead_ms: 99 };
-        assert_eq!(DeadJob::decode(&dead.job.key, &dead.encode()), dead);
-        assert_eq!(dead.revived().attempt, 0);
-    }
-
-    #[test]
-    fn what_cannot_be_read_is_kept() {
-        for bytes in [&b""[..], b"x", b"{}\nx", b"{\"kind\":1}\n", b"\xff\n\n"] {
-            let job = Job::decode("k", bytes);
-            assert_eq!((job.kind.as_str(), &job.payload[..]), (UNREADABLE, bytes));
-        }
+    fn errors_are_cut() {
+        let job = Job::new("reassess", "k", "", 0).failed(&"no\n".repeat(1_000));
+        assert_eq!(job.last_error.unwrap().chars().count(), ERROR_CHARS);
     }
 
     #[test]

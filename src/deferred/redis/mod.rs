@@ -14,6 +14,7 @@
 //! ill (LOADING, OOM, READONLY, MASTERDOWN, a closed connection) is an error here, and the outbox keeps the jobs. Needs
 //! `maxmemory-policy noeviction`; says so when it is not.
 
+mod form;
 mod link;
 
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -127,7 +128,7 @@ impl Streams {
             let fit = |job: &Job| job.check(self.max_payload_bytes).is_ok();
             for job in some.iter().filter(|job| fit(job)) {
                 let due = if job.not_before_ms > now { job.not_before_ms } else { 0 };
-                call.arg(&job.key).arg(job.encode()).arg(job.priority.place() + 1).arg(due);
+                call.arg(&job.key).arg(form::encode(job)).arg(job.priority.place() + 1).arg(due);
             }
             let answers: Vec<u8> = if some.iter().any(fit) {
                 self.link.run::<Vec<i64>>("add jobs", &call).await?.into_iter().map(|n| n as u8).collect()
@@ -207,11 +208,11 @@ impl Streams {
                 match settlement {
                     Settlement::Done => call.arg("done").arg(0).arg(""),
                     Settlement::Again { due_ms, error } => {
-                        call.arg("again").arg(*due_ms).arg(job.failed(error).encode())
+                        call.arg("again").arg(*due_ms).arg(form::encode(&job.failed(error)))
                     }
                     Settlement::Dead { reason, error } => {
                         let dead = DeadJob { job: job.failed(error), reason: *reason, dead_ms: now };
-                        call.arg("dead").arg(0).arg(dead.encode())
+                        call.arg("dead").arg(0).arg(form::encode_dead(&dead))
                     }
                     Settlement::Back => call.arg("back").arg(0).arg(""),
                 };
@@ -226,14 +227,14 @@ impl Streams {
         let mut call = self.call(&self.scripts.dead);
         call.arg(limit.clamp(1, DEAD_PAGE_MAX)).arg(keys);
         let found = self.link.run::<Vec<(String, Vec<u8>)>>("list dead letters", &call).await?;
-        Ok(found.into_iter().map(|(key, bytes)| DeadJob::decode(&key, &bytes)).collect())
+        Ok(found.into_iter().map(|(key, bytes)| form::decode_dead(&key, &bytes)).collect())
     }
 
     async fn revive(&self, dead: &[DeadJob]) -> Result<u64, QueueError> {
         let mut call = self.call(&self.scripts.replay);
         for dead in dead {
-            let job = dead.revived();
-            call.arg(&job.key).arg(job.encode()).arg(job.priority.place() + 1);
+            let job = Job { attempt: 0, not_before_ms: 0, ..dead.job.clone() };
+            call.arg(&job.key).arg(form::encode(&job)).arg(job.priority.place() + 1);
         }
         self.link.run::<u64>("replay dead letters", &call).await
     }
@@ -264,7 +265,7 @@ type Taken = (i64, String, String, Vec<u8>, u32);
 
 fn claim(priority: i64, entry: String, key: &str, bytes: &[u8], delivery: u32) -> Claim {
     // The stream tells the priority: bytes that cannot be read do not.
-    let mut job = Job { priority: Priority::at(priority - 1), ..Job::decode(key, bytes) };
+    let mut job = Job { priority: Priority::at(priority - 1), ..form::decode(key, bytes) };
     job.attempt = job.attempt.saturating_add(delivery);
     Claim { job, ticket: Ticket { entry, delivery } }
 }

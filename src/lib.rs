@@ -12,6 +12,7 @@
 //! | [`enrichment`] | facts from outside: SPF, DKIM, DMARC, ARC |
 //! | [`analysis`] | detectors: message and facts in, named evidence out |
 //! | [`policy`] | evidence → risk → verdict, per tenant and recipient |
+//! | [`deferred`] | work after the reply: job queue, workers |
 //! | [`pipeline`] | the path of one message under one deadline |
 //! | [`records`] | what is remembered: ledger, quarantine, bodies |
 //! | [`enforcement`] | what is done after the reply: release |
@@ -34,6 +35,8 @@ pub mod enrichment;
 pub mod analysis;
 
 pub mod policy;
+
+pub mod deferred;
 
 pub mod pipeline;
 

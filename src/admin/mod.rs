@@ -18,6 +18,7 @@ mod problem;
 mod router;
 mod server;
 
+pub use api::Workforce;
 pub use config::Config;
 pub use defang::{clean, defang};
 pub use error::AdminError;

@@ -18,7 +18,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
-use super::api::Api;
+use super::api::{Api, Workforce};
 use super::front::Front;
 use super::health::Health;
 use super::metrics::Metrics;
@@ -39,7 +39,8 @@ pub struct Admin {
 }
 
 impl Admin {
-    /// Puts it together: what is asked comes from `records`, releases go through `release`, `/metrics` shows `registry`.
+    /// Puts it together: what is asked comes from `records`, releases go through `release`, `/metrics` shows `registry`;
+    /// `work` is the process's queue and workers.
     ///
     /// # Errors
     /// When a setting or the token is of no use, or a metric's name is taken in the registry.
@@ -49,13 +50,14 @@ impl Admin {
         records: Arc<Records>,
         release: Arc<Release<R>>,
         registry: Registry,
+        work: Option<Workforce>,
     ) -> Result<Self, AdminError> {
         config.check()?;
         let access = Access::new(&token, config.failed_tokens_per_minute)?;
         let metrics = Arc::new(Metrics::new(registry)?);
         let shared = Arc::new(Shared {
             health: Health::new(Arc::clone(&records), config.low_space_bytes),
-            api: Api::new(config, records, release),
+            api: Api::new(config, records, release, work),
             metrics: Arc::clone(&metrics),
         });
         let front = Front::new(config, access, metrics, router::router(Arc::clone(&shared)));

@@ -53,6 +53,11 @@ pub(in crate::app) enum Colours {
 pub(in crate::app) enum Command {
     /// Run the gateway (the default).
     Serve,
+    /// Work on the job queue and take no mail. Shares queue, records and settings with the gateways.
+    Worker,
+    /// Look at the job queue and its dead letters.
+    #[command(subcommand)]
+    Queue(QueueCommand),
     /// Judge messages in files, without doing anything about them.
     Scan(Scan),
     /// Show why a message was judged as it was.
@@ -171,6 +176,52 @@ pub(in crate::app) enum Quarantine {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `mailweir queue`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum QueueCommand {
+    /// What waits, what is worked on, what is dead.
+    Status {
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Jobs that are not tried again.
+    #[command(subcommand)]
+    Dead(Dead),
+}
+
+/// `mailweir queue dead`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum Dead {
+    /// List dead letters, the newest first.
+    List {
+        /// Rows at most.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
+        limit: u32,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Put dead letters into the queue again, as new jobs.
+    Replay(Chosen),
+    /// Throw dead letters away.
+    Purge(Chosen),
+}
+
+/// Which dead letters.
+#[derive(Debug, Args)]
+pub(in crate::app) struct Chosen {
+    /// Keys of the jobs.
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "KEY")]
+    pub keys: Vec<String>,
+    /// All of them.
+    #[arg(long)]
+    pub all: bool,
+    /// JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `mailweir rules`

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{admin, enforcement, enrichment, gateway, pipeline, policy, records};
+use crate::{admin, deferred, enforcement, enrichment, gateway, pipeline, policy, records};
 
 /// Prefix of overriding variables; `__` parts the levels.
 pub(super) const PREFIX: &str = "MAILWEIR__";
@@ -41,6 +41,10 @@ pub struct Config {
     pub store: records::Config,
     /// Release from quarantine.
     pub release: enforcement::ReleaseConfig,
+    /// Where jobs wait that are done after the reply.
+    pub queue: deferred::QueueConfig,
+    /// Who does them.
+    pub workers: deferred::WorkersConfig,
 }
 
 impl Default for Config {
@@ -59,6 +63,8 @@ impl Default for Config {
             policy: Default::default(),
             store: Default::default(),
             release: Default::default(),
+            queue: Default::default(),
+            workers: Default::default(),
         }
     }
 }

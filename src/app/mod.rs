@@ -12,6 +12,8 @@ mod serve;
 mod standing;
 mod telemetry;
 mod terminal;
+mod work;
+mod worker;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -48,6 +50,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let loaded = loaded?;
     match command.unwrap_or(Command::Serve) {
         Command::Serve => Box::pin(serve::serve(loaded, &common)).await.map(|()| ExitCode::SUCCESS),
+        Command::Worker => Box::pin(worker::run(loaded.config, &common)).await.map(|()| ExitCode::SUCCESS),
+        Command::Queue(command) => commands::queue::run(&command, &loaded.config, &common).await,
         Command::Scan(options) => commands::scan::run(&options, &loaded.config, &common).await,
         Command::Explain(options) => commands::explain::run(&options, &loaded.config, &common).await,
         Command::Quarantine(command) => commands::quarantine::run(&command, &loaded.config, &common).await,

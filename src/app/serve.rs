@@ -15,8 +15,9 @@ use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
+use super::work::Work;
 use super::{data, standing, telemetry};
-use crate::admin::Admin;
+use crate::admin::{Admin, Workforce};
 use crate::enforcement::Release;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
@@ -38,7 +39,11 @@ struct Gateway {
     admin: Option<(TcpListener, Admin)>,
     milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
     relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
+    work: Work,
 }
+
+/// The HTTP side, where it listens, and the way of what it releases.
+type AdminSide = (TcpListener, Admin, Arc<NextHops>);
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -105,16 +110,48 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
-    let admin = if config.http.enabled {
-        let release =
-            Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
-        let token = data::admin_token(&config)?;
-        let admin = Admin::new(&config.http, token, Arc::clone(&records), Arc::new(release), registry.clone())?;
-        Some((bind("http.listen", config.http.listen).await?, admin))
-    } else {
-        None
-    };
-    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay })
+    let work = Work::open(&config, &records, registry, config.workers.enabled).await?;
+    let mut doors = Vec::new();
+    if let Some((listener, _)) = &milter {
+        let address = listener.local_addr().map_or_else(|| config.milter.listen.to_string(), |a| a.to_string());
+        doors.push(("milter".to_owned(), address));
+    }
+    for listener in relay.iter().flat_map(|(listeners, _)| listeners) {
+        doors.push(("relay".to_owned(), listener.local_addr()?.to_string()));
+    }
+    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors)).await?;
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work })
+}
+
+/// The HTTP side of a process that has no doors, if it is wanted.
+pub(super) async fn admin_side(
+    config: &Config,
+    records: &Arc<Records>,
+    registry: &Registry,
+    work: &Work,
+) -> anyhow::Result<Option<AdminSide>> {
+    let host = standing::host_name(config);
+    let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
+    let (next_hops, key) = (Arc::new(next_hops), data::pass_key(config)?);
+    let admin = admin_with(config, records, registry, (&next_hops, key), work.workforce(Vec::new())).await?;
+    Ok(admin.map(|(listener, admin)| (listener, admin, next_hops)))
+}
+
+async fn admin_with(
+    config: &Config,
+    records: &Arc<Records>,
+    registry: &Registry,
+    (next_hops, key): (&Arc<NextHops>, records::PassKey),
+    work: Workforce,
+) -> anyhow::Result<Option<(TcpListener, Admin)>> {
+    if !config.http.enabled {
+        return Ok(None);
+    }
+    let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
+    let token = data::admin_token(config)?;
+    let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
+    let admin = Admin::new(&config.http, token, records, release, registry, Some(work))?;
+    Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 
 async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -139,7 +176,7 @@ fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls
 
 /// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
 async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, records, pipeline, next_hops, admin, milter, relay } = gateway;
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work } = gateway;
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     if let Some((listener, metrics)) = milter {
         let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());
@@ -164,6 +201,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         tokio::spawn(async move { admin.serve(listener, draining, stop).await })
     });
     let retention = tokio::spawn(expire(Arc::clone(&records)));
+    let working = work.start();
     let reload = tokio::spawn(reload.run());
 
     let ended = tokio::select! {
@@ -174,6 +212,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         Some(part) = parts.join_next() => Some(part),
     };
     stop.cancel();
+    working.drain();
     let drain = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(config.drain_seconds), drain).await.is_err() {
         tracing::warn!(connections = "cut", "not everything was answered in time: those senders will try again");
@@ -181,6 +220,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     }
     reload.abort();
     retention.abort();
+    working.finish().await;
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
@@ -216,7 +256,7 @@ async fn expire(records: Arc<Records>) {
     }
 }
 
-async fn shutdown_signal() -> anyhow::Result<&'static str> {
+pub(super) async fn shutdown_signal() -> anyhow::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -248,6 +288,7 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
     let (database, bodies) = gateway.records.places();
     row("data", config.data.display().to_string());
     row("store", format!("{database}, bodies in {bodies}"));
+    row("queue", gateway.work.queue.place());
     lines.push(String::new());
     if let Some((listener, _)) = &gateway.milter
         && let Some(address) = listener.local_addr()
@@ -262,6 +303,6 @@ fn say_what_listens(gateway: &Gateway, common: &Common) -> anyhow::Result<()> {
 }
 
 /// An error with its causes in one.
-fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
+pub(super) fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> anyhow::Error {
     anyhow::Error::new(error)
 }

@@ -7,7 +7,7 @@ use sqlx::any::AnyRow;
 use super::history::Additions;
 use super::sql::Sql;
 use super::store::Store;
-use super::{Record, StoreError};
+use super::{OutboxJob, Record, StoreError};
 use crate::mail::MessageId;
 
 /// Rows on one page at most.
@@ -35,6 +35,8 @@ pub(super) struct LedgerRow {
     pub(super) recipients: Vec<String>,
     pub(super) record: String,
     pub(super) history: Additions,
+    /// What is to be done because of it.
+    pub(super) jobs: Vec<OutboxJob>,
 }
 
 /// Longest subject and address kept in a column; the record has no more either.

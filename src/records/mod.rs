@@ -1,4 +1,5 @@
-//! What is remembered: the ledger of all messages, the quarantine with its bodies, release passes, retention.
+//! What is remembered: the ledger of all messages, the quarantine with its bodies, release passes, the outbox
+//! of jobs, retention.
 //!
 //! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `mail`, `analysis` and `policy`. Not here: what is
 //! held or released and why (`pipeline`, `enforcement`).
@@ -9,6 +10,7 @@ mod error;
 mod history;
 mod ledger;
 mod metrics;
+mod outbox;
 mod pass;
 mod quarantine;
 mod record;
@@ -36,6 +38,7 @@ pub use error::StoreError;
 pub use history::HistoryConfig;
 pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
+pub use outbox::OutboxJob;
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
 pub use record::{RecipientVerdict, Record, Timing};
@@ -74,6 +77,11 @@ impl Records {
 
     /// Adds a record to the ledger, soon; never waits and never fails the mail.
     pub fn note(&self, record: &Record) {
+        self.note_with_jobs(record, Vec::new());
+    }
+
+    /// The same with the jobs that it causes: record and jobs are committed together, or not at all.
+    pub fn note_with_jobs(&self, record: &Record, jobs: Vec<OutboxJob>) {
         let lower = |text: &str| text.to_lowercase();
         let mut signals = String::from(",");
         for term in &record.score.terms {
@@ -101,6 +109,7 @@ impl Records {
             signals,
             recipients: record.envelope.recipients.iter().map(|path| lower(&path.text)).collect(),
             history: history::additions(record),
+            jobs,
             record: json,
         });
     }

@@ -15,7 +15,7 @@ use super::ledger::LedgerRow;
 use super::quarantine::HeldRow;
 use super::sql::Sql;
 use super::store::Store;
-use super::{Config, Metrics, StoreError, history};
+use super::{Config, Metrics, StoreError, history, outbox};
 
 /// Rows in one commit.
 const BATCH: usize = 256;
@@ -197,6 +197,8 @@ async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreErr
         }
         let additions = history::together(rows.iter().map(|row| &row.history));
         history::write(&additions, store.sqlite, &mut transaction).await?;
+        let jobs: Vec<_> = rows.iter().flat_map(|row| &row.jobs).collect();
+        outbox::write(&jobs, store.sqlite, &mut transaction).await?;
         transaction.commit().await
     };
     inserts.await.map_err(StoreError::query("insert ledger rows"))

@@ -39,11 +39,20 @@ fn the_document_lists_every_route_and_resolves() {
         "GET /api/v1/quarantine",
         "GET /api/v1/quarantine/{id}",
         "GET /api/v1/quarantine/{id}/raw",
+        "GET /api/v1/scalability/architecture/diagram",
+        "GET /api/v1/scalability/health",
+        "GET /api/v1/scalability/jobs",
+        "GET /api/v1/scalability/metrics/performance",
+        "GET /api/v1/scalability/scaling/config",
+        "GET /api/v1/scalability/scaling/status",
         "GET /health",
         "GET /metrics",
         "GET /openapi.json",
         "GET /ready",
         "POST /api/v1/quarantine/{id}/release",
+        "POST /api/v1/scalability/scale-down",
+        "POST /api/v1/scalability/scale-up",
+        "PUT /api/v1/scalability/scaling/config",
     ];
     assert_eq!(found, expected);
     let document = serde_json::to_value(openapi()).unwrap();

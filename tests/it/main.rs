@@ -23,6 +23,8 @@ mod milter_driver;
 mod mql;
 mod postfix_milter;
 mod postfix_relay;
+mod queue;
+mod queue_kills;
 mod records;
 mod relay;
 mod rules;

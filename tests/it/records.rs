@@ -7,7 +7,7 @@ use std::time::Duration;
 use mailweir::analysis::Code;
 use mailweir::mail::MessageId;
 use mailweir::policy::Action;
-use mailweir::records::{HeldQuery, HeldState, MessageQuery, Record, StoreError};
+use mailweir::records::{HeldQuery, HeldState, MessageQuery, OutboxJob, Record, StoreError};
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
 
@@ -25,6 +25,7 @@ async fn everything(place: &Place) {
     quarantine(&open).await;
     listed(&open).await;
     passes(&open).await;
+    outbox(&open).await;
     many_at_once(&open).await;
     half_a_failure(place, &open).await;
     expired(place, &open).await;
@@ -151,6 +152,45 @@ async fn odd_text(open: &Open) {
         let names = [held.recipients[0].recipient.clone()];
         assert_eq!(open.records.begin_release(one.id, &names, now_ms()).await.unwrap(), names);
     }
+}
+
+/// Jobs commit with their record and stay until they are done.
+async fn outbox(open: &Open) {
+    let now = now_ms();
+    let job = |key: &str, enqueued_ms| OutboxJob {
+        key: key.into(),
+        kind: "reassess".into(),
+        priority: 1,
+        payload: (0..=255).collect(),
+        correlation: "a\"b".into(),
+        enqueued_ms,
+        not_before_ms: now + 5,
+    };
+    let one = record(id_at(now, 400), "with jobs", &["a@x.example"]);
+    open.records.note_with_jobs(&one, vec![job("first", now - 2), job("second", now - 1), job("first", now - 2)]);
+    open.note(std::slice::from_ref(&one)).await;
+    let due = async |at| {
+        let jobs = open.records.unfinished(at, 10).await.unwrap();
+        jobs.into_iter().map(|job| job.key).collect::<Vec<_>>()
+    };
+    assert_eq!(open.records.unfinished(now, 1).await.unwrap(), [job("first", now - 2)]);
+    assert_eq!(due(now).await, ["first", "second"]);
+    assert_eq!(due(now - 2).await, ["first"]);
+    open.records
+        .queued(&[("first".into(), now + 60), ("second".into(), now + 50), ("nobody".into(), 0)])
+        .await
+        .unwrap();
+    assert!(due(now).await.is_empty(), "in the queue");
+    assert_eq!(due(now + 60).await, ["second", "first"], "no result: due again");
+    // The same cause again, and another one for the same job: it is there already.
+    let two = record(id_at(now, 401), "with a job of before", &["a@x.example"]);
+    open.records.note_with_jobs(&two, vec![job("first", now)]);
+    open.note(std::slice::from_ref(&two)).await;
+    assert_eq!(due(now + 60).await, ["second", "first"]);
+    assert_eq!(open.records.done(&["first".into(), "nobody".into()]).await.unwrap(), 1);
+    assert_eq!(open.records.done(&["first".into()]).await.unwrap(), 0, "one result");
+    assert_eq!(due(i64::MAX).await, ["second"]);
+    assert_eq!(open.records.done(&["second".into()]).await.unwrap(), 1);
 }
 
 /// The life of a held message, recipient by recipient.

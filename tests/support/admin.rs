@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailweir::admin::{Admin, Config};
+use mailweir::admin::{Admin, Config, Workforce};
 use mailweir::analysis::{Code, Facts, Why};
+use mailweir::deferred::{self, Handlers, Pool, QueueConfig, WorkersConfig};
 use mailweir::enforcement::{Refused, Reinject, Release, ReleaseConfig};
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
 use mailweir::policy::{Action, Reason, Score, Term, Verdict};
@@ -65,7 +66,8 @@ impl Gateway {
         let next_hop = NextHop::default();
         let key = PassKey::new([7; 32]);
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
-        let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry).unwrap();
+        let work = workforce(folder.path(), &registry).await;
+        let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work)).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());
@@ -113,6 +115,15 @@ impl Gateway {
         let row = rows.iter().find(|row| row["recipient"] == recipient).unwrap();
         row["state"].as_str().unwrap().to_owned()
     }
+}
+
+/// A queue and workers that do not work.
+async fn workforce(folder: &std::path::Path, registry: &Registry) -> Workforce {
+    let (config, workers) = (QueueConfig::default(), WorkersConfig::default());
+    let queue = deferred::open(&config, folder).await.unwrap();
+    let metrics = Arc::new(deferred::Metrics::new(registry).unwrap());
+    let pool = Pool::new(Arc::clone(&queue), None, Handlers::new(), (&config, &workers), metrics).unwrap();
+    Workforce { queue, crew: Some(pool.crew()), doors: Vec::new() }
 }
 
 pub fn record(number: u64, subject: &str, recipients: &[&str]) -> Record {

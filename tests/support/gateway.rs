@@ -97,6 +97,13 @@ impl Gateway {
         }
     }
 
+    /// Starts `mailweir worker` in the gateway's place; it has no doors to wait for.
+    pub fn start_worker(&self) {
+        let log = || OpenOptions::new().create(true).append(true).open(self.folder.path().join("log")).unwrap();
+        let child = program(&self.file()).arg("worker").stdout(log()).stderr(log()).spawn().unwrap();
+        *self.child.lock().unwrap() = Some(child);
+    }
+
     /// `kill -9`: nothing is finished, nothing is said.
     pub fn kill(&self) {
         let mut child = self.child.lock().unwrap().take().expect("the gateway runs");

@@ -56,6 +56,17 @@ impl<S: Send + Sync> FromRequest<S> for Order {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        JsonBody::from_request(request, state).await.map(|JsonBody(order)| order)
+    }
+}
+
+/// A body of JSON; none at all is the default.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         let json = request.headers().get(header::CONTENT_TYPE).is_some_and(|kind| {
             let kind = kind.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default();
             kind.trim_ascii().eq_ignore_ascii_case(b"application/json")
@@ -67,13 +78,13 @@ impl<S: Send + Sync> FromRequest<S> for Order {
             other => Problem::bad_request(other.body_text()),
         })?;
         if body.is_empty() {
-            return Ok(Self::default());
+            return Ok(Self(T::default()));
         }
         if !json {
             let detail = "send the body as JSON with `Content-Type: application/json`, or none";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
         }
-        serde_json::from_slice(&body).map_err(|error| Problem::bad_request(format!("body: {error}")))
+        serde_json::from_slice(&body).map(Self).map_err(|error| Problem::bad_request(format!("body: {error}")))
     }
 }
 

@@ -1,10 +1,12 @@
-//! `/api/v1`: judged messages and the quarantine, as JSON.
+//! `/api/v1`: judged messages, the quarantine, queue and workers, as JSON.
 //!
 //! What goes over the wire has types of its own here, so that the stores can change without the API doing so.
 
 mod ask;
+mod diagram;
 mod messages;
 mod quarantine;
+mod scalability;
 mod settle;
 mod view;
 
@@ -24,6 +26,7 @@ use crate::enforcement::{Reinject, Release, ReleaseError, Released};
 use crate::mail::MessageId;
 use crate::records::Records;
 
+pub use scalability::Workforce;
 pub(super) use settle::NotReleased;
 
 /// What the API works with.
@@ -36,10 +39,17 @@ pub(super) struct Api {
     bodies: Arc<Semaphore>,
     view_bytes: usize,
     pub(super) request_bytes: usize,
+    /// Queue and workers; none when this process has none.
+    work: Option<Workforce>,
 }
 
 impl Api {
-    pub(super) fn new<R: Reinject>(config: &Config, records: Arc<Records>, release: Arc<Release<R>>) -> Self {
+    pub(super) fn new<R: Reinject>(
+        config: &Config,
+        records: Arc<Records>,
+        release: Arc<Release<R>>,
+        work: Option<Workforce>,
+    ) -> Self {
         Self {
             records,
             release,
@@ -47,6 +57,7 @@ impl Api {
             bodies: Arc::new(Semaphore::new(config.bodies)),
             view_bytes: config.view_bytes,
             request_bytes: config.request_bytes,
+            work,
         }
     }
 
@@ -84,4 +95,12 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(quarantine::view, settle::delete))
         .routes(routes!(quarantine::raw))
         .routes(routes!(settle::release))
+        .routes(routes!(scalability::status))
+        .routes(routes!(scalability::config, scalability::set_config))
+        .routes(routes!(scalability::scale_up))
+        .routes(routes!(scalability::scale_down))
+        .routes(routes!(scalability::jobs))
+        .routes(routes!(scalability::performance))
+        .routes(routes!(scalability::health))
+        .routes(routes!(scalability::architecture))
 }

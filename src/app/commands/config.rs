@@ -64,6 +64,8 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
     let (_, rules) = standing::build(config, false, &Outside::new(&prometheus::Registry::new())?)?;
+    config.queue.check()?;
+    config.workers.check()?;
     let mut relay = config.relay.clone();
     if relay.host_name.is_empty() {
         relay.host_name = standing::host_name(config);

@@ -14,6 +14,7 @@ use crate::app::cli::{Common, Doctor};
 use crate::app::config::{Config, Loaded};
 use crate::app::standing;
 use crate::app::terminal::{Terminal, Tone, plain};
+use crate::deferred;
 use crate::enrichment::{Outside, SenderAuth, ServiceLook, Services};
 use crate::records::{Metrics, Records};
 
@@ -52,6 +53,7 @@ pub(in crate::app) async fn run(options: &Doctor, loaded: &Loaded, common: &Comm
     let config = &loaded.config;
     let mut looks = vec![configuration(loaded), clock(), data_folder(config)];
     looks.push(store(config).await);
+    looks.push(queue(config).await);
     looks.push(resolver(config).await);
     looks.extend(services(config).await);
     looks.extend(ports(config).await);
@@ -135,6 +137,26 @@ async fn store(config: &Config) -> Look {
         Ok(Ok(detail)) => look("store", Finding::Ok, detail),
         Ok(Err(error)) => look("store", Finding::Problem, format!("{error:#}")),
         Err(_) => look("store", Finding::Problem, "no answer within 5 s"),
+    }
+}
+
+async fn queue(config: &Config) -> Look {
+    if config.queue.url.is_empty() && config.queue.url_file.is_none() && !config.data.join("queue.sqlite").exists() {
+        return look("queue", Finding::Note, "the embedded queue is not there yet: the first start makes it");
+    }
+    let opened = async {
+        let queue = deferred::open(&config.queue, &config.data).await?;
+        let depth = queue.depth().await;
+        queue.close().await;
+        Ok::<_, anyhow::Error>((queue.place(), depth?))
+    };
+    match timeout(PATIENCE, opened).await {
+        Ok(Ok((place, depth))) => {
+            let finding = if depth.dead > 0 { Finding::Note } else { Finding::Ok };
+            look("queue", finding, format!("{place}: {} jobs, {} dead letters", depth.total(), depth.dead))
+        }
+        Ok(Err(error)) => look("queue", Finding::Problem, format!("{error:#}: jobs wait in the outbox")),
+        Err(_) => look("queue", Finding::Problem, "no answer within 5 s: jobs wait in the outbox"),
     }
 }
 

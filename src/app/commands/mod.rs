@@ -5,6 +5,7 @@ pub(super) mod dev;
 pub(super) mod doctor;
 pub(super) mod explain;
 pub(super) mod quarantine;
+pub(super) mod queue;
 pub(super) mod replay;
 pub(super) mod rules;
 pub(super) mod scan;

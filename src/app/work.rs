@@ -1,0 +1,130 @@
+//! Work after the reply, wired: the queue, the outbox in the records, the workers and what they can do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use prometheus::Registry;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use crate::admin::Workforce;
+use crate::deferred::{self, Crew, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
+use crate::records::{OutboxJob, Records};
+
+/// Time that is given to settle what drained, after the drain.
+const SETTLE: Duration = Duration::from_secs(5);
+
+/// Queue and workers, before they work.
+pub(super) struct Work {
+    pub(super) queue: Arc<dyn Queue>,
+    /// None: this process does not work.
+    crew: Option<Arc<Crew>>,
+    pool: Option<Pool>,
+    outbox: Arc<dyn Outbox>,
+    metrics: Arc<Metrics>,
+    config: Arc<Config>,
+}
+
+/// Queue and workers at work.
+pub(super) struct Working {
+    stop: CancellationToken,
+    parts: JoinSet<()>,
+    queue: Arc<dyn Queue>,
+    patience: Duration,
+}
+
+/// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
+fn handlers() -> Handlers {
+    Handlers::new()
+}
+
+impl Work {
+    /// Opens the queue; with `workers` there is a pool too.
+    pub(super) async fn open(
+        config: &Arc<Config>,
+        records: &Arc<Records>,
+        registry: &Registry,
+        workers: bool,
+    ) -> anyhow::Result<Self> {
+        let queue = deferred::open(&config.queue, &config.data).await.context("[queue]")?;
+        let metrics = Arc::new(Metrics::new(registry)?);
+        let outbox: Arc<dyn Outbox> = Arc::new(OutboxOfRecords(Arc::clone(records)));
+        let pool = if workers {
+            let sections = (&config.queue, &config.workers);
+            let (queue, outbox) = (Arc::clone(&queue), Some(Arc::clone(&outbox)));
+            Some(Pool::new(queue, outbox, handlers(), sections, Arc::clone(&metrics)).context("[workers]")?)
+        } else {
+            None
+        };
+        let crew = pool.as_ref().map(Pool::crew);
+        Ok(Self { queue, crew, pool, outbox, metrics, config: Arc::clone(config) })
+    }
+
+    /// What the HTTP side shows of it.
+    pub(super) fn workforce(&self, doors: Vec<(String, String)>) -> Workforce {
+        Workforce { queue: Arc::clone(&self.queue), crew: self.crew.clone(), doors }
+    }
+
+    /// Starts pump and workers.
+    pub(super) fn start(self) -> Working {
+        let Self { queue, pool, outbox, metrics, config, .. } = self;
+        let (stop, mut parts) = (CancellationToken::new(), JoinSet::new());
+        parts.spawn(pump(outbox, Arc::clone(&queue), config.queue.clone(), metrics, stop.clone()));
+        if let Some(pool) = pool {
+            parts.spawn(pool.run(stop.clone()));
+        }
+        Working { stop, parts, queue, patience: Duration::from_secs(config.workers.drain_seconds) + SETTLE }
+    }
+}
+
+impl Working {
+    /// Claims nothing more; jobs at work go on.
+    pub(super) fn drain(&self) {
+        self.stop.cancel();
+    }
+
+    /// Drains, and waits for the end.
+    pub(super) async fn finish(mut self) {
+        self.drain();
+        let all = async { while self.parts.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.patience, all).await.is_err() {
+            tracing::warn!("the workers did not end in time: their jobs are done again when the leases have run out");
+            self.parts.shutdown().await;
+        }
+        self.queue.close().await;
+    }
+}
+
+/// The outbox that commits with the records.
+struct OutboxOfRecords(Arc<Records>);
+
+impl Outbox for OutboxOfRecords {
+    fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>> {
+        async move {
+            let jobs = self.0.unfinished(now_ms, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
+            Ok(jobs.into_iter().map(job).collect())
+        }
+        .boxed()
+    }
+
+    fn queued<'a>(&'a self, jobs: &'a [(String, i64)]) -> BoxFuture<'a, Result<(), OutboxError>> {
+        async move { Ok(self.0.queued(jobs).await?) }.boxed()
+    }
+
+    fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>> {
+        async move { Ok(self.0.done(keys).await?) }.boxed()
+    }
+}
+
+fn job(row: OutboxJob) -> Job {
+    Job {
+        priority: Priority::at(row.priority.into()),
+        not_before_ms: row.not_before_ms,
+        correlation: row.correlation,
+        ..Job::new(&row.kind, row.key, row.payload, row.enqueued_ms)
+    }
+}

@@ -1,0 +1,123 @@
+//! The outbox: where a job waits from the moment its cause is committed until it is done.
+//!
+//! It is kept by whoever keeps the cause, in the same transaction, so that there is no cause without its job. The pump puts
+//! its jobs into the queue and lets them stay in the outbox until they are done; a job without result is put into the queue
+//! again from time to time, which changes nothing while the queue still has it. So a queue that was absent, flushed or failed
+//! over loses nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::error::with_causes;
+use super::queue::now_ms;
+use super::{Job, Metrics, Placed, Queue, QueueConfig, QueueError};
+
+/// Jobs moved at a time.
+const BATCH: usize = 256;
+/// Longest pause after failures, and how often a full queue is asked for room.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Why an outbox failed.
+pub type OutboxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Where jobs wait until they are done.
+pub trait Outbox: Send + Sync {
+    /// Jobs that have no result and are due at this time (milliseconds since 1970), those that are due longest first.
+    fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>>;
+
+    /// They are in the queue: due again at that time, should there be no result by then.
+    fn queued<'a>(&'a self, jobs: &'a [(String, i64)]) -> BoxFuture<'a, Result<(), OutboxError>>;
+
+    /// They are done, or dead: forgets them. Gives how many it still had: a job's second result finds nothing.
+    fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>>;
+}
+
+/// Moves jobs from the outbox into the queue until `stop`.
+pub async fn pump(
+    outbox: Arc<dyn Outbox>,
+    queue: Arc<dyn Queue>,
+    config: QueueConfig,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) {
+    let every = Duration::from_millis(config.pump_ms);
+    let mut pause = every;
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        match move_some(&*outbox, &*queue, &config, &metrics).await {
+            Ok(Moved::All) => pause = every,
+            Ok(Moved::More) => pause = Duration::ZERO,
+            Ok(Moved::Full) => pause = PAUSE_MAX.max(every),
+            Err(error) => {
+                metrics.failures.with_label_values(&["pump"]).inc();
+                if !failing {
+                    tracing::warn!(error = with_causes(&error), "jobs wait in the outbox until the queue takes them");
+                }
+                failing = true;
+                pause = (pause.max(every) * 2).min(PAUSE_MAX);
+                continue;
+            }
+        }
+        if std::mem::take(&mut failing) {
+            tracing::info!("the queue takes jobs again");
+        }
+    }
+}
+
+enum Moved {
+    /// Nothing is left.
+    All,
+    /// There may be more.
+    More,
+    /// The queue takes no more.
+    Full,
+}
+
+async fn move_some(
+    outbox: &dyn Outbox,
+    queue: &dyn Queue,
+    config: &QueueConfig,
+    metrics: &Metrics,
+) -> Result<Moved, QueueError> {
+    let failed = |attempt| move |source| QueueError::Outbox { attempt, source };
+    let now = now_ms();
+    let jobs = outbox.unfinished(now, BATCH).await.map_err(failed("read"))?;
+    if jobs.is_empty() {
+        return Ok(Moved::All);
+    }
+    let placed = queue.enqueue(&jobs).await?;
+    let resend_ms = i64::try_from(config.resend_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let (mut queued, mut hopeless, mut full) = (Vec::new(), Vec::new(), false);
+    for (job, placed) in jobs.iter().zip(placed) {
+        metrics.enqueued.with_label_values(&[placed.as_str()]).inc();
+        match placed {
+            Placed::Queued | Placed::Duplicate => {
+                queued.push((job.key.clone(), job.not_before_ms.max(now).saturating_add(resend_ms)));
+            }
+            Placed::Full => full = true,
+            Placed::Refused => {
+                let why = job.check(config.max_payload_bytes).err().map(|why| why.to_string()).unwrap_or_default();
+                tracing::error!(job = job.key, why, "a job that can never be queued is thrown away");
+                hopeless.push(job.key.clone());
+            }
+        }
+    }
+    if !queued.is_empty() {
+        outbox.queued(&queued).await.map_err(failed("note what is queued"))?;
+    }
+    if !hopeless.is_empty() {
+        outbox.done(&hopeless).await.map_err(failed("forget"))?;
+    }
+    Ok(match full {
+        true => Moved::Full,
+        false if jobs.len() == BATCH => Moved::More,
+        false => Moved::All,
+    })
+}

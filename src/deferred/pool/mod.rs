@@ -1,0 +1,220 @@
+//! The pool: claims jobs, gives them to workers, settles them, and keeps the number of workers right.
+//!
+//! One future of five parts: the feeder claims, workers do, the settler settles in batches, the keeper renews leases, the
+//! staffing changes the number of workers. A job at work is cut off at the hard deadline, or when its lease was lost. At
+//! `stop` nothing more is claimed; jobs at work get `workers.drain_seconds`; what is left goes back to the queue.
+
+mod crew;
+mod settle;
+mod staff;
+mod worker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::error::with_causes;
+use super::shares::Shares;
+use super::{Claim, Job, Metrics, Outbox, Queue, QueueConfig, QueueError, WorkersConfig};
+
+pub use crew::{Crew, JobRun, Outcome, Sample, ScalingEvent, WorkerState, WorkerStatus};
+
+/// Settlements that wait for their batch; beyond that workers wait.
+const SETTLING: usize = 1_024;
+/// Pause after the queue could not be asked.
+const FAILED_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Another attempt may succeed.
+    Again {
+        /// What happened.
+        error: String,
+        /// Pause at least this long, as when a service said so.
+        not_before: Duration,
+    },
+    /// No attempt will ever succeed.
+    Never(String),
+}
+
+impl Failure {
+    /// To be tried again whenever it suits.
+    pub fn again(error: impl Into<String>) -> Self {
+        Self::Again { error: error.into(), not_before: Duration::ZERO }
+    }
+}
+
+/// Does the jobs of one kind.
+pub trait Handler: Send + Sync {
+    /// Does one job. It can have been done before, wholly or in part: doing it again must be harmless.
+    ///
+    /// `soon` is cancelled at the soft deadline: what is there by then should be made the result. At the hard deadline, or when
+    /// the lease is lost, the future is dropped.
+    fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// Who does which kind of job.
+pub type Handlers = BTreeMap<String, Arc<dyn Handler>>;
+
+/// A claim in this process.
+#[derive(Clone)]
+struct Held {
+    number: u64,
+    claim: Arc<Claim>,
+    /// Another worker may have it by now.
+    lost: CancellationToken,
+}
+
+/// A claim, and whether its settlement is on its way.
+struct Active {
+    held: Held,
+    settling: bool,
+}
+
+/// What the parts share.
+struct Shop {
+    queue: Arc<dyn Queue>,
+    outbox: Option<Arc<dyn Outbox>>,
+    handlers: Handlers,
+    config: WorkersConfig,
+    lease: Duration,
+    metrics: Arc<Metrics>,
+    crew: Arc<Crew>,
+    active: Mutex<HashMap<u64, Active>>,
+    claimed: AtomicU64,
+}
+
+/// Workers, before they work.
+pub struct Pool {
+    shop: Arc<Shop>,
+}
+
+impl Pool {
+    /// Puts a pool together. Jobs that are done or dead are forgotten by the outbox, if there is one.
+    ///
+    /// # Errors
+    /// When a setting cannot be used.
+    pub fn new(
+        queue: Arc<dyn Queue>,
+        outbox: Option<Arc<dyn Outbox>>,
+        handlers: Handlers,
+        (queue_config, config): (&QueueConfig, &WorkersConfig),
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, QueueError> {
+        config.check()?;
+        let shop = Shop {
+            queue,
+            outbox,
+            handlers,
+            lease: Duration::from_secs(queue_config.lease_seconds),
+            crew: Arc::new(Crew::new(&config.scaling, Arc::clone(&metrics))),
+            config: config.clone(),
+            metrics,
+            active: Mutex::default(),
+            claimed: AtomicU64::new(0),
+        };
+        Ok(Self { shop: Arc::new(shop) })
+    }
+
+    /// What can be seen and asked of the workers, also while they work.
+    pub fn crew(&self) -> Arc<Crew> {
+        Arc::clone(&self.shop.crew)
+    }
+
+    /// Works until `stop`, and then until everything is settled or given back.
+    pub async fn run(self, stop: CancellationToken) {
+        let shop = &self.shop;
+        let (hand, take) = mpsc::channel(shop.config.prefetch);
+        let (tell, told) = mpsc::channel(SETTLING);
+        let over = CancellationToken::new();
+        let work = async {
+            tokio::join!(
+                feed(shop, hand, &stop),
+                staff::staff(Arc::clone(shop), take, tell, stop.clone()),
+                settle::settle(shop, told, &stop),
+            );
+            over.cancel();
+        };
+        tokio::join!(work, settle::keep(shop, &over));
+    }
+}
+
+impl Shop {
+    fn active(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Active>> {
+        self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of a claim.
+    fn hold(&self, claim: Claim) -> Held {
+        let number = self.claimed.fetch_add(1, Ordering::Relaxed);
+        let held = Held { number, claim: Arc::new(claim), lost: CancellationToken::new() };
+        self.active().insert(number, Active { held: held.clone(), settling: false });
+        held
+    }
+
+    /// The claim's settlement is on its way; from here on nobody else may settle it.
+    fn settles(&self, held: &Held) {
+        if let Some(active) = self.active().get_mut(&held.number) {
+            active.settling = true;
+        }
+    }
+
+    fn forget(&self, held: &Held) {
+        self.active().remove(&held.number);
+    }
+
+    /// Counts a call to the queue that failed, and logs the first of a row.
+    fn failed(&self, attempt: &str, error: &QueueError, failing: &mut bool) {
+        self.metrics.failures.with_label_values(&[attempt]).inc();
+        if !std::mem::replace(failing, true) {
+            tracing::warn!(attempt, error = with_causes(error), "the queue does not answer as it should");
+        }
+    }
+}
+
+/// Claims jobs while there is room for them.
+async fn feed(shop: &Shop, hand: mpsc::Sender<Held>, stop: &CancellationToken) {
+    let mut shares = Shares::new(shop.config.shares);
+    let mut failing = false;
+    loop {
+        let room = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            room = hand.reserve() => room.is_ok(),
+        };
+        if !room {
+            return;
+        }
+        // Not cut short by `stop`: what was claimed must be known, so that it can be given back.
+        let pause = match shop.queue.claim(shares.split(hand.capacity())).await {
+            Ok(claims) => {
+                failing = false;
+                let none = claims.is_empty();
+                for claim in claims {
+                    let held = shop.hold(claim);
+                    // There is room: nobody else sends.
+                    if hand.try_send(held.clone()).is_err() && hand.send(held).await.is_err() {
+                        return;
+                    }
+                }
+                if none { Duration::from_millis(shop.config.idle_ms) } else { Duration::ZERO }
+            }
+            Err(error) => {
+                shop.failed("claim", &error, &mut failing);
+                FAILED_PAUSE
+            }
+        };
+        if !pause.is_zero() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+}

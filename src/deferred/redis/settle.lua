@@ -1,0 +1,42 @@
+-- Settles claims. ARGV: worker, now, most dead letters, then for each claim: priority, stream entry, deliveries, key, what
+-- (done, again, dead, back), due, bytes. Gives 1 for each that was still ours; of others nothing is changed.
+-- An entry leaves its stream here and nowhere else, together with its acknowledgement: nothing is trimmed, and so nothing that
+-- waits or is worked on can be trimmed away.
+local worker, now, most = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local answers = {}
+local buried = false
+for at = 4, #ARGV, 7 do
+  local priority, entry, deliveries = tonumber(ARGV[at]), ARGV[at + 1], tonumber(ARGV[at + 2])
+  local key, what, due, bytes = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
+  local stream = KEYS[1 + priority]
+  local pending = redis.pcall('XPENDING', stream, 'workers', entry, entry, 1)
+  local ours = not pending.err and pending[1] and pending[1][2] == worker and pending[1][4] == deliveries
+  if ours then
+    if what == 'dead' then
+      redis.call('HSET', KEYS[8], key, bytes)
+      redis.call('ZADD', KEYS[9], now, key)
+      buried = true
+    end
+    if what == 'again' then
+      redis.call('HSET', KEYS[1], key, bytes)
+      redis.call('ZADD', KEYS[4 + priority], due, key)
+    elseif what == 'back' then
+      redis.call('XADD', stream, '*', 'k', key)
+    else
+      redis.call('HDEL', KEYS[1], key)
+    end
+    redis.call('XACK', stream, 'workers', entry)
+    redis.call('XDEL', stream, entry)
+  end
+  answers[#answers + 1] = ours and 1 or 0
+end
+if buried then
+  local surplus = redis.call('ZCARD', KEYS[9]) - most
+  if surplus > 0 then
+    for _, key in ipairs(redis.call('ZRANGE', KEYS[9], 0, surplus - 1)) do
+      redis.call('HDEL', KEYS[8], key)
+      redis.call('ZREM', KEYS[9], key)
+    end
+  end
+end
+return answers

@@ -1,0 +1,709 @@
+//! The job queue: the same contract for the embedded engine and for Redis (one server, behind a sentinel, as a cluster), and
+//! the pool of workers over it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use mailweir::deferred::{
+    Claim, Crew, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
+    QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
+};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::http::request;
+use crate::support::records::now_ms;
+use crate::support::redis::{Keep, Redis, available};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where the queues of a test are. Each part has one of its own.
+struct Site {
+    url: String,
+    data: TempDir,
+    parts: AtomicU32,
+}
+
+impl Site {
+    fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), data: tempfile::tempdir().unwrap(), parts: AtomicU32::new(0) }
+    }
+
+    /// Settings of a queue that nobody else has.
+    fn part(&self) -> Part {
+        let number = self.parts.fetch_add(1, Ordering::Relaxed);
+        let folder = self.data.path().join(number.to_string());
+        std::fs::create_dir(&folder).unwrap();
+        let config = QueueConfig {
+            url: self.url.clone(),
+            prefix: format!("part{number}"),
+            max_jobs: 10_000,
+            command_ms: 10_000,
+            ..QueueConfig::default()
+        };
+        Part { config, folder }
+    }
+}
+
+struct Part {
+    config: QueueConfig,
+    folder: std::path::PathBuf,
+}
+
+impl Part {
+    fn with_short_leases(mut self) -> Self {
+        self.config.lease_seconds = 1;
+        self
+    }
+
+    /// Another handle, as another process has it.
+    async fn open(&self) -> Arc<dyn Queue> {
+        open(&self.config, &self.folder).await.unwrap()
+    }
+}
+
+fn job(key: &str, priority: Priority) -> Job {
+    Job { priority, ..Job::new("test", key, key.as_bytes().to_vec(), now_ms()) }
+}
+
+fn keys(claims: &[Claim]) -> Vec<&str> {
+    claims.iter().map(|claim| claim.job.key.as_str()).collect()
+}
+
+async fn settle(queue: &dyn Queue, claim: &Claim, settlement: Settlement) -> bool {
+    queue.settle(&[(Arc::new(claim.clone()), settlement)]).await.unwrap()[0]
+}
+
+/// Claims until there is something.
+async fn claim_soon(queue: &dyn Queue, wanted: [usize; 3]) -> Vec<Claim> {
+    let soon = async {
+        loop {
+            let claims = queue.claim(wanted).await.unwrap();
+            if !claims.is_empty() {
+                return claims;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, soon).await.expect("something can be claimed")
+}
+
+async fn contract(site: &Site) {
+    taken_in(&site.part()).await;
+    by_priority(&site.part()).await;
+    later_and_again(&site.part()).await;
+    leases(&site.part().with_short_leases()).await;
+    dead_letters(&site.part()).await;
+    bounds(site).await;
+    each_once(&site.part()).await;
+}
+
+#[tokio::test]
+async fn embedded() {
+    contract(&Site::new("")).await;
+}
+
+#[tokio::test]
+async fn redis() {
+    if !available("queue::redis") {
+        return;
+    }
+    let redis = Redis::start(Keep::Nothing).await;
+    contract(&Site::new(&redis.url())).await;
+}
+
+#[tokio::test]
+async fn redis_behind_a_sentinel() {
+    if !available("queue::redis_behind_a_sentinel") {
+        return;
+    }
+    let (_redis, port) = Redis::start_sentinel().await;
+    contract(&Site::new(&format!("redis-sentinel://127.0.0.1:{port}/main"))).await;
+}
+
+#[tokio::test]
+async fn redis_cluster() {
+    if !available("queue::redis_cluster") {
+        return;
+    }
+    let redis = Redis::start_cluster().await;
+    contract(&Site::new(&format!("redis-cluster://127.0.0.1:{}", redis.port))).await;
+}
+
+/// What is put in comes out as it was, in order, once; another with its key only after it is done.
+async fn taken_in(part: &Part) {
+    let queue = part.open().await;
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+    assert!(queue.claim([9, 9, 9]).await.unwrap().is_empty());
+    let mut odd = job("odd \u{e9}'\"\n{}", Priority::Medium);
+    odd.payload = (0..=255).collect::<Vec<u8>>().into();
+    odd.correlation = "01jd3q5xk9".into();
+    odd.last_error = Some("of before".into());
+    let jobs = [odd.clone(), job("b", Priority::Medium), odd.clone(), job("c", Priority::Medium)];
+    let placed = queue.enqueue(&jobs).await.unwrap();
+    assert_eq!(placed, [Placed::Queued, Placed::Queued, Placed::Duplicate, Placed::Queued]);
+    let other = part.open().await;
+    assert_eq!(other.enqueue(&jobs[..1]).await.unwrap(), [Placed::Duplicate], "for all handles");
+    assert!(other.enqueue(&[]).await.unwrap().is_empty());
+
+    let claims = other.claim([0, 2, 0]).await.unwrap();
+    assert_eq!(keys(&claims), [odd.key.as_str(), "b"]);
+    assert_eq!(claims[0].job, Job { attempt: 1, ..odd.clone() });
+    assert_eq!(claims[0].lost_by(), 0);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.by_priority[1].waiting, depth.by_priority[1].running), (1, 2));
+    assert_eq!(queue.enqueue(&jobs[..1]).await.unwrap(), [Placed::Duplicate], "while it is worked on");
+    assert!(!settle(&*queue, &claims[0], Settlement::Done).await, "not ours");
+    assert!(settle(&*other, &claims[0], Settlement::Done).await);
+    assert!(!settle(&*other, &claims[0], Settlement::Done).await, "once");
+    assert_eq!(queue.enqueue(&jobs[..1]).await.unwrap(), [Placed::Queued], "done: the key is free");
+    assert!(settle(&*other, &claims[1], Settlement::Back).await);
+    let again = queue.claim([0, 9, 0]).await.unwrap();
+    assert_eq!(again.len(), 3);
+    let back = again.iter().find(|claim| claim.job.key == "b").unwrap();
+    assert_eq!((back.job.attempt, back.lost_by()), (1, 0), "given back: no attempt");
+    for claim in &again {
+        assert!(settle(&*queue, claim, Settlement::Done).await);
+    }
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+}
+
+/// By shares; what one priority has not, others get.
+async fn by_priority(part: &Part) {
+    let queue = part.open().await;
+    for priority in Priority::ALL {
+        let jobs: Vec<Job> = (0..10).map(|n| job(&format!("{}{n}", priority.as_str()), priority)).collect();
+        queue.enqueue(&jobs).await.unwrap();
+    }
+    let count = |claims: &[Claim]| Priority::ALL.map(|p| claims.iter().filter(|c| c.job.priority == p).count());
+    assert_eq!(count(&queue.claim([3, 2, 1]).await.unwrap()), [3, 2, 1]);
+    assert_eq!(count(&queue.claim([0, 0, 1]).await.unwrap()), [0, 0, 1], "the last is not starved");
+    assert_eq!(count(&queue.claim([9, 0, 0]).await.unwrap()), [7, 2, 0], "in place of what is not there");
+    assert_eq!(count(&queue.claim([0, 0, 99]).await.unwrap()), [0, 6, 8]);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.total(), depth.waiting(), depth.oldest_ms()), (30, 0, 0));
+}
+
+async fn later_and_again(part: &Part) {
+    let queue = part.open().await;
+    let later = Job { not_before_ms: now_ms() + 3_600_000, ..job("later", Priority::High) };
+    let soon = Job { not_before_ms: now_ms() + 300, ..job("soon", Priority::Low) };
+    assert_eq!(queue.enqueue(&[later.clone(), soon]).await.unwrap(), [Placed::Queued; 2]);
+    assert_eq!(queue.enqueue(&[later]).await.unwrap(), [Placed::Duplicate]);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.by_priority[0].later, depth.waiting()), (1, depth.by_priority[2].waiting));
+    let claims = claim_soon(&*queue, [5, 5, 5]).await;
+    assert_eq!((keys(&claims), claims[0].job.attempt), (vec!["soon"], 1));
+    let again = |due_ms, error: &str| Settlement::Again { due_ms, error: error.into() };
+    assert!(settle(&*queue, &claims[0], again(now_ms() + 3_600_000, "later")).await);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.by_priority[2].later, depth.total()), (1, 2));
+    assert!(queue.claim([5, 5, 5]).await.unwrap().is_empty(), "its time has not come");
+
+    queue.enqueue(&[job("again", Priority::Low)]).await.unwrap();
+    for attempt in 1..=3 {
+        let claims = claim_soon(&*queue, [5, 5, 5]).await;
+        assert_eq!((keys(&claims), claims[0].job.attempt), (vec!["again"], attempt));
+        assert_eq!((claims[0].lost_by(), &claims[0].job.payload[..]), (0, &b"again"[..]));
+        let error = (attempt > 1).then(|| format!("try {}", attempt - 1));
+        assert_eq!(claims[0].job.last_error, error);
+        assert!(settle(&*queue, &claims[0], again(now_ms() + 30, &format!("try {attempt}"))).await);
+    }
+    let claims = claim_soon(&*queue, [5, 5, 5]).await;
+    assert!(settle(&*queue, &claims[0], Settlement::Done).await);
+    assert_eq!(queue.depth().await.unwrap().total(), 2);
+}
+
+/// Only who gives signs of life keeps a job; who lost it settles nothing.
+async fn leases(part: &Part) {
+    let (alive, other) = (part.open().await, part.open().await);
+    alive.enqueue(&[job("kept", Priority::High), job("lost", Priority::Low)]).await.unwrap();
+    let claims = alive.claim([1, 0, 1]).await.unwrap();
+    assert_eq!(keys(&claims), ["kept", "lost"]);
+    let kept = [Arc::new(claims[0].clone())];
+    let stolen = loop {
+        assert_eq!(alive.beat(&kept).await.unwrap(), [true]);
+        let stolen = other.claim([9, 9, 9]).await.unwrap();
+        if !stolen.is_empty() {
+            break stolen;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(keys(&stolen), ["lost"]);
+    assert_eq!((stolen[0].job.attempt, stolen[0].lost_by()), (2, 1), "that it was lost counts");
+    let lost = Arc::new(claims[1].clone());
+    assert_eq!(alive.beat(&[Arc::clone(&kept[0]), Arc::clone(&lost)]).await.unwrap(), [true, false]);
+    for settlement in [
+        Settlement::Done,
+        Settlement::Back,
+        Settlement::Again { due_ms: 0, error: "x".into() },
+        Settlement::Dead { reason: Reason::Attempts, error: "x".into() },
+    ] {
+        assert!(!settle(&*alive, &lost, settlement.clone()).await, "{settlement:?}");
+    }
+    assert!(settle(&*other, &stolen[0], Settlement::Done).await);
+    assert!(settle(&*alive, &claims[0], Settlement::Done).await);
+    assert_eq!(alive.depth().await.unwrap(), Depth::default());
+}
+
+async fn dead_letters(part: &Part) {
+    let queue = part.open().await;
+    let jobs: Vec<Job> = (0..4).map(|n| job(&format!("d{n}"), Priority::ALL[n % 3])).collect();
+    queue.enqueue(&jobs).await.unwrap();
+    for claim in queue.claim([9, 9, 9]).await.unwrap() {
+        let error = format!("{} broke", claim.job.key);
+        // In different milliseconds, so that their order is known.
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        assert!(settle(&*queue, &claim, Settlement::Dead { reason: Reason::Poison, error }).await);
+    }
+    let dead = queue.dead(10).await.unwrap();
+    assert_eq!(dead.len(), 4);
+    assert!(dead.windows(2).all(|pair| pair[0].dead_ms >= pair[1].dead_ms), "the newest first");
+    let one = dead.iter().find(|dead| dead.job.key == "d1").unwrap();
+    assert_eq!((one.reason, one.job.attempt, one.job.last_error.as_deref()), (Reason::Poison, 1, Some("d1 broke")));
+    assert_eq!((&one.job.payload[..], one.job.priority), (&b"d1"[..], Priority::Medium));
+    assert_eq!(queue.dead(2).await.unwrap().len(), 2);
+    assert_eq!(queue.depth().await.unwrap(), Depth { dead: 4, ..Depth::default() });
+
+    let key = |key: &str| key.to_owned();
+    assert_eq!(queue.replay(Some(&[key("d1"), key("nobody")])).await.unwrap(), 1);
+    let claims = queue.claim([9, 9, 9]).await.unwrap();
+    assert_eq!(keys(&claims), ["d1"]);
+    assert_eq!((claims[0].job.attempt, claims[0].job.last_error.as_deref()), (1, Some("d1 broke")), "as new");
+    assert_eq!(queue.purge(Some(&[key("d2"), key("nobody")])).await.unwrap(), 1);
+    // A job with its key is there already: the dead letter stays.
+    queue.enqueue(&[job("d0", Priority::Low)]).await.unwrap();
+    assert_eq!(queue.replay(None).await.unwrap(), 1, "d3");
+    assert_eq!(queue.dead(10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
+    assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
+    assert_eq!(queue.purge(None).await.unwrap(), 1);
+    assert_eq!(queue.depth().await.unwrap().dead, 0);
+}
+
+async fn bounds(site: &Site) {
+    let mut part = site.part();
+    part.config = QueueConfig { max_jobs: 3, max_payload_bytes: 10, max_dead: 2, ..part.config };
+    let queue = part.open().await;
+    let large = Job { payload: vec![0; 11].into(), ..job("large", Priority::High) };
+    let jobs = [job("a", Priority::Low), large, job("", Priority::Low), job("b", Priority::Low)];
+    let placed = queue.enqueue(&jobs).await.unwrap();
+    assert_eq!(placed, [Placed::Queued, Placed::Refused, Placed::Refused, Placed::Queued]);
+    let jobs = [job("a", Priority::High), job("c", Priority::High), job("d", Priority::High)];
+    assert_eq!(queue.enqueue(&jobs).await.unwrap()[1..], [Placed::Queued, Placed::Full]);
+    for claim in queue.claim([9, 9, 9]).await.unwrap() {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        settle(&*queue, &claim, Settlement::Dead { reason: Reason::Refused, error: String::new() }).await;
+    }
+    let dead: Vec<String> = queue.dead(9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
+    assert_eq!((dead.len(), queue.depth().await.unwrap().dead), (2, 2), "the oldest went: {dead:?}");
+}
+
+/// Several handles at once: each job is claimed by one.
+async fn each_once(part: &Part) {
+    let queue = part.open().await;
+    let jobs: Vec<Job> = (0..1_000).map(|n| job(&format!("{n}"), Priority::ALL[n % 3])).collect();
+    let placed = queue.enqueue(&jobs).await.unwrap();
+    assert_eq!(placed, vec![Placed::Queued; 1_000]);
+    let mut hands = JoinSet::new();
+    for _ in 0..4 {
+        let queue = part.open().await;
+        hands.spawn(async move {
+            let mut mine = Vec::new();
+            loop {
+                let claims = queue.claim([8, 3, 1]).await.unwrap();
+                if claims.is_empty() {
+                    return mine;
+                }
+                let done: Vec<_> = claims.iter().map(|c| (Arc::new(c.clone()), Settlement::Done)).collect();
+                let settled = queue.settle(&done).await.unwrap();
+                mine.extend(claims.into_iter().zip(settled).filter(|(_, s)| *s).map(|(claim, _)| claim.job.key));
+            }
+        });
+    }
+    let mut all: Vec<String> = hands.join_all().await.into_iter().flatten().collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 1_000);
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+}
+
+// The pool
+
+/// Does what the payload says, and counts.
+#[derive(Default)]
+struct Scripted {
+    attempts: Mutex<HashMap<String, u32>>,
+    reminded: AtomicU32,
+}
+
+impl Handler for Scripted {
+    fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        let attempt = {
+            let mut attempts = self.attempts.lock().unwrap();
+            let attempt = attempts.entry(job.key.clone()).or_default();
+            *attempt += 1;
+            *attempt
+        };
+        async move {
+            match &job.payload[..] {
+                b"ok" => Ok(()),
+                b"twice" if attempt == 1 => Err(Failure::again("not yet")),
+                b"twice" => Ok(()),
+                b"fails" => Err(Failure::again("it is broken")),
+                b"never" => Err(Failure::Never("makes no sense".into())),
+                b"panics" => panic!("as the test wants it"),
+                b"hangs" => std::future::pending().await,
+                b"reminded" => {
+                    soon.cancelled().await;
+                    self.reminded.fetch_add(1, Ordering::Relaxed);
+                    Ok(())
+                }
+                b"slow" => {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    Ok(())
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        .boxed()
+    }
+}
+
+struct Running {
+    handler: Arc<Scripted>,
+    crew: Arc<Crew>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(part: &Part, workers: WorkersConfig) -> Self {
+        let handler = Arc::new(Scripted::default());
+        let handlers = Handlers::from([("test".to_owned(), Arc::clone(&handler) as Arc<dyn Handler>)]);
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let pool = Pool::new(part.open().await, None, handlers, (&part.config, &workers), metrics).unwrap();
+        let (crew, stop) = (pool.crew(), CancellationToken::new());
+        let task = tokio::spawn(pool.run(stop.clone()));
+        Self { handler, crew, stop, task }
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("the pool ends").unwrap();
+    }
+
+    fn attempts(&self, key: &str) -> u32 {
+        self.handler.attempts.lock().unwrap().get(key).copied().unwrap_or_default()
+    }
+}
+
+async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "never came: {what}");
+}
+
+fn quick() -> WorkersConfig {
+    WorkersConfig {
+        attempts: 3,
+        backoff_ms: 5,
+        soft_seconds: 1,
+        hard_seconds: 2,
+        idle_ms: 10,
+        ..WorkersConfig::default()
+    }
+}
+
+fn scripted(payload: &str) -> Job {
+    Job::new("test", payload, payload.as_bytes().to_vec(), now_ms())
+}
+
+/// Every way a job can end.
+async fn outcomes(site: &Site) {
+    let part = site.part();
+    let running = Running::start(&part, quick()).await;
+    let queue = part.open().await;
+    let mut jobs: Vec<Job> = ["ok", "twice", "fails", "never", "panics", "hangs", "reminded"].map(scripted).into();
+    jobs.push(Job { kind: "of_tomorrow".into(), ..job("unknown", Priority::High) });
+    queue.enqueue(&jobs).await.unwrap();
+    until("all are settled", async || queue.depth().await.unwrap().total() == 0).await;
+    let mut dead: Vec<(String, Reason, u32, String)> = queue
+        .dead(99)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|dead| (dead.job.key, dead.reason, dead.job.attempt, dead.job.last_error.unwrap_or_default()))
+        .collect();
+    dead.sort_by(|a, b| a.0.cmp(&b.0));
+    let expected = [
+        ("fails", Reason::Attempts, 3, "it is broken"),
+        ("hangs", Reason::Attempts, 3, "not done within 2 s"),
+        ("never", Reason::Refused, 1, "makes no sense"),
+        ("panics", Reason::Attempts, 3, "the handler panicked"),
+        ("unknown", Reason::UnknownKind, 1, "nobody here handles jobs of kind `of_tomorrow`"),
+    ];
+    let expected: Vec<_> =
+        expected.map(|(key, reason, attempts, error)| (key.to_owned(), reason, attempts, error.to_owned())).into();
+    assert_eq!(dead, expected);
+    let attempts = ["ok", "twice", "fails", "never", "panics", "hangs", "reminded"].map(|key| running.attempts(key));
+    assert_eq!(attempts, [1, 2, 3, 1, 3, 3, 1]);
+    assert_eq!(running.handler.reminded.load(Ordering::Relaxed), 1);
+    let history = running.crew.history(1_000);
+    let outcomes =
+        |key: &str| history.iter().rev().filter(|run| run.key == key).map(|run| run.outcome).collect::<Vec<_>>();
+    assert_eq!(outcomes("twice"), [Outcome::Again, Outcome::Done]);
+    assert_eq!(outcomes("fails"), [Outcome::Again, Outcome::Again, Outcome::Dead]);
+
+    // Replayed by hand, it is a new job with new attempts.
+    assert_eq!(queue.replay(Some(&["fails".to_owned()])).await.unwrap(), 1);
+    until("it is dead again", async || running.attempts("fails") == 6 && queue.depth().await.unwrap().dead == 5).await;
+    running.finish().await;
+}
+
+#[tokio::test]
+async fn every_way_a_job_can_end_embedded() {
+    outcomes(&Site::new("")).await;
+}
+
+#[tokio::test]
+async fn every_way_a_job_can_end_redis() {
+    if available("queue::every_way_a_job_can_end_redis") {
+        let redis = Redis::start(Keep::Nothing).await;
+        outcomes(&Site::new(&redis.url())).await;
+    }
+}
+
+/// At the end jobs at work are ended, the others go back at once: nobody waits for a lease.
+#[tokio::test]
+async fn drained_not_killed() {
+    let site = Site::new("");
+    let part = site.part();
+    let workers = WorkersConfig { drain_seconds: 1, hard_seconds: 60, ..quick() };
+    let running = Running::start(&part, workers).await;
+    let queue = part.open().await;
+    let mut jobs = vec![scripted("slow"), scripted("hangs")];
+    jobs.extend((0..5).map(|n| Job { key: format!("ok{n}"), ..scripted("ok") }));
+    queue.enqueue(&jobs).await.unwrap();
+    until("both workers are busy", async || running.attempts("slow") + running.attempts("hangs") == 2).await;
+    let done = Arc::clone(&running.handler);
+    running.finish().await;
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.waiting(), depth.total()), (depth.total(), depth.total()), "nothing is claimed");
+    let left: Vec<String> = queue.claim([99, 99, 99]).await.unwrap().into_iter().map(|claim| claim.job.key).collect();
+    assert!(left.contains(&"hangs".to_owned()) && !left.contains(&"slow".to_owned()), "{left:?}");
+    let begun: Vec<String> = done.attempts.lock().unwrap().keys().cloned().collect();
+    assert_eq!(begun.len() + left.len(), 8, "each is done or back, but for the one that was cut: {begun:?} {left:?}");
+}
+
+/// More workers under load, by order and by settings; each change with its cause.
+#[tokio::test]
+async fn the_number_of_workers_changes() {
+    let site = Site::new("");
+    let part = site.part();
+    let scaling = ScalingConfig { mode: Mode::Queue, cooldown_seconds: 1, up_depth: 20, ..ScalingConfig::default() };
+    let running = Running::start(&part, WorkersConfig { scaling: scaling.clone(), ..quick() }).await;
+    let queue = part.open().await;
+    let jobs: Vec<Job> = (0..200).map(|n| Job { key: format!("slow{n}"), ..scripted("slow") }).collect();
+    queue.enqueue(&jobs).await.unwrap();
+    let crew = Arc::clone(&running.crew);
+    until("it scales up", async || crew.workers().len() >= 8).await;
+    until("all is done", async || queue.depth().await.unwrap().total() == 0).await;
+    until("it scales down", async || crew.target() < crew.events().iter().map(|e| e.to).max().unwrap()).await;
+    let events = crew.events();
+    let first = events.last().unwrap();
+    assert_eq!((first.from, first.to, first.cause.as_str()), (2, 4, "depth"), "{first:?}");
+    assert_eq!(events[0].cause.as_str(), "quiet", "{:?}", events[0]);
+
+    crew.set_config(ScalingConfig { mode: Mode::Manual, ..scaling.clone() }).unwrap();
+    assert_eq!((crew.ask(1_000), crew.ask(0)), (20, 20));
+    until("as ordered", async || crew.workers().len() == 20).await;
+    assert_eq!(crew.ask(-1_000), 2);
+    until("as ordered", async || crew.workers().len() == 2).await;
+    assert!(crew.set_config(ScalingConfig { min: 9, max: 3, ..scaling }).is_err());
+    assert_eq!(crew.config().mode, Mode::Manual, "a wrong setting changes nothing");
+    assert!(crew.workers().iter().all(|worker| (0.0..=1.0).contains(&worker.utilisation)));
+    running.finish().await;
+}
+
+/// A job over which workers die becomes a dead letter, and others are done.
+async fn poison(site: &Site) {
+    let part = site.part().with_short_leases();
+    let queue = part.open().await;
+    queue.enqueue(&[Job { key: "poison".into(), ..scripted("hangs") }, scripted("ok")]).await.unwrap();
+    let settled = async || queue.depth().await.unwrap().total() == 0;
+    let mut deaths = 0;
+    loop {
+        let running = Running::start(&part, WorkersConfig { hard_seconds: 60, ..quick() }).await;
+        until("it begins, or is dead", async || running.attempts("poison") > 0 || settled().await).await;
+        if running.attempts("poison") == 0 {
+            running.finish().await;
+            break;
+        }
+        // As `kill -9` does: nothing is settled, nothing is given back.
+        running.task.abort();
+        let _ = running.task.await;
+        deaths += 1;
+        assert!(deaths <= 3, "it goes on killing");
+    }
+    assert_eq!(deaths, 3);
+    let dead = queue.dead(9).await.unwrap();
+    assert_eq!(dead.len(), 1);
+    assert_eq!((dead[0].job.key.as_str(), dead[0].reason, dead[0].job.attempt), ("poison", Reason::Poison, 4));
+    assert!(dead[0].job.last_error.as_ref().unwrap().starts_with("3 workers died over it"), "{dead:?}");
+}
+
+#[tokio::test]
+async fn poison_embedded() {
+    poison(&Site::new("")).await;
+}
+
+#[tokio::test]
+async fn poison_redis() {
+    if available("queue::poison_redis") {
+        let redis = Redis::start(Keep::Nothing).await;
+        poison(&Site::new(&redis.url())).await;
+    }
+}
+
+/// What is in Redis and cannot be read is a dead letter with its bytes, not an endless round.
+#[tokio::test]
+async fn what_cannot_be_read() {
+    if !available("queue::what_cannot_be_read") {
+        return;
+    }
+    let redis = Redis::start(Keep::Nothing).await;
+    let part = Site::new(&redis.url()).part();
+    redis.ask("HSET {part0}:jobs odd of-another-version");
+    redis.ask("XADD {part0}:low * k odd");
+    redis.ask("XADD {part0}:high * k leftover");
+    let queue = part.open().await;
+    let running = Running::start(&part, quick()).await;
+    until("it is dead", async || queue.depth().await.unwrap() == Depth { dead: 1, ..Depth::default() }).await;
+    running.finish().await;
+    let dead = &queue.dead(1).await.unwrap()[0];
+    assert_eq!((dead.job.key.as_str(), dead.reason), ("odd", Reason::UnknownKind));
+    assert_eq!(&dead.job.payload[..], b"of-another-version");
+}
+
+// The program
+
+/// Gateway and `mailweir worker` share a Redis; the commands see the same queue.
+async fn program(site: &Site, queue: &str) {
+    let sink = crate::support::sink::Sink::start().await;
+    let settings = format!("[queue]\nurl = \"{queue}\"\nprefix = \"part0\"\n[workers]\nidle_ms = 20\n");
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    let mut part = site.part();
+    if queue.is_empty() {
+        part.folder = gateway.data();
+    }
+    let handle = part.open().await;
+    handle.enqueue(&[job("one", Priority::High), job("two", Priority::Low)]).await.unwrap();
+    until("both are dead: nobody handles their kind", async || handle.depth().await.unwrap().dead == 2).await;
+    let status = gateway.command(&["queue", "status", "--json"]).await;
+    assert_eq!(status.json()[0]["dead"], 2, "{status:?}");
+    assert_eq!(status.json()[0]["by_priority"]["high"]["waiting"], 0);
+    let listed = gateway.command(&["queue", "dead", "list", "--json"]).await.json();
+    assert_eq!((listed.len(), listed[0]["reason"].as_str()), (2, Some("unknown_kind")));
+    assert!(!gateway.command(&["queue", "dead", "purge"]).await.ok, "of what?");
+    assert_eq!(gateway.command(&["queue", "dead", "purge", "one", "--json"]).await.json()[0]["purged"], 1);
+    assert!(gateway.terminate().await.success());
+    assert_eq!(gateway.command(&["queue", "dead", "replay", "--all", "--json"]).await.json()[0]["replayed"], 1);
+    assert!(gateway.command(&["queue", "status"]).await.text().contains("dead letters: 0"));
+    assert!(gateway.command(&["queue", "dead", "list"]).await.text().contains("LAST ERROR"));
+}
+
+#[tokio::test]
+async fn the_program_embedded() {
+    program(&Site::new(""), "").await;
+}
+
+#[tokio::test]
+async fn the_program_redis() {
+    if available("queue::the_program_redis") {
+        let redis = Redis::start(Keep::Nothing).await;
+        program(&Site::new(&redis.url()), &redis.url()).await;
+    }
+}
+
+/// A process without doors does the jobs of others, and ends in good order.
+#[tokio::test]
+async fn a_worker_process() {
+    let site = Site::new("");
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), "[workers]\nidle_ms = 20\n");
+    let part = Part { folder: gateway.data(), ..site.part() };
+    std::fs::create_dir_all(&part.folder).unwrap();
+    let handle = part.open().await;
+    handle.enqueue(&[job("one", Priority::High)]).await.unwrap();
+    gateway.start_worker();
+    until("it is dead: nobody handles its kind", async || handle.depth().await.unwrap().dead == 1).await;
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
+    assert!(gateway.log().contains("worker\n  queue") && gateway.log().contains("stopped"), "{}", gateway.log());
+}
+
+/// What the API shows of queue and workers, and what can be ordered.
+#[tokio::test]
+async fn the_api() {
+    let (http, sink) = (free_port(), crate::support::sink::Sink::start().await);
+    let settings = format!("[http]\nenabled = true\nlisten = \"{http}\"\n[workers.scaling]\nmode = \"manual\"\n");
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    let part = Part { folder: gateway.data(), ..Site::new("").part() };
+    part.open().await.enqueue(&[job("one", Priority::High)]).await.unwrap();
+    // HTTP is the last to listen; the token is there by then.
+    until("HTTP listens", async || TcpStream::connect(http).await.is_ok()).await;
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let token = format!("Authorization: Bearer {}", token.trim());
+    let ask = async |method: &str, path: &str, body: &str| {
+        let path = format!("/api/v1/scalability/{path}");
+        request(http, method, &path, &[&token, "Content-Type: application/json"], body).await
+    };
+    let get = async |path: &str| ask("GET", path, "").await.json();
+    assert_eq!(request(http, "GET", "/api/v1/scalability/health", &[], "").await.status, 401);
+    until("the job was tried", async || !get("jobs").await["items"].as_array().unwrap().is_empty()).await;
+    let run = get("jobs?limit=1").await["items"][0].clone();
+    assert_eq!(
+        (run["key"].as_str(), run["outcome"].as_str(), run["attempt"].as_u64()),
+        (Some("one"), Some("dead"), Some(1))
+    );
+    let health = get("health").await;
+    assert_eq!((health["status"].as_str(), &health["depth"]["dead"]), (Some("DEGRADED"), &1.into()), "{health}");
+
+    until("it was measured", async || get("scaling/status").await["load"].is_object()).await;
+    assert_eq!(ask("POST", "scale-up", "{\"by\": 3}").await.json()["target"], 5);
+    assert_eq!(ask("POST", "scale-down", "").await.json()["target"], 4);
+    assert_eq!(ask("POST", "scale-up", "{\"by\": -3}").await.status, 400);
+    until("as ordered", async || get("scaling/status").await["workers"].as_array().unwrap().len() == 4).await;
+    let status = get("scaling/status").await;
+    assert_eq!((status["events"][0]["cause"].as_str(), status["events"][1]["to"].as_u64()), (Some("asked"), Some(5)));
+    assert_eq!((status["mode"].as_str(), status["max"].as_u64()), (Some("manual"), Some(20)));
+
+    let mut config = get("scaling/config").await;
+    config["min"] = 6.into();
+    assert_eq!(ask("PUT", "scaling/config", &config.to_string()).await.json()["min"], 6);
+    until("the bounds hold", async || get("scaling/status").await["target"] == 6).await;
+    config["max"] = 1.into();
+    assert_eq!(ask("PUT", "scaling/config", &config.to_string()).await.status, 400);
+    assert_eq!(ask("PUT", "scaling/config", "{\"maxx\": 1}").await.status, 400);
+    assert_eq!(get("scaling/config").await["max"], 20, "what is refused changes nothing");
+    assert!(get("metrics/performance").await["last_hour"]["seconds"].is_number());
+
+    let picture = ask("GET", "architecture/diagram", "").await;
+    assert_eq!((picture.status, picture.header("content-type")), (200, "image/svg+xml"));
+    let svg = picture.text();
+    assert!(svg.starts_with("<svg ") && svg.contains("relay 127.0.0.1") && svg.contains("Dead letters"), "{svg}");
+    let metrics = request(http, "GET", "/metrics", &[&token], "").await.text().to_owned();
+    for line in ["mailweir_jobs_total{kind=\"unknown\",outcome=\"dead\"} 1", "mailweir_queue_dead_letters 1"] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    assert!(gateway.terminate().await.success());
+}

@@ -1,0 +1,152 @@
+//! A Redis of its own: a server in a temporary folder, a port of its own, killed on drop; as one server, as a cluster of one
+//! node, or behind a sentinel. Where it is not installed, tests are left out by [`available`], except in CI.
+#![allow(clippy::disallowed_methods)] // Starts redis-server; nothing here comes from mail.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::gateway::free_port;
+
+/// What is kept when the server is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// Nothing.
+    Nothing,
+    /// Everything: each write is synced.
+    All,
+}
+
+/// A server that may or may not run at the moment.
+pub struct Redis {
+    pub port: u16,
+    keep: Keep,
+    arguments: Vec<String>,
+    folder: TempDir,
+    server: Option<Child>,
+    sentinel: Option<Child>,
+}
+
+fn installed() -> bool {
+    let folders = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&folders).any(|folder| folder.join("redis-server").exists())
+}
+
+/// Whether Redis can be started; if not, says that the test `name` is left out, or, in CI, fails.
+pub fn available(name: &str) -> bool {
+    if installed() {
+        return true;
+    }
+    let why = "redis-server is not installed";
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{name}: {why}, and in CI nothing is left out");
+    println!("left out: {name}: {why}");
+    false
+}
+
+impl Redis {
+    /// Starts one server.
+    pub async fn start(keep: Keep) -> Self {
+        Self::start_with(keep, &[]).await
+    }
+
+    async fn start_with(keep: Keep, arguments: &[&str]) -> Self {
+        let folder = tempfile::Builder::new().prefix("mailweir-redis-").tempdir().unwrap();
+        let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let mut redis = Self { port: free_port().port(), keep, arguments, folder, server: None, sentinel: None };
+        redis.start_again().await;
+        redis
+    }
+
+    /// A cluster of one node that has all slots.
+    pub async fn start_cluster() -> Self {
+        let redis = Self::start_with(Keep::Nothing, &["--cluster-enabled", "yes"]).await;
+        let given = redis.ask("CLUSTER ADDSLOTSRANGE 0 16383");
+        assert!(given.starts_with("+OK"), "{given}");
+        redis.wait("cluster", || redis.ask("CLUSTER INFO").contains("cluster_state:ok")).await;
+        redis
+    }
+
+    /// A server, and a sentinel that knows it as `main`; gives the sentinel's port too.
+    pub async fn start_sentinel() -> (Self, u16) {
+        let mut redis = Self::start(Keep::Nothing).await;
+        let port = free_port().port();
+        let file = redis.folder.path().join("sentinel.conf");
+        let text = format!(
+            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n",
+            redis.folder.path().display(),
+            redis.port
+        );
+        fs::write(&file, text).unwrap();
+        redis.sentinel = Some(spawn(&[file.to_str().unwrap(), "--sentinel"], redis.folder.path()));
+        redis.wait("sentinel", || ask(port, "SENTINEL GET-MASTER-ADDR-BY-NAME main").starts_with('*')).await;
+        (redis, port)
+    }
+
+    /// Starts the server and waits until it answers.
+    pub async fn start_again(&mut self) {
+        let (port, folder) = (self.port.to_string(), self.folder.path().to_owned());
+        let append = if self.keep == Keep::All { "yes" } else { "no" };
+        let mut arguments = vec!["--port", &port, "--bind", "127.0.0.1", "--dir", folder.to_str().unwrap()];
+        arguments.extend(["--save", "", "--appendonly", append, "--appendfsync", "always"]);
+        arguments.extend(self.arguments.iter().map(String::as_str));
+        self.server = Some(spawn(&arguments, &folder));
+        self.wait("redis-server", || self.ask("PING").starts_with("+PONG")).await;
+    }
+
+    async fn wait(&self, what: &str, is_there: impl Fn() -> bool) {
+        for _ in 0..1_000 {
+            if is_there() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{what} does not answer:\n{}", fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            let _ = server.kill();
+            let _ = server.wait();
+        }
+    }
+
+    /// Sends a command and gives the first of its answer; empty when nobody answers.
+    pub fn ask(&self, command: &str) -> String {
+        ask(self.port, command)
+    }
+
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+}
+
+fn ask(port: u16, command: &str) -> String {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
+    let mut answer = [0; 4_096];
+    let asked = stream.write_all(format!("{command}\r\n").as_bytes()).and_then(|()| stream.read(&mut answer));
+    String::from_utf8_lossy(&answer[..asked.unwrap_or(0)]).into_owned()
+}
+
+fn spawn(arguments: &[&str], folder: &Path) -> Child {
+    let log = || fs::OpenOptions::new().create(true).append(true).open(folder.join("log")).unwrap();
+    let mut command = Command::new("redis-server");
+    command.args(arguments).stdin(Stdio::null()).stdout(log()).stderr(log());
+    command.spawn().unwrap()
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.kill();
+        if let Some(mut sentinel) = self.sentinel.take() {
+            let _ = sentinel.kill();
+            let _ = sentinel.wait();
+        }
+    }
+}

@@ -16,26 +16,37 @@ pub(super) fn fold_char(c: char) -> char {
         '\u{fb05}' => return '\u{fb06}',
         _ => {}
     }
-    let single = |mut of: Box<dyn Iterator<Item = char>>| {
-        let first = of.next();
-        if of.next().is_none() { first } else { None }
-    };
-    let upper = single(Box::new(c.to_uppercase())).unwrap_or(c);
-    single(Box::new(upper.to_lowercase())).unwrap_or(upper)
+    let upper = single(c.to_uppercase()).unwrap_or(c);
+    single(upper.to_lowercase()).unwrap_or(upper)
+}
+
+fn single(mut of: impl Iterator<Item = char>) -> Option<char> {
+    of.next().filter(|_| of.next().is_none())
 }
 
 /// The folded text; borrowed when folding changes nothing.
 pub(super) fn folded(text: &str) -> Cow<'_, str> {
-    let changes = if text.is_ascii() {
-        text.bytes().any(|b| b.is_ascii_uppercase())
-    } else {
-        text.chars().any(|c| fold_char(c) != c)
-    };
-    match changes {
-        false => Cow::Borrowed(text),
-        true if text.is_ascii() => Cow::Owned(text.to_ascii_lowercase()),
-        true => Cow::Owned(text.chars().map(fold_char).collect()),
+    if text.is_ascii() {
+        return match text.bytes().any(|b| b.is_ascii_uppercase()) {
+            true => Cow::Owned(text.to_ascii_lowercase()),
+            false => Cow::Borrowed(text),
+        };
     }
+    let mut folded = String::with_capacity(text.len());
+    let mut rest = text;
+    while !rest.is_empty() {
+        // Mail is mostly ASCII, also where it is not.
+        let ascii = rest.bytes().position(|b| !b.is_ascii()).unwrap_or(rest.len());
+        let start = folded.len();
+        folded.push_str(&rest[..ascii]);
+        folded[start..].make_ascii_lowercase();
+        rest = &rest[ascii..];
+        if let Some(c) = rest.chars().next() {
+            folded.push(fold_char(c));
+            rest = &rest[c.len_utf8()..];
+        }
+    }
+    if folded == text { Cow::Borrowed(text) } else { Cow::Owned(folded) }
 }
 
 /// Whether two texts are equal without regard to case.

@@ -421,3 +421,40 @@ async fn signals() {
     assert!(status.success(), "{status:?}\n{}", gateway.log());
     assert!(std::net::TcpStream::connect(gateway.relay).is_err());
 }
+
+/// A feed in `enforce` decides while Postfix waits. `MAILWEIR_FEED` names a folder of rules that are enforced beside ours.
+#[tokio::test]
+async fn a_feed_of_rules_answers_postfix() {
+    if !available("end_to_end::a_feed_of_rules_answers_postfix") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let rule = |name: &str, source: &str| {
+        let text = format!("name: {name}\ntype: rule\nseverity: critical\nsource: |\n  {source}\n");
+        std::fs::write(folder.path().join(format!("{name}.yml")), text).unwrap();
+    };
+    rule(
+        "quokka",
+        "type.inbound and strings.icontains(subject.subject, 'quokka') and any(body.links, .href_url.domain.tld == 'example')",
+    );
+    rule("wombat", "any(attachments, .file_extension == 'wombat') and length(recipients.to) == 1");
+    let mut settings =
+        format!("[[policy.rules.paths]]\npath = {:?}\nname = \"ours\"\nmode = \"enforce\"\n", folder.path());
+    match std::env::var("MAILWEIR_FEED") {
+        Ok(feed) => {
+            settings += &format!("[[policy.rules.paths]]\npath = {feed:?}\nname = \"feed\"\nmode = \"enforce\"\n");
+        }
+        Err(_) => println!("left out: a whole feed beside our two rules: MAILWEIR_FEED names no folder"),
+    }
+    let scene = Scene::set(Standing::Milter, &settings).await;
+    let send = async |subject: &str, line: &str| {
+        let raw = scene.signer.sign(&odd_message(subject, line), Canonicalization::Simple);
+        assert!(scene.send(&["bob@example.com"], &raw).await.starts_with("250"), "{}", scene.gateway.log());
+        let mail = scene.wait_for(&format!("Subject: {subject}\r\n"), 1).await.remove(0);
+        on_top(&mail, &raw).into_iter().map(|(_, value)| value).collect::<String>()
+    };
+    let good = send("morning", "Nothing of a quokka in the subject, http://a.example/ in the body.").await;
+    assert!(!good.contains("RULE_"), "{good}");
+    let bad = send("QUOKKA", "Look: http://quokka.example/").await;
+    assert!(bad.contains("RULE_"), "{bad}");
+}

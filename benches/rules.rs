@@ -47,11 +47,12 @@ fn main() {
     let lists = lists(folders.get(2));
     let (set, broken) = RuleSet::build(files, Arc::new(lists), &RuleModes::default(), &RuleWeights::default());
     let loaded = started.elapsed();
+    let after_load = memory_bytes().saturating_sub(before) >> 20;
     let started = Instant::now();
     let engine = set.engine();
     let too_large = engine.warm();
     println!(
-        "{} rules ({} broken) loaded in {:.0} ms; patterns compiled in {:.0} ms ({too_large} too large); {} MB more memory\n{:?}",
+        "{} rules ({} broken) loaded in {:.0} ms; patterns compiled in {:.0} ms ({too_large} too large); memory: {after_load} MB more after loading, {} MB with all patterns compiled\n{:?}",
         set.rules().len(),
         broken.len(),
         loaded.as_secs_f64() * 1e3,

@@ -4,7 +4,7 @@ use axum::body::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::defang::{clean, defang};
+use crate::mail::{clean, defang};
 use crate::mail::{Message, MessageLimits};
 
 /// Longest value of one header, and longest name of an attachment shown, in bytes.

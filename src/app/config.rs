@@ -41,6 +41,10 @@ pub struct Config {
     pub store: records::Config,
     /// Release from quarantine.
     pub release: enforcement::ReleaseConfig,
+    /// What is watched, when it is told, and to whom.
+    pub alerts: enforcement::alert::AlertsConfig,
+    /// Signatures of webhooks and callbacks.
+    pub signing: enforcement::signing::SigningConfig,
 }
 
 impl Default for Config {
@@ -59,6 +63,8 @@ impl Default for Config {
             policy: Default::default(),
             store: Default::default(),
             release: Default::default(),
+            alerts: Default::default(),
+            signing: Default::default(),
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Alerting;
 use super::cli::Common;
 use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
@@ -38,6 +39,7 @@ struct Gateway {
     admin: Option<(TcpListener, Admin)>,
     milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
     relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
+    alerting: Option<Alerting>,
 }
 
 /// Runs the gateway until SIGTERM or SIGINT.
@@ -56,7 +58,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
-    let gateway = set_up(Arc::clone(&config), standing, records, &registry).await?;
+    let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
@@ -74,6 +76,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
+    outside: &Arc<Outside>,
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -114,7 +117,8 @@ async fn set_up(
     } else {
         None
     };
-    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay })
+    let alerting = Alerting::new(&config, &records, outside, &next_hops, registry).context("[alerts]")?;
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, alerting })
 }
 
 async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
@@ -139,7 +143,7 @@ fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls
 
 /// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
 async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, records, pipeline, next_hops, admin, milter, relay } = gateway;
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, alerting } = gateway;
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     if let Some((listener, metrics)) = milter {
         let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());
@@ -165,6 +169,8 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     });
     let retention = tokio::spawn(expire(Arc::clone(&records)));
     let reload = tokio::spawn(reload.run());
+    // Until the mail has drained: what goes wrong meanwhile is told too.
+    let alerting = alerting.map(|alerting| tokio::spawn(alerting.run(http_stop.clone())));
 
     let ended = tokio::select! {
         signal = shutdown_signal() => {
@@ -184,6 +190,9 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
+    }
+    if let Some(alerting) = alerting {
+        let _ = tokio::time::timeout(Duration::from_secs(5), alerting).await;
     }
     next_hop::NextHops::close(&next_hops).await;
     tracing::info!("stopped");

@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::{Kind, Severity, Threshold};
 use crate::egress::{BreakerConfig, CallConfig, Curve, RateConfig, RetryConfig};
-use crate::mail::Network;
 
 /// What is watched, when it is told, and to whom.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -52,8 +51,6 @@ pub struct AlertsConfig {
     pub call: CallConfig,
     /// Certificates (PEM) that channels are checked against besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Private networks that channels may be in although nobody named the host.
-    pub allow_networks: Vec<Network>,
 }
 
 impl Default for AlertsConfig {
@@ -89,7 +86,6 @@ impl Default for AlertsConfig {
                 retry: RetryConfig { attempts: 3, backoff: Curve::ExponentialJitter, base_ms: 200, max_ms: 2_000 },
             },
             ca_file: None,
-            allow_networks: Vec::new(),
         }
     }
 }

@@ -177,10 +177,29 @@ impl What {
 pub struct Change {
     /// What has happened.
     pub what: What,
-    /// How bad it is; for what is over, how bad it was told to be.
-    pub severity: Severity,
+    /// What the receivers knew before.
+    pub before: Option<Severity>,
     /// The alert as it is now.
     pub alert: Alert,
+}
+
+impl Change {
+    /// How bad it is; for what is over, how bad it was told to be.
+    pub fn severity(&self) -> Severity {
+        self.alert.severity.or(self.before).unwrap_or(Severity::Warning)
+    }
+
+    /// What it is to somebody who is told from this severity on only; `None`: nothing. For him a trouble that has eased below
+    /// that is over.
+    pub fn seen_from(&self, from: Severity) -> Option<(What, Severity)> {
+        let seen = |level: Option<Severity>| level.filter(|level| *level >= from);
+        match (seen(self.before), seen(self.alert.severity)) {
+            (None, None) => None,
+            (None, Some(is)) => Some((What::Fired, is)),
+            (Some(was), None) => Some((What::Resolved, was)),
+            (Some(_), Some(is)) => Some((self.what, is)),
+        }
+    }
 }
 
 /// All alerts.
@@ -223,24 +242,15 @@ impl Machine {
             alert.silenced = covers(Act::Silence);
             let seen = covers(Act::Acknowledge) && alert.severity.is_some();
             let was = alert.told;
-            let told = alert.tell(&self.config, now_ms);
-            let mut add = |what: What| {
-                let severity = alert.severity.or(was).unwrap_or(Severity::Warning);
-                changes.push(Change { what, severity, alert: alert.clone() });
-            };
-            if let Some(what) = told {
-                add(what);
-            } else if seen && !alert.acknowledged && alert.told.is_some() {
-                alert.acknowledged = true;
-                changes.push(Change {
-                    what: What::Acknowledged,
-                    severity: alert.severity.unwrap_or(Severity::Warning),
-                    alert: alert.clone(),
-                });
-            }
+            let told = alert.tell(&self.config, now_ms).or_else(|| {
+                let news = seen && !alert.acknowledged && alert.told.is_some();
+                alert.acknowledged |= news;
+                news.then_some(What::Acknowledged)
+            });
+            changes.extend(told.map(|what| Change { what, before: was, alert: alert.clone() }));
         }
         self.alerts.retain(|_, alert| alert.severity.is_some() || now_ms.saturating_sub(alert.measured_ms) < forget_ms);
-        changes.sort_by_key(|change| std::cmp::Reverse((change.what != What::Resolved, change.severity)));
+        changes.sort_by_key(|change| std::cmp::Reverse((change.what != What::Resolved, change.severity())));
         changes
     }
 }
@@ -288,7 +298,7 @@ mod tests {
         for (second, value, expected) in table {
             let changes = machine.step(&[measure(kind, "x", *value)], &[], second * 1_000);
             let told: Vec<String> =
-                changes.iter().map(|c| format!("{} {}", c.what.as_str(), c.severity.as_str())).collect();
+                changes.iter().map(|c| format!("{} {}", c.what.as_str(), c.severity().as_str())).collect();
             assert_eq!(told.join(", "), *expected, "{kind:?} second {second}, {value}");
         }
     }
@@ -409,7 +419,7 @@ mod tests {
         assert_eq!(machine.alerts().count(), 0);
         let none = Measure { value: None, ..measure(Kind::DatabaseLatency, "", 0.0) };
         let silent = machine.step(&[none], &[], 3_610_000);
-        assert_eq!((silent[0].what, silent[0].severity), (What::Fired, Severity::Critical));
+        assert_eq!((silent[0].what, silent[0].severity()), (What::Fired, Severity::Critical));
         assert_eq!(silent[0].alert.words(), "no answer");
     }
 
@@ -423,6 +433,20 @@ mod tests {
         next.step(&[measure(Kind::Disk, "data", 0.5)], &[], 20_000);
         let over = next.step(&[measure(Kind::Disk, "data", 0.5)], &[], 80_000);
         assert_eq!(over[0].what, What::Resolved);
+    }
+
+    #[test]
+    fn who_hears_of_the_critical_only_hears_its_end() {
+        let config = AlertsConfig { resolve_after_seconds: 0, ..AlertsConfig::default() };
+        let mut machine = Machine::new(config, Vec::new());
+        let mut at = |second: i64, free: f64| {
+            let changes = machine.step(&[measure(Kind::Disk, "data", free)], &[], second * 1_000);
+            (changes[0].what, changes[0].seen_from(Severity::Critical).map(|(what, _)| what))
+        };
+        assert_eq!(at(0, 0.09), (What::Fired, None));
+        assert_eq!(at(10, 0.01), (What::Escalated, Some(What::Fired)));
+        assert_eq!(at(20, 0.09), (What::Eased, Some(What::Resolved)));
+        assert_eq!(at(30, 0.5), (What::Resolved, None));
     }
 
     #[test]

@@ -16,8 +16,11 @@ header() {
   printf '%s' "$value"
 }
 
-timestamp=$(header timestamp) nonce=$(header nonce) digest=$(header body-sha256)
-id=$(header key-id) signature=$(header signature)
+timestamp=$(header timestamp)
+nonce=$(header nonce)
+digest=$(header body-sha256)
+id=$(header key-id)
+signature=$(header signature)
 case $timestamp in *[!0-9]*) fail "the time is not understood" ;; esac
 away=$(($(date +%s) - timestamp))
 [ "${away#-}" -le "$max_age" ] || fail "too old"

@@ -17,8 +17,8 @@ mod problem;
 mod router;
 mod server;
 
-pub use config::Config;
 pub use crate::mail::{clean, defang};
+pub use config::Config;
 pub use error::AdminError;
 pub use router::openapi;
 pub use server::Admin;

@@ -64,6 +64,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         (name = "health", description = "For probes; no token needed"),
         (name = "messages", description = "What was judged, and why"),
         (name = "quarantine", description = "What is held"),
+        (name = "alerts", description = "What is watched, what fires, and silences"),
         (name = "service", description = "Metrics and this document"),
     ),
     security(("token" = []))

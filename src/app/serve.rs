@@ -19,6 +19,7 @@ use super::terminal::{Terminal, Tone};
 use super::{data, standing, telemetry};
 use crate::admin::Admin;
 use crate::enforcement::Release;
+use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
@@ -113,6 +114,7 @@ async fn set_up(
             Release::new(Arc::clone(&records), key, IntoNextHop(Arc::clone(&next_hops)), config.release.clone());
         let token = data::admin_token(&config)?;
         let admin = Admin::new(&config.http, token, Arc::clone(&records), Arc::new(release), registry.clone())?;
+        let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
         Some((bind("http.listen", config.http.listen).await?, admin))
     } else {
         None

@@ -1,14 +1,15 @@
-//! `/api/v1`: judged messages and the quarantine, as JSON.
+//! `/api/v1`: judged messages, the quarantine and alerts, as JSON.
 //!
 //! What goes over the wire has types of its own here, so that the stores can change without the API doing so.
 
+mod alerts;
 mod ask;
 mod messages;
 mod quarantine;
 mod settle;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +21,7 @@ use utoipa_axum::routes;
 use super::Config;
 use super::problem::Problem;
 use super::router::Shared;
+use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release, ReleaseError, Released};
 use crate::mail::MessageId;
 use crate::records::Records;
@@ -35,6 +37,8 @@ pub(super) struct Api {
     /// Held messages in memory at a time.
     bodies: Arc<Semaphore>,
     view_bytes: usize,
+    /// Where alerts are; not set when nothing is watched.
+    pub(super) alerts: OnceLock<Board>,
     pub(super) request_bytes: usize,
 }
 
@@ -46,6 +50,7 @@ impl Api {
             begun: TaskTracker::new(),
             bodies: Arc::new(Semaphore::new(config.bodies)),
             view_bytes: config.view_bytes,
+            alerts: OnceLock::new(),
             request_bytes: config.request_bytes,
         }
     }
@@ -84,4 +89,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(quarantine::view, settle::delete))
         .routes(routes!(quarantine::raw))
         .routes(routes!(settle::release))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::silence))
+        .routes(routes!(alerts::end_silence))
+        .routes(routes!(alerts::acknowledge))
 }

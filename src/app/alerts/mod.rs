@@ -157,7 +157,9 @@ fn renew_keys(config: &Config) {
     });
     match renewed {
         Ok(None) => {}
-        Ok(Some(key)) => tracing::warn!(key, "a new signing key is announced: give it to receivers (mailweir keys list)"),
+        Ok(Some(key)) => {
+            tracing::warn!(key, "a new signing key is announced: give it to receivers (mailweir keys list)")
+        }
         Err(error) => tracing::error!(%error, "the signing keys cannot be renewed"),
     }
 }

@@ -40,13 +40,7 @@ pub(in crate::app) async fn run(command: &AlertCommand, config: &Config, common:
     }
 }
 
-fn order(
-    terminal: &Terminal,
-    config: &Config,
-    board: &Board,
-    order: &Order,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+fn order(terminal: &Terminal, config: &Config, board: &Board, order: &Order, json: bool) -> anyhow::Result<ExitCode> {
     data::prepare(config)?;
     board.add(order)?;
     if json {
@@ -92,36 +86,33 @@ fn show(terminal: &Terminal, state: &BoardState, orders: &[Order], firing: bool)
         };
         let severity = alert.severity.map_or("", Severity::as_str);
         let since = if alert.severity.is_some() { time(alert.since_ms) } else { String::new() };
-        vec![
-            terminal.toned(tone, alert.state()),
-            severity.to_owned(),
-            plain(&alert.key, 60),
-            since,
-            alert.words(),
-        ]
+        vec![terminal.toned(tone, alert.state()), severity.to_owned(), plain(&alert.key, 60), since, alert.words()]
     };
     terminal.table(&["STATE", "SEVERITY", "ALERT", "SINCE", "VALUE"], &alerts.iter().map(row).collect::<Vec<_>>())?;
     if !orders.is_empty() {
         terminal.line("")?;
         let row = |order: &Order| {
-            vec![order.id.clone(), plain(&order.pattern, 60), time(order.until_ms), plain(&order.by, 40), plain(&order.comment, 80)]
+            vec![
+                order.id.clone(),
+                plain(&order.pattern, 60),
+                time(order.until_ms),
+                plain(&order.by, 40),
+                plain(&order.comment, 80),
+            ]
         };
         terminal.table(&["SILENCE", "ALERT", "UNTIL", "BY", "WHY"], &orders.iter().map(row).collect::<Vec<_>>())?;
     }
     if !state.unread.is_empty() && !firing {
         let unread: Vec<&str> = state.unread.iter().map(|kind| kind.as_str()).collect();
         terminal.line("")?;
-        terminal.line(&terminal.toned(Tone::Quiet, &format!("Not watched, for there is no reading: {}", unread.join(", "))))?;
+        terminal.line(
+            &terminal.toned(Tone::Quiet, &format!("Not watched, for there is no reading: {}", unread.join(", "))),
+        )?;
     }
     Ok(())
 }
 
-async fn test(
-    terminal: &Terminal,
-    config: &Config,
-    wanted: AlertChannel,
-    json: bool,
-) -> anyhow::Result<ExitCode> {
+async fn test(terminal: &Terminal, config: &Config, wanted: AlertChannel, json: bool) -> anyhow::Result<ExitCode> {
     data::prepare(config)?;
     let (name, setting) = match wanted {
         AlertChannel::Slack => (ChannelName::Slack, "alerts.slack.url_file"),

@@ -27,7 +27,11 @@ pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Commo
             if *json {
                 terminal.json(&json!({"id": key.id, "state": state, "active_from_ms": key.active_from_ms}))?;
             } else {
-                terminal.line(&format!("{} signs from {} on", terminal.toned(Tone::Strong, &key.id), time(key.active_from_ms)))?;
+                terminal.line(&format!(
+                    "{} signs from {} on",
+                    terminal.toned(Tone::Strong, &key.id),
+                    time(key.active_from_ms)
+                ))?;
                 terminal.line("Give it to receivers before that: mailweir keys list --secrets")?;
             }
         }

@@ -90,7 +90,9 @@ impl Board {
             match read(&file).map(|text| serde_json::from_slice::<Order>(&text)) {
                 Ok(Ok(order)) if order.until_ms <= now_ms => drop(fs::remove_file(&file)),
                 Ok(Ok(order)) => orders.push(order),
-                Ok(Err(error)) => tracing::warn!(file = %file.display(), %error, "an order about alerts is not understood"),
+                Ok(Err(error)) => {
+                    tracing::warn!(file = %file.display(), %error, "an order about alerts is not understood")
+                }
                 Err(error) => tracing::warn!(file = %file.display(), %error, "an order about alerts cannot be read"),
             }
         }

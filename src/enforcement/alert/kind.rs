@@ -153,7 +153,9 @@ impl Kind {
             Self::Disk => "Below store.min_free_bytes nothing more is held. Make room, or keep less (store.*_days).",
             Self::Certificate => "Renew it; changed files are read without a restart.",
             Self::FeedAge => "Update the folder, or set alerts.thresholds.feed_age_days.",
-            Self::VerdictMix => "An attack, a new rule or a service that fails: `mailweir explain` some of the messages.",
+            Self::VerdictMix => {
+                "An attack, a new rule or a service that fails: `mailweir explain` some of the messages."
+            }
         }
     }
 }

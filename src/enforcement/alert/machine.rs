@@ -352,7 +352,11 @@ mod tests {
             ],
         );
         run(&config, Kind::Disk, &[(0, 0.2, ""), (10, 0.04, "fired critical"), (20, 0.109, "eased warning")]);
-        run(&config, Kind::Certificate, &[(0, 31.0, ""), (10, 29.0, "fired warning"), (20, -1.0, "escalated critical")]);
+        run(
+            &config,
+            Kind::Certificate,
+            &[(0, 31.0, ""), (10, 29.0, "fired warning"), (20, -1.0, "escalated critical")],
+        );
         run(&config, Kind::FeedAge, &[(0, 31.0, "fired warning"), (10, 1e9, "")]);
     }
 
@@ -362,13 +366,7 @@ mod tests {
         run(
             &config,
             Kind::QueueDepth,
-            &[
-                (0, 1_000.0, ""),
-                (20, 10.0, ""),
-                (30, 1_000.0, ""),
-                (50, 6_000.0, ""),
-                (60, 6_000.0, "fired critical"),
-            ],
+            &[(0, 1_000.0, ""), (20, 10.0, ""), (30, 1_000.0, ""), (50, 6_000.0, ""), (60, 6_000.0, "fired critical")],
         );
     }
 
@@ -392,7 +390,8 @@ mod tests {
 
     #[test]
     fn silences() {
-        let mut machine = Machine::new(AlertsConfig { resolve_after_seconds: 0, ..AlertsConfig::default() }, Vec::new());
+        let mut machine =
+            Machine::new(AlertsConfig { resolve_after_seconds: 0, ..AlertsConfig::default() }, Vec::new());
         let silence = |pattern: &str| vec![Order::silence(pattern, 60, "ann", "works", 0).unwrap()];
         let mut at = |second: i64, free: f64, orders: &[Order]| -> Vec<What> {
             let changes = machine.step(&[measure(Kind::Disk, "data", free)], orders, second * 1_000);

@@ -130,7 +130,8 @@ impl Gauges {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));
         }
-        let queue = |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
+        let queue =
+            |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
         measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
         measures.extend(readings.database.map(|database| match database {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
@@ -218,7 +219,11 @@ fn percentile(from: &Times, to: &Times, share: f64, minimum: u64) -> Option<f64>
         let within = b.saturating_sub(*a) as f64;
         if within >= rank {
             let (lower, fewer) = below;
-            return Some(if within > fewer { lower + (bound - lower) * (rank - fewer) / (within - fewer) } else { *bound });
+            return Some(if within > fewer {
+                lower + (bound - lower) * (rank - fewer) / (within - fewer)
+            } else {
+                *bound
+            });
         }
         below = (*bound, within);
     }
@@ -280,7 +285,8 @@ mod tests {
         let mut gauges = Gauges::new(&AlertsConfig::default());
         let mut at = |second: i64, answered, failed, open| {
             let service = Service { name: "clamd".into(), answered, failed, open_seconds: open, last_failure: None };
-            let measures = gauges.measure(&Readings { services: vec![service], ..Readings::default() }, second * SECOND);
+            let measures =
+                gauges.measure(&Readings { services: vec![service], ..Readings::default() }, second * SECOND);
             (value(&measures, Kind::ServiceAvailability), value(&measures, Kind::BreakerOpen).unwrap())
         };
         assert_eq!(at(0, 50, 0, None), (None, 0.0));
@@ -298,7 +304,10 @@ mod tests {
         let mut gauges = Gauges::new(&AlertsConfig::default());
         let mut at = |minute: i64, all, stopped| {
             let verdicts = Some(Verdicts { all, stopped });
-            value(&gauges.measure(&Readings { verdicts, ..Readings::default() }, minute * 60 * SECOND), Kind::VerdictMix)
+            value(
+                &gauges.measure(&Readings { verdicts, ..Readings::default() }, minute * 60 * SECOND),
+                Kind::VerdictMix,
+            )
         };
         assert_eq!(at(0, 0, 0), None);
         assert_eq!(at(60, 1_000, 100), None, "nothing to compare with");

@@ -272,8 +272,7 @@ mod tests {
 
     #[test]
     fn keys_follow_each_other_with_an_overlap() {
-        let config =
-            SigningConfig { announce_hours: 2, overlap_hours: 3, rotate_days: 1, ..SigningConfig::default() };
+        let config = SigningConfig { announce_hours: 2, overlap_hours: 3, rotate_days: 1, ..SigningConfig::default() };
         let mut keys = Keys::new(vec![SigningKey::new(0, 0).unwrap()], &config);
         let old = keys.keys()[0].id.clone();
         assert!(!keys.is_due(&config, 24 * HOUR_MS - 1));

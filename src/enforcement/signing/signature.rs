@@ -95,7 +95,8 @@ impl<N: Nonces> Verifier<N> {
         let value = |what: &str| header(&name(what)).ok_or_else(|| SignatureError::Missing(name(what)));
         let malformed = |what: &str| SignatureError::Malformed(name(what));
         let (timestamp, nonce, body_sha256) = (value("Timestamp")?, value("Nonce")?, value("Body-SHA256")?);
-        let signature = value("Signature")?.strip_prefix("v1=").and_then(unhex).ok_or_else(|| malformed("Signature"))?;
+        let signature =
+            value("Signature")?.strip_prefix("v1=").and_then(unhex).ok_or_else(|| malformed("Signature"))?;
         if nonce.is_empty() || nonce.len() > MAX_NONCE || !nonce.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(malformed("Nonce"));
         }
@@ -135,10 +136,7 @@ mod tests {
     fn the_signature_is_what_others_compute() {
         // printf 'mailweir-v1\n1767225600\nn1\nPOST\n/hook?a=1\n%s\n' "$(printf '{}' | sha256sum | cut -d' ' -f1)" |
         //   openssl dgst -sha256 -mac HMAC -macopt hexkey:$(printf '01%.0s' $(seq 32))
-        let text = format!(
-            r#"{{"id":"k1","secret":"{}","created_ms":0,"active_from_ms":0}}"#,
-            "01".repeat(32)
-        );
+        let text = format!(r#"{{"id":"k1","secret":"{}","created_ms":0,"active_from_ms":0}}"#, "01".repeat(32));
         let key: SigningKey = serde_json::from_str(&text).unwrap();
         let asked = Asked { method: "post", path: "/hook?a=1", body: b"{}" };
         let mac = asked.mac(&key, "1767225600", "n1", &hex(&Sha256::digest(b"{}"))).finalize().into_bytes();
@@ -170,7 +168,11 @@ mod tests {
         let late = NOW + 301_000;
         let cases: Vec<(&str, Result<String, SignatureError>, SignatureError)> = vec![
             ("body", verify(&keys, other_body, &headers, NOW).await, SignatureError::Body),
-            ("body and hash", verify(&keys, other_body, &with("Body-SHA256", &hash), NOW).await, SignatureError::Mismatch),
+            (
+                "body and hash",
+                verify(&keys, other_body, &with("Body-SHA256", &hash), NOW).await,
+                SignatureError::Mismatch,
+            ),
             ("method", verify(&keys, Asked { method: "PUT", ..asked }, &headers, NOW).await, SignatureError::Mismatch),
             ("path", verify(&keys, Asked { path: "/", ..asked }, &headers, NOW).await, SignatureError::Mismatch),
             ("nonce", verify(&keys, asked, &with("Nonce", "other"), NOW).await, SignatureError::Mismatch),

@@ -185,7 +185,8 @@ fn html(notice: &Notice) -> String {
     if !notice.link_url.is_empty() {
         let _ = write!(html, "<p><a href=\"{0}\">{0}</a></p>", escaped(&notice.link_url));
     }
-    let _ = write!(html, "<p style=\"color:#5b6774\">{}, {}</p></body></html>", escaped(&notice.node), utc(notice.at_ms));
+    let _ =
+        write!(html, "<p style=\"color:#5b6774\">{}, {}</p></body></html>", escaped(&notice.node), utc(notice.at_ms));
     html
 }
 
@@ -216,7 +217,8 @@ mod tests {
         }
         let registry = crate::egress::Registry::new(crate::egress::Metrics::new(&prometheus::Registry::new()).unwrap());
         let dependency = registry.dependency("alert_mail", &crate::egress::CallConfig::default());
-        let config = AlertMailConfig { to: vec!["a@x.example".into(), "b@x.example".into()], ..AlertMailConfig::default() };
+        let config =
+            AlertMailConfig { to: vec!["a@x.example".into(), "b@x.example".into()], ..AlertMailConfig::default() };
         let mail = Mail::new(dependency.clone(), &config, "gw.example", Arc::new(Nowhere)).unwrap();
         let raw = mail.message(&notice);
         assert!(raw.is_ascii() && raw.split("\r\n").all(|line| line.len() <= 200), "{raw}");

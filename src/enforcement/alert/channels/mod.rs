@@ -154,7 +154,8 @@ impl Channel {
         }
         if !config.mail.to.is_empty() {
             let dependency = ways.dependencies.dependency(ChannelName::Mail.dependency(), &config.call);
-            let kind = Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
+            let kind =
+                Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
             channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind });
         }
         if !config.webhook.url.is_empty() {

@@ -92,7 +92,9 @@ mod tests {
         let fired = of(What::Fired).unwrap();
         assert_eq!(fired["payload"]["severity"], "warning");
         assert_eq!(fired["payload"]["timestamp"], "1970-01-01T00:00:00Z");
-        for (what, action) in [(What::Acknowledged, "acknowledge"), (What::Resolved, "resolve"), (What::Eased, "trigger")] {
+        for (what, action) in
+            [(What::Acknowledged, "acknowledge"), (What::Resolved, "resolve"), (What::Eased, "trigger")]
+        {
             let event = of(what).unwrap();
             assert_eq!(event["event_action"], action);
             assert_eq!(event["dedup_key"], fired["dedup_key"]);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::egress::{Failure, HttpClient, Repeat, Request};
+use crate::enforcement::alert::Severity;
 use crate::enforcement::alert::machine::What;
 use crate::enforcement::alert::notice::{Line, Notice, utc};
-use crate::enforcement::alert::Severity;
 
 /// Changes shown; the rest is counted.
 const LINES: usize = 8;
@@ -43,9 +43,7 @@ fn message(notice: &Notice) -> Value {
     }
     blocks.push(json!({"type": "context", "elements": [{"type": "mrkdwn", "text": context}]}));
     if !notice.link_url.is_empty() {
-        let button = |text: &str, action: &str| {
-            json!({"type": "button", "text": {"type": "plain_text", "text": text}, "url": notice.link_url, "action_id": action})
-        };
+        let button = |text: &str, action: &str| json!({"type": "button", "text": {"type": "plain_text", "text": text}, "url": notice.link_url, "action_id": action});
         blocks.push(json!({"type": "actions", "elements": [button("Open Mailweir", "open")]}));
     }
     json!({"text": escaped(&notice.headline()), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})

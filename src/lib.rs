@@ -14,7 +14,7 @@
 //! | [`policy`] | evidence → risk → verdict, per tenant and recipient |
 //! | [`pipeline`] | the path of one message under one deadline |
 //! | [`records`] | what is remembered: ledger, quarantine, bodies |
-//! | [`enforcement`] | what is done after the reply: release |
+//! | [`enforcement`] | what is done after the reply: release, alerts, signed requests |
 //! | [`admin`] | HTTP API, health, metrics |
 //! | [`app`] | configuration, wiring, commands; imports all, imported by none |
 //!

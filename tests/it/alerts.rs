@@ -6,9 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mailweir::app::mock_services::{Fault, Mock, Service};
-use mailweir::egress::{self, Failure};
-use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, What, Ways};
+use mailweir::egress;
 use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Order, Severity, Watch};
+use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, Ways, What};
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
 use mailweir::enforcement::{Refused, Reinject};
 use mailweir::mail::{Envelope, Message, MessageLimits};
@@ -112,7 +112,10 @@ async fn each_channel_keeps_its_contract() {
     assert_eq!(slack.len(), 3);
     assert_eq!((slack[0]["unfurl_links"].as_bool(), slack[0]["unfurl_media"].as_bool()), (Some(false), Some(false)));
     let button = &slack[0]["blocks"].as_array().unwrap().last().unwrap()["elements"][0];
-    assert_eq!((button["type"].as_str(), button["url"].as_str()), (Some("button"), Some("https://console.example/alerts")));
+    assert_eq!(
+        (button["type"].as_str(), button["url"].as_str()),
+        (Some("button"), Some("https://console.example/alerts"))
+    );
     let events = to("/v2/enqueue");
     let actions: Vec<&str> = events.iter().map(|event| event["event_action"].as_str().unwrap()).collect();
     assert_eq!(actions, ["trigger", "acknowledge", "resolve"]);
@@ -155,14 +158,21 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
     let channels = Channel::configured(&config, &ways(&folder, &Server::default())).unwrap();
     let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics);
     let mut machine = Machine::new(config, Vec::new());
-    let bad = Measure { kind: Kind::Disk, subject: "data".into(), value: Some(0.01), note: Some("see https://evil.example".into()) };
+    let bad = Measure {
+        kind: Kind::Disk,
+        subject: "data".into(),
+        value: Some(0.01),
+        note: Some("see https://evil.example".into()),
+    };
     channels.tell("gw", "", &machine.step(&[bad], &[], 0), 0);
     drop(channels);
     for delivery in deliveries {
         delivery.await;
     }
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-    let outcomes = text.lines().filter_map(|line| line.strip_prefix("mailweir_alert_deliveries_total{channel=\"webhook\",outcome="));
+    let outcomes = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("mailweir_alert_deliveries_total{channel=\"webhook\",outcome="));
     (endpoint.got(), outcomes.collect::<Vec<_>>().join(", "))
 }
 
@@ -207,10 +217,8 @@ async fn an_acknowledgement_is_seen_once() {
     let board = Board::new(folder.path());
     let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
     let mut watch = Watch::new("gw".into(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
-    let readings = |free: f64| mailweir::enforcement::alert::Readings {
-        disks: vec![("data".into(), free)],
-        ..Default::default()
-    };
+    let readings =
+        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), free)], ..Default::default() };
     watch.look(&readings(0.09), 0);
     board.add(&Order::acknowledge("disk", "ann", 0).unwrap()).unwrap();
     watch.look(&readings(0.09), 10_000);
@@ -219,7 +227,10 @@ async fn an_acknowledgement_is_seen_once() {
     assert_eq!(only(&board).state(), "acknowledged");
     watch.look(&readings(0.01), 20_000);
     let alert = only(&board);
-    assert_eq!((alert.state(), alert.severity, alert.told), ("firing", Some(Severity::Critical), Some(Severity::Critical)));
+    assert_eq!(
+        (alert.state(), alert.severity, alert.told),
+        ("firing", Some(Severity::Critical), Some(Severity::Critical))
+    );
     assert!(board.state().unwrap().unwrap().unread.contains(&Kind::QueueDepth));
 }
 
@@ -308,7 +319,10 @@ async fn a_running_gateway_fires_and_resolves() {
     let id = order["id"].as_str().unwrap();
     assert_eq!(ask(&gateway, http, "DELETE", &format!("/api/v1/alerts/silences/{id}"), "").await.0, 204);
     assert_eq!(ask(&gateway, http, "DELETE", &format!("/api/v1/alerts/silences/{id}"), "").await.0, 404);
-    assert_eq!(ask(&gateway, http, "POST", "/api/v1/alerts/silences", "{\"alert\": \"x\", \"minutes\": 1}").await.0, 400);
+    assert_eq!(
+        ask(&gateway, http, "POST", "/api/v1/alerts/silences", "{\"alert\": \"x\", \"minutes\": 1}").await.0,
+        400
+    );
     until("auth_failures", "firing").await;
     endpoint.wait_for(6).await;
     let acked = gateway.command(&["alert", "ack", "auth_failures"]).await;

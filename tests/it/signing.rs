@@ -79,7 +79,11 @@ fn the_examples_verify_what_we_sign() {
             fs::write(at("headers"), headers).unwrap();
             fs::write(at("body"), case.body).unwrap();
             let mut command = Command::new(program);
-            command.arg(scripts.join(script)).arg(at("keys")).args(["post", case.path]).args([at("headers"), at("body")]);
+            command
+                .arg(scripts.join(script))
+                .arg(at("keys"))
+                .args(["post", case.path])
+                .args([at("headers"), at("body")]);
             let output = command.output().unwrap();
             let said = String::from_utf8_lossy(&output.stderr);
             assert_eq!(output.status.success(), case.good, "{script}: {}: {said}", case.name);

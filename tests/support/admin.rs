@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mailweir::admin::{Admin, Config};
 use mailweir::analysis::{Code, Facts, Why};
+use mailweir::enforcement::alert::Board;
 use mailweir::enforcement::{Refused, Reinject, Release, ReleaseConfig};
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
 use mailweir::policy::{Action, Reason, Score, Term, Verdict};
@@ -66,6 +67,7 @@ impl Gateway {
         let key = PassKey::new([7; 32]);
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
         let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry).unwrap();
+        let admin = admin.with_alerts(Board::new(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());

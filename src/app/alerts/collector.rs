@@ -146,7 +146,7 @@ impl Collector {
             (Err(open), _) => Database::After(open.as_secs_f64()),
         };
         // A file system that hangs says nothing; what it said before is no reading of now.
-        let disks = disks.ok().and_then(|()| self.disks.last.as_ref()).map(|(.., disks)| disks.clone());
+        let disks = disks.ok().and(self.disks.last.as_ref()).map(|(.., disks)| disks.clone());
         let files = self.files.last.as_ref().map(|(.., files)| files.clone()).unwrap_or_default();
         let snapshots = [self.outside.snapshots(), self.channels.snapshots()].concat();
         Readings {

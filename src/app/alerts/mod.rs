@@ -107,6 +107,16 @@ impl Alerting {
     }
 }
 
+/// Whether the settings of alerts can be used.
+///
+/// # Errors
+/// Names the setting that cannot.
+pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    let dependencies = egress::Registry::new(egress::Metrics::new(&Registry::new())?);
+    Channel::configured(&config.alerts, &ways(config, dependencies, None)?)?;
+    Ok(())
+}
+
 /// What channels go out by. Without `next_hops` they are made of the configuration.
 ///
 /// # Errors

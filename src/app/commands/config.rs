@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
-use crate::app::{standing, telemetry};
+use crate::app::{alerts, standing, telemetry};
 use crate::enrichment::Outside;
 
 #[derive(Serialize)]
@@ -64,6 +64,7 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
     let (_, rules) = standing::build(config, false, &Outside::new(&prometheus::Registry::new())?)?;
+    alerts::check(config)?;
     let mut relay = config.relay.clone();
     if relay.host_name.is_empty() {
         relay.host_name = standing::host_name(config);

@@ -164,7 +164,7 @@ mod tests {
         board.add(&short).unwrap();
         fs::write(folder.path().join("alerts/orders/x.json"), "?").unwrap();
         assert_eq!(board.orders(0), [short.clone(), long.clone()]);
-        assert_eq!(board.orders(60_000), [long.clone()]);
+        assert_eq!(board.orders(60_000), std::slice::from_ref(&long));
         assert!(!board.remove(&short.id).unwrap(), "over");
         assert!(!board.remove("../../state").unwrap());
         assert!(board.remove(&long.id).unwrap());

@@ -259,7 +259,11 @@ mod tests {
         }
         let last = at(20_000, 30_000);
         assert!((13_597.0..=13_603.0).contains(&last), "{last}");
-        assert!(gauges.auth_failures.samples.len() <= 2 * SAMPLES as usize + 3, "{}", gauges.auth_failures.samples.len());
+        assert!(
+            gauges.auth_failures.samples.len() <= 2 * SAMPLES as usize + 3,
+            "{}",
+            gauges.auth_failures.samples.len()
+        );
     }
 
     #[test]

@@ -14,6 +14,10 @@ use crate::enforcement::alert::notice::{Line, Notice, utc};
 /// Changes shown; the rest is counted.
 const LINES: usize = 8;
 const HEADER: usize = 150;
+/// Longest text of one field, in characters before escaping, which makes five of one at most.
+const FIELD: usize = 110;
+/// Bytes of all sections.
+const SECTIONS: usize = 7_000;
 
 pub(super) struct Slack {
     client: HttpClient,
@@ -35,8 +39,16 @@ impl Slack {
 fn message(notice: &Notice) -> Value {
     let headline: String = notice.headline().chars().take(HEADER).collect();
     let mut blocks = vec![json!({"type": "header", "text": {"type": "plain_text", "text": headline, "emoji": false}})];
-    blocks.extend(notice.lines.iter().take(LINES).map(section));
-    let more = notice.lines.len().saturating_sub(LINES);
+    let mut bytes = 0;
+    for line in notice.lines.iter().take(LINES) {
+        let text = section(line);
+        bytes += text.len();
+        if bytes > SECTIONS {
+            break;
+        }
+        blocks.push(json!({"type": "section", "text": {"type": "mrkdwn", "text": text}}));
+    }
+    let more = (notice.lines.len() + 1).saturating_sub(blocks.len());
     let mut context = format!("{} · {}", escaped(&notice.node), utc(notice.at_ms));
     if more > 0 {
         context = format!("and {more} more · {context}");
@@ -49,7 +61,7 @@ fn message(notice: &Notice) -> Value {
     json!({"text": escaped(&notice.headline()), "blocks": blocks, "unfurl_links": false, "unfurl_media": false})
 }
 
-fn section(line: &Line) -> Value {
+fn section(line: &Line) -> String {
     let sign = match (line.what, line.severity) {
         (What::Resolved, _) => ":white_check_mark:",
         (_, Severity::Warning) => ":warning:",
@@ -63,11 +75,12 @@ fn section(line: &Line) -> Value {
         text.push_str(&format!("\n{}", escaped(line.advice)));
     }
     text.push_str(&format!("\n`{}` since {}", escaped(&line.key), utc(line.since_ms)));
-    json!({"type": "section", "text": {"type": "mrkdwn", "text": text}})
+    text
 }
 
-/// The three characters that mean something in Slack's text; so nobody is mentioned and nothing is linked.
+/// Cut, and without the three characters that mean something in Slack's text; so nobody is mentioned and nothing is linked.
 fn escaped(text: &str) -> String {
+    let text: String = text.chars().take(FIELD).collect();
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
@@ -89,5 +102,10 @@ mod tests {
         assert_eq!(blocks.len(), 1 + LINES + 2);
         assert!(blocks.iter().all(|block| block["text"]["text"].as_str().is_none_or(|text| text.len() < 3_000)));
         assert!(text.contains("and 42 more"));
+        for line in &mut notice.lines {
+            (line.note, line.key, line.title) = ("&".repeat(300), "&".repeat(300), "&".repeat(300));
+        }
+        let text = super::message(&notice).to_string();
+        assert!(text.len() < 9_000 && text.contains("and 46 more"), "{} {text}", text.len());
     }
 }

@@ -15,7 +15,7 @@
 //! | [`deferred`] | work after the reply: job queue, workers |
 //! | [`pipeline`] | the path of one message under one deadline |
 //! | [`records`] | what is remembered: ledger, quarantine, bodies |
-//! | [`enforcement`] | what is done after the reply: release |
+//! | [`enforcement`] | what is done after the reply: release, alerts, signed requests |
 //! | [`admin`] | HTTP API, health, metrics |
 //! | [`app`] | configuration, wiring, commands; imports all, imported by none |
 //!

@@ -8,7 +8,6 @@
 mod access;
 mod api;
 mod config;
-mod defang;
 mod error;
 mod front;
 mod health;
@@ -18,9 +17,9 @@ mod problem;
 mod router;
 mod server;
 
+pub use crate::mail::{clean, defang};
 pub use api::Workforce;
 pub use config::Config;
-pub use defang::{clean, defang};
 pub use error::AdminError;
 pub use router::openapi;
 pub use server::Admin;

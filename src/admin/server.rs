@@ -25,6 +25,7 @@ use super::metrics::Metrics;
 use super::paced::Paced;
 use super::router::{self, Shared};
 use super::{AdminError, Config};
+use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release};
 use crate::records::Records;
 
@@ -62,6 +63,14 @@ impl Admin {
         });
         let front = Front::new(config, access, metrics, router::router(Arc::clone(&shared)));
         Ok(Self { config: config.clone(), shared, front: Arc::new(front) })
+    }
+
+    /// Shows these alerts under `/api/v1/alerts`.
+    #[must_use]
+    pub fn with_alerts(self, board: Board) -> Self {
+        // Set once: nobody serves yet.
+        let _ = self.shared.api.alerts.set(board);
+        self
     }
 
     /// Answers until `stop`: then the listener closes, requests in hand are answered (for `request_seconds` at most), idle

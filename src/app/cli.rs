@@ -75,6 +75,12 @@ pub(in crate::app) enum Command {
     Replay(Replay),
     /// Look at what the gateway depends on: resolver, clock, ports, next hop, permissions, Postfix.
     Doctor(Doctor),
+    /// Look at alerts, silence them, try their channels out.
+    #[command(subcommand)]
+    Alert(AlertCommand),
+    /// Look at the keys that webhooks are signed with; make a new one.
+    #[command(subcommand)]
+    Keys(KeysCommand),
     /// Try the gateway out.
     #[command(subcommand)]
     Dev(DevCommand),
@@ -369,6 +375,106 @@ pub(in crate::app) struct Doctor {
     /// JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `mailweir alert`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum AlertCommand {
+    /// Show everything that is watched, as the gateway last saw it, the silences, and what there is no reading of.
+    ///
+    /// Exit code 1 when an alert fires that is neither silenced nor acknowledged, or the gateway does not look any more.
+    List {
+        /// Only alerts that fire.
+        #[arg(long)]
+        firing: bool,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tell nothing of some alerts for a while. What was told already is told when it is over.
+    Silence {
+        /// `*`, a kind (such as `disk`) or a key (such as `disk:data`).
+        #[arg(value_name = "ALERT", required_unless_present = "end")]
+        alert: Option<String>,
+        /// For how long: 90d, 12h, 30m.
+        #[arg(long = "for", value_name = "TIME", default_value = "1h", value_parser = minutes)]
+        minutes: u32,
+        /// Why.
+        #[arg(long, default_value = "")]
+        comment: String,
+        /// End the silence of this id instead.
+        #[arg(long, value_name = "ID", conflicts_with_all = ["alert", "comment"])]
+        end: Option<String>,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say that you look at an alert: it is not repeated until it becomes worse.
+    Ack {
+        /// `*`, a kind or a key.
+        alert: String,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Send a test alert, and its end, through a channel: now, from here, with the settings of the gateway.
+    Test {
+        /// Which.
+        #[arg(value_enum)]
+        channel: AlertChannel,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Channels of alerts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(in crate::app) enum AlertChannel {
+    /// Slack.
+    Slack,
+    /// PagerDuty.
+    Pagerduty,
+    /// E-mail.
+    Mail,
+    /// The signed webhook.
+    Webhook,
+}
+
+/// `mailweir keys`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum KeysCommand {
+    /// List the keys and what each is good for.
+    List {
+        /// Show the secrets, to give them to receivers.
+        #[arg(long)]
+        secrets: bool,
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a new key. It signs after `signing.announce_hours`; the one before verifies `signing.overlap_hours` longer.
+    Rotate {
+        /// It signs at once: for when a key got into wrong hands.
+        #[arg(long)]
+        now: bool,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Minutes of a time such as `90d`, `12h`, `30m`.
+fn minutes(text: &str) -> Result<u32, String> {
+    let wrong = || format!("`{text}` is no time: write 30m, 12h or 90d");
+    let (number, unit) = text.split_at_checked(text.len().saturating_sub(1)).ok_or_else(wrong)?;
+    let each = match unit {
+        "m" => 1,
+        "h" => 60,
+        "d" => 24 * 60,
+        _ => return Err(wrong()),
+    };
+    number.parse::<u32>().ok().and_then(|number| number.checked_mul(each)).ok_or_else(wrong)
 }
 
 /// `mailweir dev`

@@ -45,6 +45,10 @@ pub struct Config {
     pub queue: deferred::QueueConfig,
     /// Who does them.
     pub workers: deferred::WorkersConfig,
+    /// What is watched, when it is told, and to whom.
+    pub alerts: enforcement::alert::AlertsConfig,
+    /// Signatures of webhooks and callbacks.
+    pub signing: enforcement::signing::SigningConfig,
 }
 
 impl Default for Config {
@@ -65,6 +69,8 @@ impl Default for Config {
             release: Default::default(),
             queue: Default::default(),
             workers: Default::default(),
+            alerts: Default::default(),
+            signing: Default::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Configuration, wiring, commands. Imports all rooms; none imports it. Only here are long-lived tasks spawned.
 
+mod alerts;
 mod cli;
 mod commands;
 pub mod config;
@@ -58,6 +59,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Rules(command) => commands::rules::run(&command, &loaded.config, &common),
         Command::Replay(options) => commands::replay::run(&options, &common).await,
         Command::Doctor(options) => commands::doctor::run(&options, &loaded, &common).await,
+        Command::Alert(command) => commands::alert::run(&command, &loaded.config, &common).await,
+        Command::Keys(command) => commands::keys::run(&command, &loaded.config, &common),
         Command::Dev(command) => commands::dev::run(&command, &common).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }

@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Alerting;
 use super::cli::Common;
 use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
@@ -19,6 +20,7 @@ use super::work::Work;
 use super::{data, standing, telemetry};
 use crate::admin::{Admin, Workforce};
 use crate::enforcement::Release;
+use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
@@ -40,6 +42,7 @@ struct Gateway {
     milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
     relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
     work: Work,
+    alerting: Option<Alerting>,
 }
 
 /// The HTTP side, where it listens, and the way of what it releases.
@@ -61,7 +64,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
-    let gateway = set_up(Arc::clone(&config), standing, records, &registry).await?;
+    let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
@@ -79,6 +82,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
+    outside: &Arc<Outside>,
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -120,7 +124,8 @@ async fn set_up(
         doors.push(("relay".to_owned(), listener.local_addr()?.to_string()));
     }
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors)).await?;
-    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work })
+    let alerting = Alerting::new(&config, &records, outside, &next_hops, registry).context("[alerts]")?;
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
 }
 
 /// The HTTP side of a process that has no doors, if it is wanted.
@@ -151,6 +156,7 @@ async fn admin_with(
     let token = data::admin_token(config)?;
     let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
     let admin = Admin::new(&config.http, token, records, release, registry, Some(work))?;
+    let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 
@@ -176,7 +182,7 @@ fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls
 
 /// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
 async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work } = gateway;
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting } = gateway;
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     if let Some((listener, metrics)) = milter {
         let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());
@@ -203,6 +209,8 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     let retention = tokio::spawn(expire(Arc::clone(&records)));
     let working = work.start();
     let reload = tokio::spawn(reload.run());
+    // Until the mail has drained: what goes wrong meanwhile is told too.
+    let alerting = alerting.map(|alerting| tokio::spawn(alerting.run(http_stop.clone())));
 
     let ended = tokio::select! {
         signal = shutdown_signal() => {
@@ -224,6 +232,9 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
+    }
+    if let Some(alerting) = alerting {
+        let _ = tokio::time::timeout(Duration::from_secs(5), alerting).await;
     }
     next_hop::NextHops::close(&next_hops).await;
     tracing::info!("stopped");

@@ -108,6 +108,17 @@ impl Request {
         self
     }
 
+    /// With headers made at run time, not shown in logs. `None` when one of them cannot stand in a header.
+    #[must_use]
+    pub fn headers<'h>(mut self, headers: impl IntoIterator<Item = (&'h str, &'h str)>) -> Option<Self> {
+        for (name, value) in headers {
+            let mut value = HeaderValue::from_str(value).ok()?;
+            value.set_sensitive(true);
+            self.headers.insert(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
+        }
+        Some(self)
+    }
+
     /// With a bearer token, which is not shown in logs. A token that cannot stand in a header is left out.
     #[must_use]
     pub fn bearer(mut self, token: &str) -> Self {

@@ -1,11 +1,13 @@
-//! What is done after the reply: release from quarantine.
+//! What is done after the reply: release from quarantine, alerts, signed requests.
 //!
 //! May import `mail`, `policy`, `egress`, `deferred` and `records`. Not here: how a message gets to the next hop (whoever wires
-//! this room says so by [`Reinject`]), and who may ask for it (`admin`, `app`).
+//! this room says so by [`Reinject`]), who may ask for it (`admin`, `app`), and where alerts get their readings (`app`).
 
+pub mod alert;
 mod config;
 mod error;
 mod release;
+pub mod signing;
 
 pub use config::ReleaseConfig;
 pub use error::ReleaseError;

@@ -7,6 +7,7 @@
 mod support;
 
 mod admin;
+mod alerts;
 mod architecture;
 mod bodies;
 mod cases;
@@ -32,6 +33,7 @@ mod rules_commands;
 mod sender_auth;
 mod services;
 mod services_gateway;
+mod signing;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use mailweir::admin::{Admin, Config, Workforce};
 use mailweir::analysis::{Code, Facts, Why};
 use mailweir::deferred::{self, Handlers, Pool, QueueConfig, WorkersConfig};
+use mailweir::enforcement::alert::Board;
 use mailweir::enforcement::{Refused, Reinject, Release, ReleaseConfig};
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
 use mailweir::policy::{Action, Reason, Score, Term, Verdict};
@@ -68,6 +69,7 @@ impl Gateway {
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
         let work = workforce(folder.path(), &registry).await;
         let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work)).unwrap();
+        let admin = admin.with_alerts(Board::new(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (draining, stop) = (CancellationToken::new(), CancellationToken::new());

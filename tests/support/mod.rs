@@ -4,6 +4,7 @@ pub mod admin;
 pub mod client;
 pub mod dkim;
 pub mod dns;
+pub mod endpoint;
 pub mod gateway;
 pub mod http;
 pub mod load;

@@ -1,7 +1,8 @@
-//! `/api/v1`: judged messages, the quarantine, queue and workers, as JSON.
+//! `/api/v1`: judged messages, the quarantine, queue and workers, and alerts, as JSON.
 //!
 //! What goes over the wire has types of its own here, so that the stores can change without the API doing so.
 
+mod alerts;
 mod ask;
 mod diagram;
 mod messages;
@@ -10,7 +11,7 @@ mod scalability;
 mod settle;
 mod view;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -22,6 +23,7 @@ use utoipa_axum::routes;
 use super::Config;
 use super::problem::Problem;
 use super::router::Shared;
+use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release, ReleaseError, Released};
 use crate::mail::MessageId;
 use crate::records::Records;
@@ -38,6 +40,8 @@ pub(super) struct Api {
     /// Held messages in memory at a time.
     bodies: Arc<Semaphore>,
     view_bytes: usize,
+    /// Where alerts are; not set when nothing is watched.
+    pub(super) alerts: OnceLock<Board>,
     pub(super) request_bytes: usize,
     /// Queue and workers; none when this process has none.
     work: Option<Workforce>,
@@ -56,6 +60,7 @@ impl Api {
             begun: TaskTracker::new(),
             bodies: Arc::new(Semaphore::new(config.bodies)),
             view_bytes: config.view_bytes,
+            alerts: OnceLock::new(),
             request_bytes: config.request_bytes,
             work,
         }
@@ -103,4 +108,8 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::performance))
         .routes(routes!(scalability::health))
         .routes(routes!(scalability::architecture))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::silence))
+        .routes(routes!(alerts::end_silence))
+        .routes(routes!(alerts::acknowledge))
 }

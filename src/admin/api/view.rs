@@ -4,8 +4,8 @@ use axum::body::Bytes;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admin::defang::{clean, defang};
 use crate::mail::{Message, MessageLimits};
+use crate::mail::{clean, defang};
 
 /// Longest value of one header, and longest name of an attachment shown, in bytes.
 const VALUE_BYTES: usize = 4_096;

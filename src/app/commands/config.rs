@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
-use crate::app::{standing, telemetry};
+use crate::app::{alerts, standing, telemetry};
 use crate::enrichment::Outside;
 
 #[derive(Serialize)]
@@ -66,6 +66,7 @@ pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     let (_, rules) = standing::build(config, false, &Outside::new(&prometheus::Registry::new())?)?;
     config.queue.check()?;
     config.workers.check()?;
+    alerts::check(config)?;
     let mut relay = config.relay.clone();
     if relay.host_name.is_empty() {
         relay.host_name = standing::host_name(config);

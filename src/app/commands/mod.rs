@@ -1,9 +1,11 @@
 //! The commands, one file each.
 
+pub(super) mod alert;
 pub(super) mod config;
 pub(super) mod dev;
 pub(super) mod doctor;
 pub(super) mod explain;
+pub(super) mod keys;
 pub(super) mod quarantine;
 pub(super) mod queue;
 pub(super) mod replay;

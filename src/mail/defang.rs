@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use crate::mail::named_host;
+use super::named_host;
 
 /// Removes what does not print or changes the direction or order of text: control characters but tab and line feed, bidi
 /// controls, zero-width and invisible characters. Line and paragraph separators become line feeds.

@@ -1,0 +1,181 @@
+//! The watch over the gateway: reads it every few seconds, runs the channels of alerts, renews signing keys.
+
+mod certificate;
+mod collector;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context;
+use prometheus::Registry;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use super::config::Config;
+use super::reinject::IntoNextHop;
+use super::standing;
+use crate::egress;
+use crate::enforcement::alert::{AlertMetrics, Board, Channel, Channels, Delivery, Watch, Ways};
+use crate::enforcement::signing::Keys;
+use crate::enrichment::Outside;
+use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
+use crate::records::Records;
+
+use collector::Collector;
+
+/// How long what waits in the queues may take at the end.
+const LAST: Duration = Duration::from_secs(3);
+/// How often the age of the signing key is looked at.
+const KEYS_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// The watch, before it runs.
+pub(super) struct Alerting {
+    every: Duration,
+    watch: Watch,
+    collector: Collector,
+    deliveries: Vec<Delivery>,
+    config: Arc<Config>,
+}
+
+impl Alerting {
+    /// Sets it up; `None` when nothing is to be watched.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub(super) fn new(
+        config: &Arc<Config>,
+        records: &Arc<Records>,
+        outside: &Arc<Outside>,
+        next_hops: &Arc<NextHops>,
+        registry: &Registry,
+    ) -> anyhow::Result<Option<Self>> {
+        if !config.alerts.enabled {
+            return Ok(None);
+        }
+        // Of their own: a reload forgets services that are gone, not channels.
+        let channel_dependencies = outside.dependencies.beside();
+        let ways = ways(config, channel_dependencies, Some(next_hops))?;
+        let channels = Channel::configured(&config.alerts, &ways)?;
+        let metrics = AlertMetrics::new(registry)?;
+        let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics);
+        let board = Board::new(&config.data);
+        let watch = Watch::new(ways.host_name.clone(), config.alerts.clone(), board, channels, metrics);
+        let collector = Collector::new(config, records, outside, ways.dependencies, registry);
+        let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
+        Ok(Some(Self { every, watch, collector, deliveries, config: Arc::clone(config) }))
+    }
+
+    /// Watches until `stop`; then what waits in the queues has a moment.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let Self { every, mut watch, mut collector, deliveries, config } = self;
+        let mut delivering = JoinSet::new();
+        for delivery in deliveries {
+            delivering.spawn(delivery);
+        }
+        let mut ticks = tokio::time::interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut keys = tokio::time::interval(KEYS_EVERY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                _ = keys.tick() => renew_keys(&config),
+                _ = ticks.tick() => {
+                    let readings = collector.read().await;
+                    // It writes files: a disk that hangs must not take the mail's threads with it.
+                    let look = tokio::task::spawn_blocking(move || {
+                        watch.look(&readings, now_ms());
+                        watch
+                    });
+                    watch = match look.await {
+                        Ok(watch) => watch,
+                        Err(error) => {
+                            tracing::error!(%error, "the watch has broken down: no more alerts");
+                            return;
+                        }
+                    };
+                }
+            }
+        }
+        // Closes the queues.
+        drop(watch);
+        let last = async { while delivering.join_next().await.is_some() {} };
+        if tokio::time::timeout(LAST, last).await.is_err() {
+            tracing::warn!("alerts that were not delivered yet are lost");
+        }
+    }
+}
+
+/// Whether the settings of alerts can be used.
+///
+/// # Errors
+/// Names the setting that cannot.
+pub(super) fn check(config: &Config) -> anyhow::Result<()> {
+    let dependencies = egress::Registry::new(egress::Metrics::new(&Registry::new())?);
+    Channel::configured(&config.alerts, &ways(config, dependencies, None)?)?;
+    Ok(())
+}
+
+/// What channels go out by. Without `next_hops` they are made of the configuration.
+///
+/// # Errors
+/// Names the setting that cannot be used.
+pub(super) fn ways(
+    config: &Config,
+    dependencies: egress::Registry,
+    next_hops: Option<&Arc<NextHops>>,
+) -> anyhow::Result<Ways> {
+    let host_name = standing::host_name(config);
+    let server = &config.alerts.mail.server;
+    let settings = if server.is_empty() {
+        config.next_hop.clone()
+    } else {
+        let hop = HopConfig {
+            name: "alerts".into(),
+            address: server.clone(),
+            tls: TlsMode::Opportunistic,
+            ..HopConfig::default()
+        };
+        NextHopsConfig { hops: vec![hop], helo_name: config.next_hop.helo_name.clone(), ..NextHopsConfig::default() }
+    };
+    let hops = match next_hops.filter(|_| server.is_empty()) {
+        Some(hops) => Arc::clone(hops),
+        None => {
+            // Its counters would be taken twice.
+            let metrics = NextHopMetrics::new(&Registry::new())?;
+            Arc::new(NextHops::new(&settings, &host_name, metrics).context("alerts.mail.server")?)
+        }
+    };
+    let resolvers: Vec<SocketAddr> = config.enrichment.sender_auth.resolvers.clone();
+    let (signing, data) = (config.signing.clone(), config.data.clone());
+    Ok(Ways { dependencies, mailer: Arc::new(IntoNextHop(hops)), resolvers, host_name, signing, data })
+}
+
+/// Makes a new signing key when the settings want one by age.
+fn renew_keys(config: &Config) {
+    if config.signing.rotate_days == 0 {
+        return;
+    }
+    let (file, now) = (Keys::file(&config.signing, &config.data), now_ms());
+    let renewed = Keys::load(&file, &config.signing, now).and_then(|mut keys| {
+        if !keys.is_due(&config.signing, now) {
+            return Ok(None);
+        }
+        let id = keys.rotate(&config.signing, false, now)?.id.clone();
+        keys.save(&file).map(|()| Some(id))
+    });
+    match renewed {
+        Ok(None) => {}
+        Ok(Some(key)) => {
+            tracing::warn!(key, "a new signing key is announced: give it to receivers (mailweir keys list)")
+        }
+        Err(error) => tracing::error!(%error, "the signing keys cannot be renewed"),
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,75 @@
+//! `mailweir keys list|rotate`: the keys that webhooks are signed with.
+
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::Context;
+use serde_json::json;
+
+use crate::app::cli::{Common, KeysCommand};
+use crate::app::config::Config;
+use crate::app::data;
+use crate::app::terminal::{Terminal, Tone, time};
+use crate::enforcement::signing::{KeyState, Keys};
+
+/// Runs the command.
+pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
+    let terminal = Terminal::new(common.colour);
+    data::prepare(config)?;
+    let (file, now) = (Keys::file(&config.signing, &config.data), now_ms());
+    let mut keys = Keys::load(&file, &config.signing, now)?;
+    match command {
+        KeysCommand::List { secrets, json } => list(&terminal, &keys, *secrets, *json, now)?,
+        KeysCommand::Rotate { now: at_once, json } => {
+            let key = keys.rotate(&config.signing, *at_once, now)?.clone();
+            keys.save(&file)?;
+            let state = keys.list(now).into_iter().find(|info| info.id == key.id).context("the new key is gone")?.state;
+            if *json {
+                terminal.json(&json!({"id": key.id, "state": state, "active_from_ms": key.active_from_ms}))?;
+            } else {
+                terminal.line(&format!(
+                    "{} signs from {} on",
+                    terminal.toned(Tone::Strong, &key.id),
+                    time(key.active_from_ms)
+                ))?;
+                terminal.line("Give it to receivers before that: mailweir keys list --secrets")?;
+            }
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn list(terminal: &Terminal, keys: &Keys, secrets: bool, json: bool, now: i64) -> anyhow::Result<()> {
+    let mut rows = Vec::new();
+    for (info, key) in keys.list(now).into_iter().zip(keys.keys()) {
+        if json {
+            let mut value = serde_json::to_value(&info)?;
+            if secrets {
+                value["secret"] = key.secret().into();
+            }
+            terminal.json(&value)?;
+            continue;
+        }
+        let tone = match info.state {
+            KeyState::Signing => Tone::Good,
+            KeyState::Announced => Tone::Warning,
+            KeyState::Retiring | KeyState::Expired => Tone::Quiet,
+        };
+        let until = info.expires_ms.map_or_else(|| "(nothing follows it)".to_owned(), time);
+        let mut row = vec![info.id, terminal.toned(tone, info.state.as_str()), time(info.active_from_ms), until];
+        if secrets {
+            row.push(key.secret().to_owned());
+        }
+        rows.push(row);
+    }
+    if !json {
+        let head = ["ID", "STATE", "SIGNS FROM", "VERIFIES UNTIL", "SECRET"];
+        terminal.table(&head[..if secrets { 5 } else { 4 }], &rows)?;
+    }
+    Ok(())
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

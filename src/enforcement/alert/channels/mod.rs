@@ -1,0 +1,317 @@
+//! The channels: each has a queue and a future of its own, so that one that hangs keeps nobody else waiting.
+//!
+//! A notice is given to a channel until it takes it, refuses it for good, or `attempts` are used up; those behind it wait, so
+//! that an end is never told before its beginning. Rather told twice than never. What waits is lost when the process ends hard.
+
+mod mail;
+mod pagerduty;
+mod slack;
+mod webhook;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use url::Url;
+
+use super::config::{AlertsConfig, DeliveryConfig};
+use super::kind::Severity;
+use super::machine::Change;
+use super::metrics::AlertMetrics;
+use super::notice::Notice;
+use crate::egress::{
+    Backoff, Curve, Failure, Fence, HttpClient, HttpError, Names, NamesConfig, NamesError, Registry, TlsRoots,
+};
+use crate::enforcement::signing::SigningConfig;
+
+pub use mail::Mailer;
+
+/// Longest secret file read, in bytes.
+const SECRET_BYTES: usize = 8 << 10;
+
+/// The channels there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelName {
+    /// Slack.
+    Slack,
+    /// PagerDuty.
+    PagerDuty,
+    /// E-mail.
+    Mail,
+    /// A webhook.
+    Webhook,
+}
+
+impl ChannelName {
+    /// The word used in settings and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Slack => "slack",
+            Self::PagerDuty => "pagerduty",
+            Self::Mail => "mail",
+            Self::Webhook => "webhook",
+        }
+    }
+
+    /// Its name among the dependencies.
+    fn dependency(self) -> &'static str {
+        match self {
+            Self::Slack => "alert_slack",
+            Self::PagerDuty => "alert_pagerduty",
+            Self::Mail => "alert_mail",
+            Self::Webhook => "alert_webhook",
+        }
+    }
+}
+
+/// A channel that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum ChannelError {
+    /// A file of a secret cannot be read.
+    #[error("alerts.{key}: cannot read {file}")]
+    File {
+        /// The setting.
+        key: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// What should be a URL is none. It is not shown: it may be a secret.
+    #[error("alerts.{key}: no http or https URL stands there")]
+    Url {
+        /// The setting.
+        key: &'static str,
+    },
+    /// A routing key is none.
+    #[error("alerts.pagerduty.routing_key_file: a routing key has 32 letters and digits")]
+    RoutingKey,
+    /// A recipient or sender of alerts is no address.
+    #[error("alerts.mail: `{0}` is no mail address")]
+    Address(String),
+    /// The resolver.
+    #[error("alerts")]
+    Names(#[from] NamesError),
+    /// TLS or HTTP.
+    #[error("alerts")]
+    Http(#[from] HttpError),
+}
+
+/// What channels go out by.
+pub struct Ways {
+    /// All dependencies of channels.
+    pub dependencies: Registry,
+    /// Gives mail to a server.
+    pub mailer: Arc<dyn Mailer>,
+    /// Resolvers. Empty: those of the system.
+    pub resolvers: Vec<SocketAddr>,
+    /// Our host name.
+    pub host_name: String,
+    /// How webhooks are signed.
+    pub signing: SigningConfig,
+    /// The folder of data.
+    pub data: PathBuf,
+}
+
+/// One channel.
+pub struct Channel {
+    name: ChannelName,
+    from: Severity,
+    kind: Kind,
+}
+
+enum Kind {
+    Slack(slack::Slack),
+    PagerDuty(pagerduty::PagerDuty),
+    Mail(mail::Mail),
+    Webhook(Box<webhook::Webhook>),
+}
+
+impl Channel {
+    /// All channels that are configured; nothing is asked yet.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn configured(config: &AlertsConfig, ways: &Ways) -> Result<Vec<Self>, ChannelError> {
+        let mut channels = Vec::new();
+        let mut web = Web { config, ways, clients: None };
+        if let Some(file) = &config.slack.url_file {
+            let key = "slack.url_file";
+            let (client, url) = web.client(ChannelName::Slack, key, &secret(key, file)?)?;
+            let kind = Kind::Slack(slack::Slack::new(client, url));
+            channels.push(Self { name: ChannelName::Slack, from: config.slack.from, kind });
+        }
+        if let Some(file) = &config.pagerduty.routing_key_file {
+            let routing_key = secret("pagerduty.routing_key_file", file)?;
+            let (client, url) = web.client(ChannelName::PagerDuty, "pagerduty.url", &config.pagerduty.url)?;
+            let kind = Kind::PagerDuty(pagerduty::PagerDuty::new(client, url, routing_key)?);
+            channels.push(Self { name: ChannelName::PagerDuty, from: config.pagerduty.from, kind });
+        }
+        if !config.mail.to.is_empty() {
+            let dependency = ways.dependencies.dependency(ChannelName::Mail.dependency(), &config.call);
+            let kind =
+                Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
+            channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind });
+        }
+        if !config.webhook.url.is_empty() {
+            let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &config.webhook.url)?;
+            let kind = Kind::Webhook(Box::new(webhook::Webhook::new(client, url, &ways.signing, &ways.data)));
+            channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind });
+        }
+        Ok(channels)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> ChannelName {
+        self.name
+    }
+
+    /// Gives it one notice, once (each call with the tries of `alerts.call.retry`).
+    ///
+    /// # Errors
+    /// Why it did not take it.
+    pub async fn deliver(&self, notice: &Notice) -> Result<(), Failure> {
+        match &self.kind {
+            Kind::Slack(slack) => slack.deliver(notice).await,
+            Kind::PagerDuty(pagerduty) => pagerduty.deliver(notice).await,
+            Kind::Mail(mail) => mail.deliver(notice).await,
+            Kind::Webhook(webhook) => webhook.deliver(notice).await,
+        }
+    }
+}
+
+/// Makes clients; the resolver and the certificates are read once, and only when somebody needs them.
+struct Web<'a> {
+    config: &'a AlertsConfig,
+    ways: &'a Ways,
+    clients: Option<(Names, Fence, TlsRoots)>,
+}
+
+impl Web<'_> {
+    fn client(&mut self, name: ChannelName, key: &'static str, url: &str) -> Result<(HttpClient, Url), ChannelError> {
+        let wrong = ChannelError::Url { key };
+        let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let Some((url, host)) = parsed.and_then(|url| Some((url.clone(), url.host_str()?.to_owned()))) else {
+            return Err(wrong);
+        };
+        if self.clients.is_none() {
+            let call = &self.config.call;
+            let names = NamesConfig {
+                resolvers: self.ways.resolvers.clone(),
+                query: call.deadline() / 2,
+                cache_entries: 64,
+                cache_max: Duration::from_secs(300),
+            };
+            // Nothing leads anywhere but to the host that the settings name.
+            let fence = Fence::allowing([]);
+            self.clients = Some((Names::new(&names)?, fence, TlsRoots::load(self.config.ca_file.as_deref())?));
+        }
+        let Some((names, fence, roots)) = &self.clients else { return Err(wrong) };
+        let dependency = self.ways.dependencies.dependency(name.dependency(), &self.config.call);
+        let host = host.trim_matches(['[', ']']).to_owned();
+        Ok((HttpClient::new(dependency, names.clone(), fence.clone(), [host], roots, 0)?, url))
+    }
+}
+
+fn secret(key: &'static str, file: &Path) -> Result<String, ChannelError> {
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|source| ChannelError::File { key, file: file.to_owned(), source })?;
+    Ok(text.trim().chars().take(SECRET_BYTES).collect())
+}
+
+/// Whether trying again would be told the same.
+fn is_final(failure: &Failure) -> bool {
+    match failure {
+        Failure::Status { code, .. } => (300..500).contains(code) && !matches!(code, 408 | 425 | 429),
+        Failure::Declined(_) | Failure::Fenced(_) | Failure::Disabled => true,
+        _ => false,
+    }
+}
+
+/// The future of one channel: to be run until it returns, which it does when its queue is closed and empty.
+pub type Delivery = BoxFuture<'static, ()>;
+
+/// The queues of all channels.
+#[derive(Debug, Default)]
+pub struct Channels {
+    queues: Vec<(ChannelName, Severity, mpsc::Sender<Notice>)>,
+    metrics: Option<AlertMetrics>,
+}
+
+impl Channels {
+    /// Queues, and the futures that empty them.
+    pub fn new(channels: Vec<Channel>, config: &DeliveryConfig, metrics: &AlertMetrics) -> (Self, Vec<Delivery>) {
+        let mut queues = Vec::new();
+        let mut deliveries = Vec::new();
+        for channel in channels {
+            let (sender, notices) = mpsc::channel(config.queue.max(1));
+            queues.push((channel.name, channel.from, sender));
+            deliveries.push(deliver_all(channel, notices, config.clone(), metrics.clone()).boxed());
+        }
+        (Self { queues, metrics: Some(metrics.clone()) }, deliveries)
+    }
+
+    /// Tells each channel what it wants to know; never waits.
+    pub fn tell(&self, node: &str, link_url: &str, changes: &[Change], at_ms: i64) {
+        for (name, from, queue) in &self.queues {
+            let Some(notice) = Notice::new(node, link_url, changes, *from, at_ms) else { continue };
+            if queue.try_send(notice).is_err() {
+                tracing::error!(channel = name.as_str(), "an alert is not delivered: too many wait for this channel");
+                if let Some(metrics) = &self.metrics {
+                    metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
+                }
+            }
+        }
+    }
+}
+
+async fn deliver_all(
+    channel: Channel,
+    mut notices: mpsc::Receiver<Notice>,
+    config: DeliveryConfig,
+    metrics: AlertMetrics,
+) {
+    let name = channel.name.as_str();
+    let count = |outcome: &str| metrics.deliveries.with_label_values(&[name, outcome]).inc();
+    let waits = Backoff {
+        curve: Curve::Exponential,
+        base: Duration::from_millis(config.wait_ms),
+        longest: Duration::from_millis(config.max_wait_ms),
+    };
+    while let Some(notice) = notices.recv().await {
+        let mut attempt = 1;
+        loop {
+            let failure = match channel.deliver(&notice).await {
+                Ok(()) => {
+                    count("ok");
+                    break;
+                }
+                Err(failure) => failure,
+            };
+            if is_final(&failure) {
+                tracing::error!(channel = name, %failure, "an alert is not delivered: the channel refuses it");
+                count("refused");
+                break;
+            }
+            if attempt >= config.attempts {
+                tracing::error!(channel = name, %failure, attempt, "an alert is not delivered: given up");
+                count("given_up");
+                break;
+            }
+            tracing::warn!(channel = name, %failure, attempt, "an alert is not delivered yet");
+            count("retried");
+            let told = match &failure {
+                Failure::BreakerOpen { retry_in } | Failure::RateLimited { retry_in } => *retry_in,
+                Failure::Status { retry_after: Some(wait), .. } => (*wait).min(waits.longest),
+                _ => Duration::ZERO,
+            };
+            tokio::time::sleep(waits.wait(attempt, 1.0).max(told)).await;
+            attempt += 1;
+        }
+    }
+}

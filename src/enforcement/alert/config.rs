@@ -1,0 +1,248 @@
+//! Settings of alerts: section `[alerts]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::kind::{Kind, Severity, Threshold};
+use crate::egress::{BreakerConfig, CallConfig, Curve, RateConfig, RetryConfig};
+
+/// What is watched, when it is told, and to whom.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertsConfig {
+    /// Whether anything is watched. Alerts are listed (`mailweir alert list`) without any channel too.
+    pub enabled: bool,
+    /// How often everything is looked at.
+    pub every_seconds: u32,
+    /// How much better than its threshold something must be to count as better, as a share of the threshold.
+    pub hysteresis: f64,
+    /// How long something must be bad before it is told; 0: at once.
+    pub fire_after_seconds: u32,
+    /// How long something must be better before that is told.
+    pub resolve_after_seconds: u32,
+    /// How long something may go without any reading before its alert is over: a service that is no longer configured.
+    pub forget_after_seconds: u32,
+    /// After how long an alert that goes on, unacknowledged, is told again; 0: never.
+    pub repeat_seconds: u32,
+    /// Time that the 95th percentile of the HTTP side and the availability of services are taken over.
+    pub window_seconds: u32,
+    /// Requests, or calls to a service, within that time below which nothing is said.
+    pub minimum_calls: u32,
+    /// Time of the recent mix of verdicts, compared to the 24 hours before.
+    pub mix_seconds: u32,
+    /// Messages within that time below which nothing is said of the mix; four times as many are needed before it.
+    pub mix_minimum_messages: u32,
+    /// Page that links in alerts lead to, such as the console's address. Empty: no links.
+    pub link_url: String,
+    /// From where on something is bad.
+    pub thresholds: Thresholds,
+    /// Slack.
+    pub slack: SlackConfig,
+    /// PagerDuty.
+    pub pagerduty: PagerDutyConfig,
+    /// E-mail.
+    pub mail: AlertMailConfig,
+    /// A webhook, signed as `[signing]` says.
+    pub webhook: WebhookConfig,
+    /// Delivery, the same for each channel.
+    pub delivery: DeliveryConfig,
+    /// How each channel may be called.
+    pub call: CallConfig,
+    /// Certificates (PEM) that channels are checked against besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            every_seconds: 10,
+            hysteresis: 0.1,
+            fire_after_seconds: 0,
+            resolve_after_seconds: 60,
+            forget_after_seconds: 3_600,
+            repeat_seconds: 14_400,
+            window_seconds: 300,
+            minimum_calls: 5,
+            mix_seconds: 900,
+            mix_minimum_messages: 50,
+            link_url: String::new(),
+            thresholds: Thresholds::default(),
+            slack: SlackConfig::default(),
+            pagerduty: PagerDutyConfig::default(),
+            mail: AlertMailConfig::default(),
+            webhook: WebhookConfig::default(),
+            delivery: DeliveryConfig::default(),
+            call: CallConfig {
+                deadline_ms: 10_000,
+                concurrent: 2,
+                max_wait_ms: 5_000,
+                max_answer_bytes: 64 << 10,
+                // Whoever is told of trouble is told again soon.
+                breaker: BreakerConfig { recovery_seconds: 15, success_threshold: 1, ..BreakerConfig::default() },
+                // Slack takes one message a second.
+                rate: RateConfig { per_second: 1, burst: 10, ..RateConfig::default() },
+                retry: RetryConfig { attempts: 3, backoff: Curve::ExponentialJitter, base_ms: 200, max_ms: 2_000 },
+            },
+            ca_file: None,
+        }
+    }
+}
+
+/// From where on something is bad: `{ warning, critical }`, 0 for never.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Thresholds {
+    /// 95th percentile of the time to an answer of the HTTP side.
+    pub api_latency_seconds: Threshold,
+    /// Connections, messages and requests refused by a rate limit within an hour.
+    pub rate_limit_abuse_per_hour: Threshold,
+    /// Wrong or missing tokens within an hour.
+    pub auth_failures_per_hour: Threshold,
+    /// Share of calls to a service that were answered, 0 to 1.
+    pub service_availability_ratio: Threshold,
+    /// Jobs that wait.
+    pub queue_depth_jobs: Threshold,
+    /// Time to an answer of the database.
+    pub database_latency_seconds: Threshold,
+    /// Time that a service has been left alone.
+    pub breaker_open_seconds: Threshold,
+    /// Share of free space, 0 to 1.
+    pub disk_free_ratio: Threshold,
+    /// Days that a certificate is still good.
+    pub certificate_days: Threshold,
+    /// Days since anything in a feed of rules changed. Rules of your own that need no change want 0 here.
+    pub feed_age_days: Threshold,
+    /// Change of the share of messages that are not passed on, 0 to 1.
+    pub verdict_mix_change: Threshold,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        let from = |warning, critical| Threshold { warning, critical };
+        Self {
+            api_latency_seconds: from(1.0, 5.0),
+            rate_limit_abuse_per_hour: from(100.0, 1_000.0),
+            auth_failures_per_hour: from(10.0, 50.0),
+            service_availability_ratio: from(0.95, 0.8),
+            queue_depth_jobs: from(1_000.0, 5_000.0),
+            database_latency_seconds: from(5.0, 10.0),
+            breaker_open_seconds: from(60.0, 600.0),
+            disk_free_ratio: from(0.1, 0.05),
+            certificate_days: from(30.0, 7.0),
+            feed_age_days: from(30.0, 0.0),
+            verdict_mix_change: from(0.25, 0.5),
+        }
+    }
+}
+
+impl Thresholds {
+    /// The thresholds of a kind.
+    pub fn of(&self, kind: Kind) -> Threshold {
+        match kind {
+            Kind::ApiLatency => self.api_latency_seconds,
+            Kind::RateLimitAbuse => self.rate_limit_abuse_per_hour,
+            Kind::AuthFailures => self.auth_failures_per_hour,
+            Kind::ServiceAvailability => self.service_availability_ratio,
+            Kind::QueueDepth => self.queue_depth_jobs,
+            Kind::DatabaseLatency => self.database_latency_seconds,
+            Kind::BreakerOpen => self.breaker_open_seconds,
+            Kind::Disk => self.disk_free_ratio,
+            Kind::Certificate => self.certificate_days,
+            Kind::FeedAge => self.feed_age_days,
+            Kind::VerdictMix => self.verdict_mix_change,
+        }
+    }
+}
+
+/// Slack, by an incoming webhook.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SlackConfig {
+    /// File that holds the webhook's URL, which is a secret. None: not told.
+    pub url_file: Option<PathBuf>,
+    /// The least severity that is told.
+    pub from: Severity,
+}
+
+impl Default for SlackConfig {
+    fn default() -> Self {
+        Self { url_file: None, from: Severity::Warning }
+    }
+}
+
+/// PagerDuty, by Events API v2.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PagerDutyConfig {
+    /// File that holds the routing key (32 characters) of the integration. None: not told.
+    pub routing_key_file: Option<PathBuf>,
+    /// Where events go; the service region of Europe has another address.
+    pub url: String,
+    /// The least severity that is told.
+    pub from: Severity,
+}
+
+impl Default for PagerDutyConfig {
+    fn default() -> Self {
+        let url = "https://events.pagerduty.com/v2/enqueue".into();
+        Self { routing_key_file: None, url, from: Severity::Warning }
+    }
+}
+
+/// E-mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AlertMailConfig {
+    /// Addresses. Empty: nobody is told.
+    pub to: Vec<String>,
+    /// Address in From. Empty: `mailweir@` and our host name. The envelope's sender is always empty: nothing bounces.
+    pub sender: String,
+    /// SMTP server, `HOST:PORT`, with STARTTLS when it offers it. Empty: the next hop, as for released mail.
+    pub server: String,
+    /// The least severity that is told.
+    pub from: Severity,
+}
+
+impl Default for AlertMailConfig {
+    fn default() -> Self {
+        Self { to: Vec::new(), sender: String::new(), server: String::new(), from: Severity::Warning }
+    }
+}
+
+/// A webhook of the operator's own: a signed POST of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookConfig {
+    /// Where to. Empty: not told.
+    pub url: String,
+    /// The least severity that is told.
+    pub from: Severity,
+}
+
+impl Default for WebhookConfig {
+    fn default() -> Self {
+        Self { url: String::new(), from: Severity::Warning }
+    }
+}
+
+/// Delivery.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryConfig {
+    /// Notices that may wait for one channel; those beyond are dropped and counted.
+    pub queue: usize,
+    /// Times that a notice is given to a channel that fails, each with the tries of `alerts.call.retry`.
+    pub attempts: u32,
+    /// The first wait between them.
+    pub wait_ms: u64,
+    /// The longest; they double.
+    pub max_wait_ms: u64,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        Self { queue: 256, attempts: 8, wait_ms: 1_000, max_wait_ms: 300_000 }
+    }
+}

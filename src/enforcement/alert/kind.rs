@@ -1,0 +1,169 @@
+//! What is watched: kinds with their words and units, severities, thresholds.
+
+use serde::{Deserialize, Serialize};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Look at it today.
+    Warning,
+    /// Look at it now.
+    Critical,
+}
+
+impl Severity {
+    /// The word used in alerts and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// From where on something is bad. What is bad when low (free space, days left, availability) is so at or below; the rest at
+/// or above.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Threshold {
+    /// A warning from here; 0: never.
+    pub warning: f64,
+    /// Critical from here; 0: never.
+    pub critical: f64,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Time to an answer of the HTTP side.
+    ApiLatency,
+    /// Connections, messages and requests refused by a rate limit.
+    RateLimitAbuse,
+    /// Wrong or missing tokens.
+    AuthFailures,
+    /// Share of calls to a service that were answered.
+    ServiceAvailability,
+    /// Jobs that wait.
+    QueueDepth,
+    /// Time to an answer of the database.
+    DatabaseLatency,
+    /// Time that a service has been left alone.
+    BreakerOpen,
+    /// Free space.
+    Disk,
+    /// Life of a certificate.
+    Certificate,
+    /// Age of a folder of rules.
+    FeedAge,
+    /// Change of the share of messages that are not passed on.
+    VerdictMix,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::ApiLatency,
+        Self::RateLimitAbuse,
+        Self::AuthFailures,
+        Self::ServiceAvailability,
+        Self::QueueDepth,
+        Self::DatabaseLatency,
+        Self::BreakerOpen,
+        Self::Disk,
+        Self::Certificate,
+        Self::FeedAge,
+        Self::VerdictMix,
+    ];
+
+    /// The word used in keys and settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ApiLatency => "api_latency",
+            Self::RateLimitAbuse => "rate_limit_abuse",
+            Self::AuthFailures => "auth_failures",
+            Self::ServiceAvailability => "service_availability",
+            Self::QueueDepth => "queue_depth",
+            Self::DatabaseLatency => "database_latency",
+            Self::BreakerOpen => "breaker_open",
+            Self::Disk => "disk",
+            Self::Certificate => "certificate",
+            Self::FeedAge => "feed_age",
+            Self::VerdictMix => "verdict_mix",
+        }
+    }
+
+    /// The kind of a word.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Whether low values are the bad ones.
+    pub fn low_is_bad(self) -> bool {
+        matches!(self, Self::ServiceAvailability | Self::Disk | Self::Certificate)
+    }
+
+    /// A value in words. `None`: there was no answer at all.
+    pub fn words(self, value: Option<f64>) -> String {
+        let Some(value) = value else { return "no answer".to_owned() };
+        match self {
+            Self::ApiLatency => format!("95% of answers within {}", seconds(value)),
+            Self::RateLimitAbuse => format!("{value:.0} refused within an hour"),
+            Self::AuthFailures => format!("{value:.0} failures within an hour"),
+            Self::ServiceAvailability => format!("{:.1}% of calls answered", value * 100.0),
+            Self::QueueDepth => format!("{value:.0} jobs wait"),
+            Self::DatabaseLatency => format!("an answer took {}", seconds(value)),
+            Self::BreakerOpen => format!("left alone for {}", seconds(value)),
+            Self::Disk => format!("{:.1}% free", value * 100.0),
+            Self::Certificate if value < 0.0 => format!("expired {:.1} days ago", -value),
+            Self::Certificate => format!("{value:.1} days left"),
+            Self::FeedAge => format!("{value:.1} days old"),
+            Self::VerdictMix => format!("the share of stopped messages changed by {:.0} points", value * 100.0),
+        }
+    }
+
+    /// What an alert of this kind is about, for its headline.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::ApiLatency => "The HTTP side is slow",
+            Self::RateLimitAbuse => "Somebody runs into rate limits",
+            Self::AuthFailures => "Failed authentications",
+            Self::ServiceAvailability => "A service often fails",
+            Self::QueueDepth => "A queue is long",
+            Self::DatabaseLatency => "The database is slow",
+            Self::BreakerOpen => "A service is left alone after failures",
+            Self::Disk => "Space runs out",
+            Self::Certificate => "A certificate ends soon",
+            Self::FeedAge => "A rule feed is old",
+            Self::VerdictMix => "The mix of verdicts has changed",
+        }
+    }
+
+    /// What to look at first.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::ApiLatency => "Look at mailweir_http_request_seconds by route, and at the database.",
+            Self::RateLimitAbuse => "Look at mailweir_relay_refused_total by limit, and in the log for the clients.",
+            Self::AuthFailures => "Look in the log for the addresses; change the admin token if in doubt.",
+            Self::ServiceAvailability => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
+            Self::QueueDepth => "Look whether workers run and what they wait for.",
+            Self::DatabaseLatency => "What must be held is deferred while it does not answer. Look at disk and server.",
+            Self::BreakerOpen => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
+            Self::Disk => "Below store.min_free_bytes nothing more is held. Make room, or keep less (store.*_days).",
+            Self::Certificate => "Renew it; changed files are read without a restart.",
+            Self::FeedAge => "Update the folder, or set alerts.thresholds.feed_age_days.",
+            Self::VerdictMix => {
+                "An attack, a new rule or a service that fails: `mailweir explain` some of the messages."
+            }
+        }
+    }
+}
+
+fn seconds(value: f64) -> String {
+    match value {
+        short if short < 10.0 => format!("{short:.2} s"),
+        long if long < 600.0 => format!("{long:.0} s"),
+        longer => format!("{:.0} min", longer / 60.0),
+    }
+}

@@ -1,0 +1,323 @@
+//! From readings to measures: counts become rates over windows, times a percentile, verdicts a change of their mix.
+//!
+//! Pure: `now_ms` is an argument. Memory is bounded: each window keeps at most so many samples, spread over its time.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::AlertsConfig;
+use super::kind::Kind;
+use super::readings::{Database, Readings, Service, Times, Verdicts};
+
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+const DAY_MS: i64 = 24 * HOUR_MS;
+/// Samples of one window; between two ticks there may be half the space, so twice as many at most.
+const SAMPLES: i64 = 720;
+/// Services and other subjects of one kind that are watched.
+const SUBJECTS: usize = 500;
+
+/// One thing, measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// What it is.
+    pub kind: Kind,
+    /// Of what: a service, a disk. Empty when there is only one.
+    pub subject: String,
+    /// In the unit of the kind; none: no answer at all.
+    pub value: Option<f64>,
+    /// What else is known, in words.
+    pub note: Option<String>,
+}
+
+/// Counts over time.
+#[derive(Debug, Clone)]
+struct Window<T> {
+    length_ms: i64,
+    samples: VecDeque<(i64, T)>,
+}
+
+impl<T: Clone> Window<T> {
+    fn new(length_ms: i64) -> Self {
+        Self { length_ms: length_ms.max(1), samples: VecDeque::new() }
+    }
+
+    /// Adds a sample; `shrunk`: counts that went back belong to another life of what is counted.
+    fn add(&mut self, now_ms: i64, sample: T, shrunk: impl Fn(&T, &T) -> bool) {
+        if self.samples.back().is_some_and(|(at, last)| shrunk(last, &sample) || *at > now_ms) {
+            self.samples.clear();
+        }
+        // The one just outside is kept: what is counted is counted since then.
+        while self.samples.get(1).is_some_and(|(at, _)| *at <= now_ms - self.length_ms) {
+            self.samples.pop_front();
+        }
+        let close = self.samples.len() > 1
+            && self.samples.get(self.samples.len() - 2).is_some_and(|(at, _)| now_ms - at < self.length_ms / SAMPLES);
+        if close {
+            self.samples.pop_back();
+        }
+        self.samples.push_back((now_ms, sample));
+    }
+
+    fn ends(&self) -> Option<(&T, &T)> {
+        Some((&self.samples.front()?.1, &self.samples.back()?.1))
+    }
+
+    /// The newest sample that is at least so old, with its time.
+    fn before(&self, at_ms: i64) -> Option<&(i64, T)> {
+        self.samples.iter().rfind(|(at, _)| *at <= at_ms)
+    }
+}
+
+/// Makes measures of readings; remembers what it needs of those before.
+#[derive(Debug)]
+pub struct Gauges {
+    window_ms: i64,
+    minimum: u64,
+    mix_ms: i64,
+    mix_minimum: u64,
+    api: Window<Times>,
+    rate_limited: Window<u64>,
+    auth_failures: Window<u64>,
+    services: BTreeMap<String, Window<(u64, u64)>>,
+    /// Since when breakers have not been closed: half open between two openings does not count as closed.
+    open_since_ms: BTreeMap<String, i64>,
+    mix: Window<Verdicts>,
+}
+
+impl Gauges {
+    /// Without any memory.
+    pub fn new(config: &AlertsConfig) -> Self {
+        let window_ms = i64::from(config.window_seconds) * 1_000;
+        let mix_ms = i64::from(config.mix_seconds) * 1_000;
+        Self {
+            window_ms,
+            minimum: u64::from(config.minimum_calls.max(1)),
+            mix_ms,
+            mix_minimum: u64::from(config.mix_minimum_messages.max(1)),
+            api: Window::new(window_ms),
+            rate_limited: Window::new(HOUR_MS),
+            auth_failures: Window::new(HOUR_MS),
+            services: BTreeMap::new(),
+            open_since_ms: BTreeMap::new(),
+            mix: Window::new(DAY_MS + mix_ms),
+        }
+    }
+
+    /// Measures everything that was read.
+    pub fn measure(&mut self, readings: &Readings, now_ms: i64) -> Vec<Measure> {
+        let mut measures = Vec::new();
+        let one = |kind, value| Measure { kind, subject: String::new(), value: Some(value), note: None };
+        if let Some(times) = &readings.api {
+            let shrunk = |a: &Times, b: &Times| b.count < a.count || a.bounds != b.bounds;
+            self.api.add(now_ms, times.clone(), shrunk);
+            let seconds = self.api.ends().and_then(|(from, to)| percentile(from, to, 0.95, self.minimum));
+            measures.extend(seconds.map(|seconds| one(Kind::ApiLatency, seconds)));
+        }
+        for (kind, count, window) in [
+            (Kind::RateLimitAbuse, readings.rate_limited, &mut self.rate_limited),
+            (Kind::AuthFailures, readings.auth_failures, &mut self.auth_failures),
+        ] {
+            let Some(count) = count else { continue };
+            window.add(now_ms, count, |a, b| b < a);
+            measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
+        }
+        self.services(&readings.services, now_ms, &mut measures);
+        let several = [
+            (Kind::Disk, &readings.disks),
+            (Kind::Certificate, &readings.certificates),
+            (Kind::FeedAge, &readings.feeds),
+        ];
+        for (kind, values) in several {
+            let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
+            measures.extend(values.iter().take(SUBJECTS).map(named));
+        }
+        let queue =
+            |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
+        measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
+        measures.extend(readings.database.map(|database| match database {
+            Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
+            Database::Silent => Measure { value: None, ..one(Kind::DatabaseLatency, 0.0) },
+        }));
+        if let Some(verdicts) = readings.verdicts {
+            self.mix.add(now_ms, verdicts, |a, b| b.all < a.all || b.stopped < a.stopped);
+            measures.extend(self.mix(now_ms));
+        }
+        measures
+    }
+
+    fn services(&mut self, services: &[Service], now_ms: i64, measures: &mut Vec<Measure>) {
+        let names: BTreeSet<&str> = services.iter().take(SUBJECTS).map(|service| service.name.as_str()).collect();
+        self.services.retain(|name, _| names.contains(name.as_str()));
+        self.open_since_ms.retain(|name, _| names.contains(name.as_str()));
+        for service in services.iter().take(SUBJECTS) {
+            let window = self.services.entry(service.name.clone()).or_insert_with(|| Window::new(self.window_ms));
+            window.add(now_ms, (service.answered, service.failed), |a, b| b.0 < a.0 || b.1 < a.1);
+            let of = |kind, value| Measure {
+                kind,
+                subject: service.name.clone(),
+                value: Some(value),
+                note: service.last_failure.clone(),
+            };
+            if let Some((from, to)) = window.ends() {
+                let (answered, failed) = (to.0 - from.0, to.1 - from.1);
+                if answered + failed >= self.minimum {
+                    let share = answered as f64 / (answered + failed) as f64;
+                    measures.push(of(Kind::ServiceAvailability, share));
+                }
+            }
+            let seconds = match service.open_seconds {
+                Some(seconds) => {
+                    let began = now_ms - i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
+                    let since = self.open_since_ms.entry(service.name.clone()).or_insert(began);
+                    (now_ms - *since).max(0) as f64 / 1_000.0
+                }
+                None => {
+                    self.open_since_ms.remove(&service.name);
+                    0.0
+                }
+            };
+            measures.push(of(Kind::BreakerOpen, seconds));
+        }
+    }
+
+    /// By how much the share of stopped messages has changed, when that is more than chance.
+    fn mix(&self, now_ms: i64) -> Option<Measure> {
+        let (first, last) = self.mix.ends()?;
+        let (_, middle) = self.mix.before(now_ms - self.mix_ms)?;
+        let recent = Verdicts { all: last.all - middle.all, stopped: last.stopped - middle.stopped };
+        let usual = Verdicts { all: middle.all - first.all, stopped: middle.stopped - first.stopped };
+        if recent.all < self.mix_minimum || usual.all < 4 * self.mix_minimum {
+            return None;
+        }
+        let share = |verdicts: Verdicts| verdicts.stopped as f64 / verdicts.all as f64;
+        let (is, was) = (share(recent), share(usual));
+        // Three standard deviations of a share that small numbers cannot make certain.
+        let floor = was.clamp(0.01, 0.99);
+        let chance = 3.0 * (floor * (1.0 - floor) / recent.all as f64).sqrt();
+        let change = (is - was).abs();
+        let value = if change > chance { change } else { 0.0 };
+        let note = format!(
+            "{:.0}% of {} messages were not passed on, {:.0}% of {} before",
+            is * 100.0,
+            recent.all,
+            was * 100.0,
+            usual.all
+        );
+        Some(Measure { kind: Kind::VerdictMix, subject: String::new(), value: Some(value), note: Some(note) })
+    }
+}
+
+/// A percentile of what came between two states of a histogram, by linear interpolation within its bucket; the last bound
+/// for what lies beyond it.
+fn percentile(from: &Times, to: &Times, share: f64, minimum: u64) -> Option<f64> {
+    let count = to.count - from.count;
+    if count < minimum {
+        return None;
+    }
+    let rank = share * count as f64;
+    let mut below = (0.0, 0.0);
+    for (bound, (a, b)) in to.bounds.iter().zip(from.within.iter().zip(&to.within)) {
+        let within = b.saturating_sub(*a) as f64;
+        if within >= rank {
+            let (lower, fewer) = below;
+            return Some(if within > fewer {
+                lower + (bound - lower) * (rank - fewer) / (within - fewer)
+            } else {
+                *bound
+            });
+        }
+        below = (*bound, within);
+    }
+    to.bounds.last().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000;
+
+    fn value(measures: &[Measure], kind: Kind) -> Option<f64> {
+        measures.iter().find(|m| m.kind == kind).map(|m| m.value.unwrap())
+    }
+
+    #[test]
+    fn counts_are_of_the_last_hour() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |second: i64, count: u64| {
+            let readings = Readings { auth_failures: Some(count), ..Readings::default() };
+            value(&gauges.measure(&readings, second * SECOND), Kind::AuthFailures).unwrap()
+        };
+        assert_eq!(at(0, 1_000), 0.0, "what was before nobody knows");
+        assert_eq!(at(10, 1_007), 7.0);
+        assert_eq!(at(1_800, 1_050), 50.0);
+        assert_eq!(at(3_600, 1_050), 50.0);
+        assert_eq!(at(3_610, 1_050), 43.0);
+        assert_eq!(at(5_500, 1_050), 0.0);
+        assert_eq!(at(5_510, 3), 0.0, "the counter began anew");
+        for second in 5_511..20_000 {
+            at(second, 3 + second as u64);
+        }
+        let last = at(20_000, 30_000);
+        assert!((13_597.0..=13_603.0).contains(&last), "{last}");
+        assert!(
+            gauges.auth_failures.samples.len() <= 2 * SAMPLES as usize + 3,
+            "{}",
+            gauges.auth_failures.samples.len()
+        );
+    }
+
+    #[test]
+    fn percentiles() {
+        let times = |within: [u64; 3], count| Times { bounds: vec![0.1, 1.0, 10.0], within: within.to_vec(), count };
+        let none = times([0, 0, 0], 0);
+        for (to, expected) in [
+            (times([100, 100, 100], 100), Some(0.095)),
+            (times([90, 100, 100], 100), Some(0.55)),
+            (times([0, 0, 0], 100), Some(10.0)),
+            (times([4, 4, 4], 4), None),
+        ] {
+            let got = percentile(&none, &to, 0.95, 5);
+            assert_eq!(got.map(|v| (v * 1e6).round()), expected.map(|v: f64| (v * 1e6).round()), "{to:?}");
+        }
+        let old = times([1_000, 1_000, 1_000], 1_000);
+        let slow = times([1_000, 1_000, 1_010], 1_010);
+        assert!(percentile(&old, &slow, 0.95, 5).unwrap() > 9.0, "only what is new counts");
+    }
+
+    #[test]
+    fn availability_and_open_breakers() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |second: i64, answered, failed, open| {
+            let service = Service { name: "clamd".into(), answered, failed, open_seconds: open, last_failure: None };
+            let measures =
+                gauges.measure(&Readings { services: vec![service], ..Readings::default() }, second * SECOND);
+            (value(&measures, Kind::ServiceAvailability), value(&measures, Kind::BreakerOpen).unwrap())
+        };
+        assert_eq!(at(0, 50, 0, None), (None, 0.0));
+        assert_eq!(at(10, 53, 0, None), (None, 0.0), "too few");
+        assert_eq!(at(20, 68, 2, Some(5)), (Some(0.9), 5.0));
+        assert_eq!(at(80, 68, 2, Some(1)), (Some(0.9), 65.0), "half open and open again");
+        assert_eq!(at(400, 68, 12, Some(200)), (Some(0.0), 385.0));
+        assert_eq!(at(410, 69, 12, None).1, 0.0);
+        let gone = gauges.measure(&Readings::default(), 420 * SECOND);
+        assert!(gone.is_empty() && gauges.services.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn the_mix_of_verdicts() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |minute: i64, all, stopped| {
+            let verdicts = Some(Verdicts { all, stopped });
+            value(
+                &gauges.measure(&Readings { verdicts, ..Readings::default() }, minute * 60 * SECOND),
+                Kind::VerdictMix,
+            )
+        };
+        assert_eq!(at(0, 0, 0), None);
+        assert_eq!(at(60, 1_000, 100), None, "nothing to compare with");
+        assert_eq!(at(75, 1_100, 112), Some(0.0), "chance");
+        let change = at(90, 1_200, 212).unwrap();
+        assert!((change - 0.898).abs() < 0.01, "{change}");
+        assert_eq!(at(105, 1_210, 213), None, "too few");
+    }
+}

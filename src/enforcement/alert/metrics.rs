@@ -1,0 +1,57 @@
+//! Metrics of alerts.
+
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
+
+use super::kind::Severity;
+use super::machine::Alert;
+
+/// Counters and gauges of alerts; declared here, with help, and nowhere else.
+#[derive(Debug, Clone)]
+pub struct AlertMetrics {
+    pub(super) changes: IntCounterVec,
+    pub(super) deliveries: IntCounterVec,
+    firing: IntGaugeVec,
+}
+
+impl AlertMetrics {
+    /// Declares them at a registry.
+    ///
+    /// # Errors
+    /// When one of the names is taken.
+    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let counter = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let metrics = Self {
+            changes: counter(
+                "mailweir_alert_changes_total",
+                "Changes of alerts, by kind and by what has happened.",
+                &["kind", "what"],
+            )?,
+            deliveries: counter(
+                "mailweir_alert_deliveries_total",
+                "Notices of alerts, by channel and outcome: ok, retried, refused, given_up, dropped (the queue was full).",
+                &["channel", "outcome"],
+            )?,
+            firing: IntGaugeVec::new(
+                Opts::new("mailweir_alerts_firing", "Alerts that fire at the moment, silenced ones too, by severity."),
+                &["severity"],
+            )?,
+        };
+        registry.register(Box::new(metrics.changes.clone()))?;
+        registry.register(Box::new(metrics.deliveries.clone()))?;
+        registry.register(Box::new(metrics.firing.clone()))?;
+        Ok(metrics)
+    }
+
+    pub(super) fn count<'a>(&self, alerts: impl Iterator<Item = &'a Alert>) {
+        let (mut warnings, mut critical) = (0, 0);
+        for alert in alerts {
+            match alert.severity {
+                Some(Severity::Warning) => warnings += 1,
+                Some(Severity::Critical) => critical += 1,
+                None => {}
+            }
+        }
+        self.firing.with_label_values(&["warning"]).set(warnings);
+        self.firing.with_label_values(&["critical"]).set(critical);
+    }
+}

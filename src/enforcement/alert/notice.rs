@@ -1,0 +1,124 @@
+//! What a channel is told at once: everything that changed at one look, in words that can do no harm.
+
+use super::kind::Severity;
+use super::machine::{Change, What};
+use crate::mail::defang;
+
+/// Longest text of one field, in characters.
+const TEXT: usize = 300;
+
+/// What a channel is told at once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// The gateway.
+    pub node: String,
+    /// When it looked, milliseconds since 1970.
+    pub at_ms: i64,
+    /// Page that links lead to; empty: none.
+    pub link_url: String,
+    /// What has changed, the worst first.
+    pub lines: Vec<Line>,
+}
+
+/// One change, in words: defanged, without control characters, bounded.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Line {
+    /// What has happened.
+    pub what: What,
+    /// How bad it is, or was.
+    pub severity: Severity,
+    /// Of the alert: the same from its beginning to its end.
+    pub key: String,
+    /// The word of its kind.
+    pub kind: &'static str,
+    /// What it is about.
+    pub title: String,
+    /// The value as a number; none: no answer at all.
+    pub value: Option<f64>,
+    /// The value in words.
+    pub words: String,
+    /// What else is known.
+    pub note: String,
+    /// What to look at first.
+    pub advice: &'static str,
+    /// Since when, milliseconds since 1970.
+    pub since_ms: i64,
+}
+
+impl Notice {
+    /// What somebody is told who wants to know from this severity on; `None`: nothing.
+    pub fn new(node: &str, link_url: &str, changes: &[Change], from: Severity, at_ms: i64) -> Option<Self> {
+        let line = |change: &Change| {
+            let (what, severity) = change.seen_from(from)?;
+            let alert = &change.alert;
+            let subject = harmless(&alert.subject);
+            let title = alert.kind.title();
+            Some(Line {
+                what,
+                severity,
+                key: harmless(&alert.key),
+                kind: alert.kind.as_str(),
+                title: if subject.is_empty() { title.to_owned() } else { format!("{title}: {subject}") },
+                value: alert.value,
+                words: alert.words(),
+                note: harmless(alert.note.as_deref().unwrap_or_default()),
+                advice: alert.kind.advice(),
+                since_ms: alert.since_ms,
+            })
+        };
+        let lines: Vec<Line> = changes.iter().filter_map(line).collect();
+        let (node, link_url) = (node.to_owned(), link_url.to_owned());
+        (!lines.is_empty()).then_some(Self { node, at_ms, link_url, lines })
+    }
+
+    /// A notice that says that it is a test.
+    pub fn test(node: &str, link_url: &str, what: What, at_ms: i64) -> Self {
+        let line = Line {
+            what,
+            severity: Severity::Warning,
+            key: "test".into(),
+            kind: "test",
+            title: "A test of this channel".into(),
+            value: Some(0.0),
+            words: "nothing is wrong".into(),
+            note: "asked for by `mailweir alert test`".into(),
+            advice: "Nothing is to be done.",
+            since_ms: at_ms,
+        };
+        Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
+    }
+
+    /// All of it in one line.
+    pub fn headline(&self) -> String {
+        let more = match self.lines.len().saturating_sub(1) {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        let first = self.lines.first().map(Line::headline).unwrap_or_default();
+        format!("{first}{more} [{}]", self.node)
+    }
+}
+
+impl Line {
+    /// It in one line: `CRITICAL fired: Space runs out: data`.
+    pub fn headline(&self) -> String {
+        let severity = self.severity.as_str();
+        match self.what {
+            What::Resolved => format!("RESOLVED: {}", self.title),
+            What::Fired => format!("{}: {}", severity.to_uppercase(), self.title),
+            what => format!("{} ({}): {}", severity.to_uppercase(), what.as_str(), self.title),
+        }
+    }
+}
+
+/// Text of others (services say what went wrong in words of their own), made harmless.
+fn harmless(text: &str) -> String {
+    defang(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect()
+}
+
+/// A time in UTC: `2026-01-31 08:00:00Z`.
+pub(super) fn utc(at_ms: i64) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]:[second]Z");
+    let at = time::OffsetDateTime::from_unix_timestamp(at_ms / 1_000).ok();
+    at.and_then(|at| at.format(&format).ok()).unwrap_or_else(|| at_ms.to_string())
+}

@@ -1,0 +1,94 @@
+//! What people order about alerts: silences and acknowledgements.
+
+use serde::{Deserialize, Serialize};
+
+use super::kind::Kind;
+
+/// Longest text of an order, in characters.
+const TEXT: usize = 500;
+/// Longest silence, in minutes: 90 days.
+pub const MAX_SILENCE_MINUTES: u32 = 90 * 24 * 60;
+/// How long an acknowledgement waits to be seen.
+const ACKNOWLEDGE_MS: i64 = 60 * 60 * 1_000;
+
+/// What is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Act {
+    /// Nothing is told.
+    Silence,
+    /// Somebody looks at it: it is not repeated.
+    Acknowledge,
+}
+
+/// An order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// 16 hexadecimal digits.
+    pub id: String,
+    /// What is ordered.
+    pub act: Act,
+    /// `*`, a kind, or the key of one alert.
+    pub pattern: String,
+    /// Until when it holds, milliseconds since 1970.
+    pub until_ms: i64,
+    /// Who ordered it.
+    pub by: String,
+    /// Why.
+    pub comment: String,
+}
+
+/// An order that means nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// The pattern.
+    #[error("`{0}` is no alert: write *, a kind (such as disk) or a key (such as disk:data); `alert list` shows them")]
+    Pattern(String),
+    /// The time.
+    #[error("a silence lasts from 1 to {MAX_SILENCE_MINUTES} minutes")]
+    Minutes,
+    /// The system has no random numbers.
+    #[error("no random numbers")]
+    Chance,
+}
+
+impl Order {
+    /// Silence for so many minutes.
+    ///
+    /// # Errors
+    /// When pattern or time mean nothing.
+    pub fn silence(pattern: &str, minutes: u32, by: &str, comment: &str, now_ms: i64) -> Result<Self, OrderError> {
+        if !(1..=MAX_SILENCE_MINUTES).contains(&minutes) {
+            return Err(OrderError::Minutes);
+        }
+        let until_ms = now_ms.saturating_add(i64::from(minutes) * 60_000);
+        Self::new(Act::Silence, pattern, until_ms, by, comment)
+    }
+
+    /// Somebody looks at it.
+    ///
+    /// # Errors
+    /// When the pattern means nothing.
+    pub fn acknowledge(pattern: &str, by: &str, now_ms: i64) -> Result<Self, OrderError> {
+        Self::new(Act::Acknowledge, pattern, now_ms.saturating_add(ACKNOWLEDGE_MS), by, "")
+    }
+
+    fn new(act: Act, pattern: &str, until_ms: i64, by: &str, comment: &str) -> Result<Self, OrderError> {
+        let kind = pattern.split_once(':').map_or(pattern, |(kind, _)| kind);
+        if pattern.len() > TEXT || (pattern != "*" && Kind::parse(kind).is_none()) {
+            return Err(OrderError::Pattern(pattern.chars().take(80).collect()));
+        }
+        let mut chance = [0; 8];
+        getrandom::fill(&mut chance).map_err(|_| OrderError::Chance)?;
+        let cut = |text: &str| text.chars().take(TEXT).collect();
+        let id = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { id, act, pattern: pattern.to_owned(), until_ms, by: cut(by), comment: cut(comment) })
+    }
+
+    /// Whether it holds for an alert.
+    pub fn covers(&self, key: &str, now_ms: i64) -> bool {
+        let kind = key.split_once(':').map_or(key, |(kind, _)| kind);
+        now_ms < self.until_ms && (self.pattern == "*" || self.pattern == key || self.pattern == kind)
+    }
+}

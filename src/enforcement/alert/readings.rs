@@ -1,0 +1,70 @@
+//! What is read of the gateway at one moment. What is not there is not read, and then not judged.
+
+/// What is read of the gateway at one moment. Counts are since the start of the process.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Readings {
+    /// Times to an answer of the HTTP side; none without an HTTP side.
+    pub api: Option<Times>,
+    /// Refused by a rate limit.
+    pub rate_limited: Option<u64>,
+    /// Wrong or missing tokens.
+    pub auth_failures: Option<u64>,
+    /// Services that are asked.
+    pub services: Vec<Service>,
+    /// Jobs that wait, by queue.
+    pub queues: Vec<(String, u64)>,
+    /// The database.
+    pub database: Option<Database>,
+    /// Share of free space, 0 to 1, by what is kept there.
+    pub disks: Vec<(String, f64)>,
+    /// Days that certificates are still good, by whose they are; negative when they are over.
+    pub certificates: Vec<(String, f64)>,
+    /// Days since anything changed, by name of the feed.
+    pub feeds: Vec<(String, f64)>,
+    /// Messages judged.
+    pub verdicts: Option<Verdicts>,
+}
+
+/// How many answers took how long: bucket by bucket, as a histogram counts them.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Times {
+    /// Upper bounds in seconds, ascending; a last bucket without bound is implied.
+    pub bounds: Vec<f64>,
+    /// How many took no longer than each bound.
+    pub within: Vec<u64>,
+    /// All.
+    pub count: u64,
+}
+
+/// A service that is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Service {
+    /// The name it has in the configuration.
+    pub name: String,
+    /// Calls that gave an answer.
+    pub answered: u64,
+    /// Calls that failed, and those that were not made because it is left alone.
+    pub failed: u64,
+    /// For how many seconds its breaker has not been closed, in its present state; none when it is.
+    pub open_seconds: Option<u64>,
+    /// What went wrong last.
+    pub last_failure: Option<String>,
+}
+
+/// The database.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Database {
+    /// It answered, after so many seconds; or it has not answered for so many seconds.
+    After(f64),
+    /// It says no.
+    Silent,
+}
+
+/// Messages judged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Verdicts {
+    /// All.
+    pub all: u64,
+    /// Those that were not passed on: held, refused, deferred.
+    pub stopped: u64,
+}

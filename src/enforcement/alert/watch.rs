@@ -1,0 +1,62 @@
+//! One look: readings are measured, the machine steps, what changed is told, and the board shows it.
+
+use super::channels::Channels;
+use super::metrics::AlertMetrics;
+use super::order::Act;
+use super::{AlertsConfig, Board, BoardState, Gauges, Kind, Machine, Readings};
+
+/// Looks at everything, again and again.
+#[derive(Debug)]
+pub struct Watch {
+    node: String,
+    config: AlertsConfig,
+    gauges: Gauges,
+    machine: Machine,
+    board: Board,
+    channels: Channels,
+    metrics: AlertMetrics,
+}
+
+impl Watch {
+    /// Goes on where the last process left off, if its board can be read.
+    pub fn new(node: String, config: AlertsConfig, board: Board, channels: Channels, metrics: AlertMetrics) -> Self {
+        let known = board.state().unwrap_or_else(|error| {
+            tracing::warn!(%error, "what was known of alerts cannot be read: what still fires is told again");
+            None
+        });
+        let machine = Machine::new(config.clone(), known.map(|state| state.alerts).unwrap_or_default());
+        let gauges = Gauges::new(&config);
+        Self { node, config, gauges, machine, board, channels, metrics }
+    }
+
+    /// Looks once. Writes small files, so it may block for a moment.
+    pub fn look(&mut self, readings: &Readings, now_ms: i64) {
+        let measures = self.gauges.measure(readings, now_ms);
+        let orders = self.board.orders(now_ms);
+        let changes = self.machine.step(&measures, &orders, now_ms);
+        for change in &changes {
+            let (key, what, severity) = (&change.alert.key, change.what.as_str(), change.severity().as_str());
+            tracing::warn!(alert = %key, what, severity, value = change.alert.words(), "alert");
+            self.metrics.changes.with_label_values(&[change.alert.kind.as_str(), what]).inc();
+        }
+        self.metrics.count(self.machine.alerts());
+        self.channels.tell(&self.node, &self.config.link_url, &changes, now_ms);
+        // Seen, whether there was anything to acknowledge or not.
+        for order in orders.iter().filter(|order| order.act == Act::Acknowledge) {
+            if let Err(error) = self.board.remove(&order.id) {
+                tracing::warn!(%error, "an acknowledgement cannot be removed");
+            }
+        }
+        let unread = |kind: &Kind| !measures.iter().any(|measure| measure.kind == *kind);
+        let state = BoardState {
+            node: self.node.clone(),
+            at_ms: now_ms,
+            every_seconds: self.config.every_seconds,
+            alerts: self.machine.alerts().cloned().collect(),
+            unread: Kind::ALL.into_iter().filter(unread).collect(),
+        };
+        if let Err(error) = self.board.write(&state) {
+            tracing::warn!(%error, "what is known of alerts cannot be written");
+        }
+    }
+}

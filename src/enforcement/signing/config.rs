@@ -1,0 +1,40 @@
+//! Settings of signatures: section `[signing]`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// How requests are signed and signatures are verified.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SigningConfig {
+    /// Beginning of the headers' names.
+    pub header_prefix: String,
+    /// File of the keys, shared by all gateways of one site. None: `DATA/signing.keys`, made on first use.
+    pub key_file: Option<PathBuf>,
+    /// Age in days at which the gateway makes a new key by itself; 0: never, only `mailweir keys rotate` does. Receivers must get
+    /// the new key while it is announced.
+    pub rotate_days: u32,
+    /// How long a new key is known before anything is signed with it, in hours: the time to give it to receivers.
+    pub announce_hours: u32,
+    /// How long a key is still good for verifying after the next one has taken over, in hours.
+    pub overlap_hours: u32,
+    /// How far the time of a signature may be from ours, in seconds.
+    pub max_age_seconds: u32,
+    /// Nonces remembered; with more unexpired ones, requests are refused.
+    pub max_nonces: usize,
+}
+
+impl Default for SigningConfig {
+    fn default() -> Self {
+        Self {
+            header_prefix: "X-Mailweir".into(),
+            key_file: None,
+            rotate_days: 0,
+            announce_hours: 72,
+            overlap_hours: 168,
+            max_age_seconds: 300,
+            max_nonces: 100_000,
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a signature is not good, and why keys cannot be used.
+
+use std::path::PathBuf;
+
+use super::NoncesFull;
+
+/// Why a request is not taken for signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignatureError {
+    /// A header is missing.
+    #[error("the header {0} is missing")]
+    Missing(String),
+    /// A header is not what it should be.
+    #[error("the header {0} is not understood")]
+    Malformed(String),
+    /// The time is too far from ours.
+    #[error("signed {seconds} s away from our time")]
+    Stale {
+        /// How far.
+        seconds: u64,
+    },
+    /// No such key, or no longer.
+    #[error("no key of this id is good")]
+    UnknownKey,
+    /// The body is not the one that was signed.
+    #[error("the body is not the one that was signed")]
+    Body,
+    /// The signature is not made with the key for this request.
+    #[error("the signature does not fit")]
+    Mismatch,
+    /// The nonce was used before.
+    #[error("the nonce was used before")]
+    Replayed,
+    /// Whether the nonce was used before cannot be told.
+    #[error(transparent)]
+    Nonces(#[from] NoncesFull),
+}
+
+/// Why the file of keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be read or written.
+    #[error("the signing keys in {file} cannot be {what}")]
+    File {
+        /// Which file.
+        file: PathBuf,
+        /// read, written.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It holds something else.
+    #[error("{file} holds no signing keys")]
+    Content {
+        /// Which file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A key in it cannot be used.
+    #[error("{file}: key `{id}`: 64 hexadecimal digits are expected as secret, letters, digits and dashes as id")]
+    Key {
+        /// Which file.
+        file: PathBuf,
+        /// Which key.
+        id: String,
+    },
+    /// The system has no random numbers.
+    #[error("no random numbers")]
+    Chance,
+}

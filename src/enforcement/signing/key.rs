@@ -1,0 +1,319 @@
+//! Keys and their lives: announced, signing, retiring, expired. All from two times, so that every gateway says the same.
+//!
+//! A file of JSON, mode 0600, replaced whole. A key signs from `active_from_ms` on until the next one does; it verifies from
+//! the moment it is there until `overlap` after it was superseded.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, KeyInit};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::{KeyFileError, SigningConfig};
+
+/// Keys kept in the file; the oldest expired ones go first.
+const KEPT: usize = 20;
+const HOUR_MS: i64 = 60 * 60 * 1_000;
+
+/// A key: 32 bytes of chance with an id.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKey {
+    /// Goes with each signature.
+    pub id: String,
+    /// 64 hexadecimal digits. Not shown in logs.
+    secret: String,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: i64,
+    /// From when on it signs, milliseconds since 1970.
+    pub active_from_ms: i64,
+}
+
+impl std::fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SigningKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// What a key is good for at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyState {
+    /// Known, but nothing is signed with it yet.
+    Announced,
+    /// The one that signs.
+    Signing,
+    /// Another signs; it still verifies.
+    Retiring,
+    /// Of no use any more.
+    Expired,
+}
+
+impl KeyState {
+    /// The word for people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Announced => "announced",
+            Self::Signing => "signing",
+            Self::Retiring => "retiring",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+/// A key as it is listed: without its secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct KeyInfo {
+    /// Its id.
+    pub id: String,
+    /// What it is good for.
+    pub state: KeyState,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: i64,
+    /// From when on it signs, milliseconds since 1970.
+    pub active_from_ms: i64,
+    /// Until when it verifies, milliseconds since 1970; none while nothing follows it.
+    pub expires_ms: Option<i64>,
+}
+
+/// All keys, in the order in which they sign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    keys: Vec<SigningKey>,
+    overlap_ms: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    keys: Vec<SigningKey>,
+}
+
+impl SigningKey {
+    /// A new key.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn new(now_ms: i64, active_from_ms: i64) -> Result<Self, KeyFileError> {
+        let mut chance = [0; 36];
+        getrandom::fill(&mut chance).map_err(|_| KeyFileError::Chance)?;
+        let (id, secret) = chance.split_at(4);
+        Ok(Self { id: format!("k{}", hex(id)), secret: hex(secret), created_ms: now_ms, active_from_ms })
+    }
+
+    /// The secret's digits: for whoever gives it to a receiver.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    pub(super) fn mac(&self) -> Hmac<Sha256> {
+        // A key shorter than the hash's block is filled up with zeros (RFC 2104, 2).
+        let mut block = [0; 64];
+        for (place, byte) in block.iter_mut().zip(unhex(&self.secret).unwrap_or_default()) {
+            *place = byte;
+        }
+        <Hmac<Sha256> as KeyInit>::new(&block.into())
+    }
+
+    fn is_usable(&self) -> bool {
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let id = !self.id.is_empty() && self.id.len() <= 64 && self.id.chars().all(named);
+        id && unhex(&self.secret).is_some_and(|bytes| bytes.len() == 32)
+    }
+}
+
+impl Keys {
+    /// These keys.
+    pub fn new(mut keys: Vec<SigningKey>, config: &SigningConfig) -> Self {
+        keys.sort_by(|a, b| (a.active_from_ms, &a.id).cmp(&(b.active_from_ms, &b.id)));
+        Self { keys, overlap_ms: i64::from(config.overlap_hours) * HOUR_MS }
+    }
+
+    /// Where they are kept.
+    pub fn file(config: &SigningConfig, data: &Path) -> PathBuf {
+        config.key_file.clone().unwrap_or_else(|| data.join("signing.keys"))
+    }
+
+    /// Reads the file; makes it with one key that signs at once when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read, written, or holds something else.
+    pub fn load(file: &Path, config: &SigningConfig, now_ms: i64) -> Result<Self, KeyFileError> {
+        match fs::read(file) {
+            Ok(text) => Self::parse(file, &text, config),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let keys = Self::new(vec![SigningKey::new(now_ms, now_ms)?], config);
+                keys.save(file)?;
+                Ok(keys)
+            }
+            Err(source) => Err(KeyFileError::File { file: file.to_owned(), what: "read", source }),
+        }
+    }
+
+    /// Writes the file anew: whole or not at all.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, file: &Path) -> Result<(), KeyFileError> {
+        let failed = |source| KeyFileError::File { file: file.to_owned(), what: "written", source };
+        let keep = self.keys.len().saturating_sub(KEPT);
+        let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys[keep..].to_vec() });
+        let text = text.map_err(|source| KeyFileError::Content { file: file.to_owned(), source })?;
+        let draft = file.with_extension(format!("new{}", std::process::id()));
+        let write = || {
+            let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            new.write_all(&text)?;
+            new.sync_all()?;
+            fs::rename(&draft, file)
+        };
+        write().map_err(failed)
+    }
+
+    fn parse(file: &Path, text: &[u8], config: &SigningConfig) -> Result<Self, KeyFileError> {
+        let content = |source| KeyFileError::Content { file: file.to_owned(), source };
+        let KeyFile { keys } = serde_json::from_slice(text).map_err(content)?;
+        if let Some(wrong) = keys.iter().find(|key| !key.is_usable()) {
+            return Err(KeyFileError::Key { file: file.to_owned(), id: wrong.id.clone() });
+        }
+        Ok(Self::new(keys, config))
+    }
+
+    /// Adds a key that signs when it has been announced long enough; a key that is announced already is given back as it is.
+    /// `at_once`: it signs from now on, for a key that got into wrong hands.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<&SigningKey, KeyFileError> {
+        let announced = self.keys.last().is_some_and(|last| last.active_from_ms > now_ms);
+        if at_once {
+            // What was announced may be known to the same hands.
+            self.keys.retain(|key| key.active_from_ms <= now_ms);
+        }
+        if at_once || !announced {
+            let wait = if at_once { 0 } else { i64::from(config.announce_hours) * HOUR_MS };
+            self.keys.push(SigningKey::new(now_ms, now_ms.saturating_add(wait))?);
+        }
+        self.keys.last().ok_or(KeyFileError::Chance)
+    }
+
+    /// Whether the signing key is so old that a new one is due and none is announced.
+    pub fn is_due(&self, config: &SigningConfig, now_ms: i64) -> bool {
+        let limit = i64::from(config.rotate_days) * 24 * HOUR_MS;
+        limit > 0 && self.keys.last().is_none_or(|last| now_ms - last.active_from_ms >= limit)
+    }
+
+    /// The key that signs now.
+    pub fn signing(&self, now_ms: i64) -> Option<&SigningKey> {
+        self.keys.iter().rfind(|key| key.active_from_ms <= now_ms)
+    }
+
+    /// A key that verifies now.
+    pub fn verifying(&self, id: &str, now_ms: i64) -> Option<&SigningKey> {
+        let place = self.keys.iter().position(|key| key.id == id)?;
+        (self.state(place, now_ms) != KeyState::Expired).then(|| &self.keys[place])
+    }
+
+    /// All of them with their states.
+    pub fn list(&self, now_ms: i64) -> Vec<KeyInfo> {
+        let info = |(place, key): (usize, &SigningKey)| KeyInfo {
+            id: key.id.clone(),
+            state: self.state(place, now_ms),
+            created_ms: key.created_ms,
+            active_from_ms: key.active_from_ms,
+            expires_ms: self.expires_ms(place),
+        };
+        self.keys.iter().enumerate().map(info).collect()
+    }
+
+    /// All of them with their secrets.
+    pub fn keys(&self) -> &[SigningKey] {
+        &self.keys
+    }
+
+    fn expires_ms(&self, place: usize) -> Option<i64> {
+        self.keys.get(place + 1).map(|next| next.active_from_ms.saturating_add(self.overlap_ms))
+    }
+
+    fn state(&self, place: usize, now_ms: i64) -> KeyState {
+        let superseded = self.keys.get(place + 1).is_some_and(|next| next.active_from_ms <= now_ms);
+        match self.keys[place].active_from_ms > now_ms {
+            true => KeyState::Announced,
+            false if !superseded => KeyState::Signing,
+            false if self.expires_ms(place).is_some_and(|until| until < now_ms) => KeyState::Expired,
+            false => KeyState::Retiring,
+        }
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+pub(super) fn unhex(text: &str) -> Option<Vec<u8>> {
+    // `from_str_radix` takes a sign.
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn keys_follow_each_other_with_an_overlap() {
+        let config = SigningConfig { announce_hours: 2, overlap_hours: 3, rotate_days: 1, ..SigningConfig::default() };
+        let mut keys = Keys::new(vec![SigningKey::new(0, 0).unwrap()], &config);
+        let old = keys.keys()[0].id.clone();
+        assert!(!keys.is_due(&config, 24 * HOUR_MS - 1));
+        assert!(keys.is_due(&config, 24 * HOUR_MS));
+        let new = keys.rotate(&config, false, 24 * HOUR_MS).unwrap().id.clone();
+        assert!(!keys.is_due(&config, 24 * HOUR_MS), "one is announced");
+        assert_eq!(keys.rotate(&config, false, 25 * HOUR_MS).unwrap().id, new, "announced once");
+        let states = |keys: &Keys, hour: i64| -> Vec<KeyState> {
+            keys.list(hour * HOUR_MS).into_iter().map(|key| key.state).collect()
+        };
+        for (hour, expected, signs) in [
+            (25, [KeyState::Signing, KeyState::Announced], &old),
+            (26, [KeyState::Retiring, KeyState::Signing], &new),
+            (29, [KeyState::Retiring, KeyState::Signing], &new),
+            (30, [KeyState::Expired, KeyState::Signing], &new),
+        ] {
+            assert_eq!(states(&keys, hour), expected, "{hour}");
+            assert_eq!(keys.signing(hour * HOUR_MS).unwrap().id, *signs, "{hour}");
+            assert_eq!(keys.verifying(&old, hour * HOUR_MS).is_some(), hour < 30, "{hour}");
+            assert!(keys.verifying(&new, hour * HOUR_MS).is_some(), "what is announced may come from a faster clock");
+        }
+        let third = keys.rotate(&config, true, 31 * HOUR_MS).unwrap().id.clone();
+        assert_eq!(keys.signing(31 * HOUR_MS).unwrap().id, third);
+    }
+
+    #[test]
+    fn the_file_is_private_and_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        let mut keys = Keys::load(&file, &config, 1_000).unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Keys::load(&file, &config, 2_000).unwrap(), keys);
+        for _ in 0..2 * KEPT {
+            keys.rotate(&config, true, 3_000).unwrap();
+        }
+        keys.save(&file).unwrap();
+        assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), KEPT);
+        assert!(!format!("{keys:?}").contains(keys.keys()[0].secret()));
+        fs::write(&file, r#"{"keys":[{"id":"a","secret":"+1","created_ms":0,"active_from_ms":0}]}"#).unwrap();
+        assert!(matches!(Keys::load(&file, &config, 0), Err(KeyFileError::Key { .. })));
+        fs::write(&file, "{}").unwrap();
+        assert!(matches!(Keys::load(&file, &config, 0), Err(KeyFileError::Content { .. })));
+    }
+}

@@ -1,0 +1,19 @@
+//! Signed requests: webhooks that go out, callbacks that come in.
+//!
+//! HMAC-SHA256 (RFC 2104) over six lines, each ended by a line feed: the word `mailweir-v1`, the time in seconds since 1970, a
+//! nonce, the method in capitals, path with query as in the request line, SHA-256 of the body in hexadecimal digits. It travels
+//! in five headers, `X-Mailweir-Signature` (`v1=` and hexadecimal digits), `-Timestamp`, `-Nonce`, `-Body-SHA256`, `-Key-Id`;
+//! the prefix is a setting. Keys have ids and follow each other with an overlap. `deploy/webhooks` verifies it in other
+//! languages. Not here: HTTP itself.
+
+mod config;
+mod error;
+mod key;
+mod nonces;
+mod signature;
+
+pub use config::SigningConfig;
+pub use error::{KeyFileError, SignatureError};
+pub use key::{KeyInfo, KeyState, Keys, SigningKey};
+pub use nonces::{MemoryNonces, Nonces, NoncesFull};
+pub use signature::{Asked, Signer, Verifier};

@@ -1,0 +1,387 @@
+//! Alerts: each channel against a fake made from its documented contract, and the built program from a trouble to its end.
+
+use std::fs;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use mailweir::app::mock_services::{Fault, Mock, Service};
+use mailweir::egress;
+use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Order, Severity, Watch};
+use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, Ways, What};
+use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
+use mailweir::enforcement::{Refused, Reinject};
+use mailweir::mail::{Envelope, Message, MessageLimits};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::client::Client;
+use crate::support::endpoint::{Endpoint, Got};
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::http::request;
+use crate::support::sink::Sink;
+
+const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A server that takes mail, but not for everybody.
+#[derive(Clone, Default)]
+struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
+
+impl Reinject for Server {
+    async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
+        if envelope.recipients[0].text.starts_with("nobody") {
+            return Err(Refused("the next hop answered 550 no such user".into()));
+        }
+        self.0.lock().unwrap().push((envelope, raw));
+        Ok("250 ok".into())
+    }
+}
+
+fn ways(folder: &TempDir, server: &Server) -> Ways {
+    Ways {
+        dependencies: egress::Registry::new(egress::Metrics::new(&prometheus::Registry::new()).unwrap()),
+        mailer: Arc::new(server.clone()),
+        resolvers: vec!["127.0.0.1:9".parse().unwrap()],
+        host_name: "gw.example.com".into(),
+        signing: SigningConfig::default(),
+        data: folder.path().to_owned(),
+    }
+}
+
+/// All four channels, to one place.
+fn config(folder: &TempDir, place: std::net::SocketAddr) -> AlertsConfig {
+    let file = |name: &str, text: String| {
+        fs::write(folder.path().join(name), text).unwrap();
+        Some(folder.path().join(name))
+    };
+    let mut config = AlertsConfig::default();
+    config.slack.url_file = file("slack", format!("http://{place}/services/T0/B0/secret\n"));
+    config.pagerduty.routing_key_file = file("pagerduty", format!("{ROUTING_KEY}\n"));
+    config.pagerduty.url = format!("http://{place}/v2/enqueue");
+    config.webhook.url = format!("http://{place}/hook?site=1");
+    config.mail.to = vec!["ops@example.com".into(), "nobody@example.com".into()];
+    config.delivery.wait_ms = 1;
+    config.delivery.max_wait_ms = 5;
+    config.call.retry.attempts = 1;
+    config.call.rate.per_second = 0;
+    config.call.breaker.consecutive_failures = 0;
+    config.call.breaker.failure_rate = 2.0;
+    config
+}
+
+/// Answers as the services' documents say.
+fn contract(got: &Got) -> &'static str {
+    let body = got.json();
+    match got.path.as_str() {
+        "/services/T0/B0/secret" => {
+            let blocks = body["blocks"].as_array().map_or(0, Vec::len);
+            if body["text"].is_string() && (1..=50).contains(&blocks) { "200 OK" } else { "400 invalid_payload" }
+        }
+        "/v2/enqueue" => {
+            let key = body["routing_key"].as_str() == Some(ROUTING_KEY) && body["dedup_key"].is_string();
+            let payload = &body["payload"];
+            let whole = ["summary", "source", "severity"].iter().all(|name| payload[name].is_string());
+            let fits = match body["event_action"].as_str() {
+                Some("trigger") => whole,
+                Some("acknowledge" | "resolve") => true,
+                _ => false,
+            };
+            if key && fits { "202 Accepted" } else { "400 Bad Request" }
+        }
+        _ => "204 No Content",
+    }
+}
+
+#[tokio::test]
+async fn each_channel_keeps_its_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(|got, _| contract(got)).await;
+    let server = Server::default();
+    let ways = ways(&folder, &server);
+    let channels = Channel::configured(&config(&folder, endpoint.address), &ways).unwrap();
+    assert_eq!(channels.len(), 4);
+    for what in [What::Fired, What::Acknowledged, What::Resolved] {
+        let notice = Notice::test("gw.example.com", "https://console.example/alerts", what, 1_767_225_600_000);
+        for channel in &channels {
+            channel.deliver(&notice).await.unwrap_or_else(|error| panic!("{}: {error}", channel.name().as_str()));
+        }
+    }
+    let got = endpoint.got();
+    let to = |path: &str| -> Vec<Value> { got.iter().filter(|g| g.path == path).map(Got::json).collect() };
+    let slack = to("/services/T0/B0/secret");
+    assert_eq!(slack.len(), 3);
+    assert_eq!((slack[0]["unfurl_links"].as_bool(), slack[0]["unfurl_media"].as_bool()), (Some(false), Some(false)));
+    let button = &slack[0]["blocks"].as_array().unwrap().last().unwrap()["elements"][0];
+    assert_eq!(
+        (button["type"].as_str(), button["url"].as_str()),
+        (Some("button"), Some("https://console.example/alerts"))
+    );
+    let events = to("/v2/enqueue");
+    let actions: Vec<&str> = events.iter().map(|event| event["event_action"].as_str().unwrap()).collect();
+    assert_eq!(actions, ["trigger", "acknowledge", "resolve"]);
+    assert!(events.iter().all(|event| event["dedup_key"] == "mailweir/gw.example.com/test"));
+
+    let hooks: Vec<&Got> = got.iter().filter(|got| got.path.starts_with("/hook")).collect();
+    assert_eq!(hooks.len(), 3);
+    let signing = SigningConfig::default();
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let keys = Keys::load(&Keys::file(&signing, folder.path()), &signing, now_ms).unwrap();
+    let verifier = Verifier::new(&signing, MemoryNonces::new(10));
+    for hook in &hooks {
+        let asked = Asked { method: &hook.method, path: &hook.path, body: &hook.body };
+        verifier.verify(&keys, &asked, |name| hook.header(name), now_ms).await.unwrap();
+    }
+    assert_eq!(hooks[0].json()["alerts"][0]["what"], "fired");
+
+    let mails = server.0.lock().unwrap().clone();
+    assert_eq!(mails.len(), 3, "one recipient of two takes it");
+    let (envelope, raw) = &mails[0];
+    assert!(envelope.sender.is_null() && envelope.recipients[0].text == "ops@example.com");
+    let message = Message::parse(raw.clone(), &MessageLimits::default());
+    assert_eq!(message.subject(), "WARNING: A test of this channel [gw.example.com]");
+    let raw = String::from_utf8(raw.to_vec()).unwrap();
+    for expected in ["Auto-Submitted: auto-generated\r\n", "text/plain; charset=utf-8", "text/html; charset=utf-8"] {
+        assert!(raw.contains(expected), "{raw}");
+    }
+}
+
+/// Delivers one trouble to a webhook that answers so; gives requests and outcomes.
+async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 'static) -> (Vec<Got>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(answer).await;
+    let mut config = config(&folder, endpoint.address);
+    (config.slack.url_file, config.pagerduty.routing_key_file) = (None, None);
+    config.mail.to.clear();
+    config.delivery.attempts = 4;
+    let registry = prometheus::Registry::new();
+    let metrics = AlertMetrics::new(&registry).unwrap();
+    let channels = Channel::configured(&config, &ways(&folder, &Server::default())).unwrap();
+    let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics);
+    let mut machine = Machine::new(config, Vec::new());
+    let bad = Measure {
+        kind: Kind::Disk,
+        subject: "data".into(),
+        value: Some(0.01),
+        note: Some("see https://evil.example".into()),
+    };
+    channels.tell("gw", "", &machine.step(&[bad], &[], 0), 0);
+    drop(channels);
+    for delivery in deliveries {
+        delivery.await;
+    }
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    let outcomes = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("mailweir_alert_deliveries_total{channel=\"webhook\",outcome="));
+    (endpoint.got(), outcomes.collect::<Vec<_>>().join(", "))
+}
+
+#[tokio::test]
+async fn delivery_is_retried_within_bounds_and_signed_anew() {
+    let (got, outcomes) = deliver(|_, before| if before < 2 { "503 Service Unavailable" } else { "200 OK" }).await;
+    assert_eq!((got.len(), outcomes.as_str()), (3, "\"ok\"} 1, \"retried\"} 2"));
+    let nonces: std::collections::BTreeSet<_> = got.iter().map(|got| got.header("X-Mailweir-Nonce").unwrap()).collect();
+    assert_eq!(nonces.len(), 3);
+    assert!(got[0].json()["alerts"][0]["note"].as_str().unwrap().contains("hxxps://evil[.]example"));
+    let (got, outcomes) = deliver(|_, _| "500 Internal Server Error").await;
+    assert_eq!((got.len(), outcomes.as_str()), (4, "\"given_up\"} 1, \"retried\"} 3"));
+    let (got, outcomes) = deliver(|_, _| "410 Gone").await;
+    assert_eq!((got.len(), outcomes.as_str()), (1, "\"refused\"} 1"));
+    let (got, outcomes) =
+        deliver(|_, before| if before == 0 { "302 Found\r\nLocation: http://127.0.0.1:1/" } else { "200 OK" }).await;
+    assert_eq!((got.len(), outcomes.as_str()), (1, "\"refused\"} 1"), "nothing is followed");
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_is_named_without_its_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = "127.0.0.1:9".parse().unwrap();
+    let ways = ways(&folder, &Server::default());
+    let wrong = |change: &dyn Fn(&mut AlertsConfig)| {
+        let mut config = config(&folder, place);
+        change(&mut config);
+        Channel::configured(&config, &ways).err().unwrap().to_string()
+    };
+    fs::write(folder.path().join("odd"), "ftp://hooks.example/secret").unwrap();
+    let odd = Some(folder.path().join("odd"));
+    let slack = wrong(&|config| config.slack.url_file.clone_from(&odd));
+    assert!(slack.contains("alerts.slack.url_file") && !slack.contains("secret"), "{slack}");
+    assert!(wrong(&|config| config.pagerduty.routing_key_file.clone_from(&odd)).contains("32 letters"));
+    assert!(wrong(&|config| config.mail.to = vec!["ops".into()]).contains("`ops`"));
+    assert!(wrong(&|config| config.slack.url_file = Some("/nowhere".into())).contains("/nowhere"));
+}
+
+#[tokio::test]
+async fn an_acknowledgement_is_seen_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let board = Board::new(folder.path());
+    let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
+    let mut watch = Watch::new("gw".into(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
+    let readings =
+        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), free)], ..Default::default() };
+    watch.look(&readings(0.09), 0);
+    board.add(&Order::acknowledge("disk", "ann", 0).unwrap()).unwrap();
+    watch.look(&readings(0.09), 10_000);
+    assert!(board.orders(10_000).is_empty());
+    let only = |board: &Board| -> Alert { board.state().unwrap().unwrap().alerts.remove(0) };
+    assert_eq!(only(&board).state(), "acknowledged");
+    watch.look(&readings(0.01), 20_000);
+    let alert = only(&board);
+    assert_eq!(
+        (alert.state(), alert.severity, alert.told),
+        ("firing", Some(Severity::Critical), Some(Severity::Critical))
+    );
+    assert!(board.state().unwrap().unwrap().unread.contains(&Kind::QueueDepth));
+}
+
+/// Asks the gateway over HTTP with its token.
+async fn ask(gateway: &Gateway, http: std::net::SocketAddr, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let token = fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let token = format!("Authorization: Bearer {}", token.trim());
+    let answer = request(http, method, path, &[&token, "Content-Type: application/json"], body).await;
+    let json = if answer.body.is_empty() { Value::Null } else { answer.json() };
+    (answer.status, json)
+}
+
+async fn pass(gateway: &Gateway, number: usize) {
+    let raw = format!("From: A <a@firm.example>\r\nTo: b@example.com\r\nSubject: {number}\r\n\r\nHello\r\n");
+    let reply = Client::connect(gateway.relay).await.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
+    assert!(reply.starts_with("250"), "{reply}\n{}", gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_gateway_fires_and_resolves() {
+    let (sink, endpoint) = (Sink::start().await, Endpoint::start(|got, _| contract(got)).await);
+    let folder = tempfile::tempdir().unwrap();
+    config(&folder, endpoint.address);
+    let (http, clamd) = (free_port(), free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n\
+         [alerts]\nevery_seconds = 1\nresolve_after_seconds = 0\n\
+         [alerts.thresholds]\nbreaker_open_seconds = {{ warning = 1.0, critical = 0.0 }}\n\
+         service_availability_ratio = {{ warning = 0.0, critical = 0.0 }}\n\
+         auth_failures_per_hour = {{ warning = 3.0, critical = 1000.0 }}\n\
+         disk_free_ratio = {{ warning = 0.0, critical = 0.0 }}\n\
+         [alerts.slack]\nurl_file = \"{0}/slack\"\n\
+         [alerts.pagerduty]\nrouting_key_file = \"{0}/pagerduty\"\nurl = \"http://{1}/v2/enqueue\"\n\
+         [alerts.webhook]\nurl = \"http://{1}/hook\"\n\
+         [alerts.mail]\nto = [\"ops@example.com\"]\n\
+         [enrichment.clamd]\nenabled = true\naddress = \"inet:{clamd}\"\non_failure = \"open\"\n\
+         [enrichment.clamd.service.call]\ndeadline_ms = 1000\n\
+         [enrichment.clamd.service.call.breaker]\nconsecutive_failures = 1\nrecovery_seconds = 2\nsuccess_threshold = 1\n\
+         [enrichment.clamd.service.call.retry]\nattempts = 1\n",
+        folder.path().display(),
+        endpoint.address,
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+
+    // Nobody listens where clamd should: its breaker opens and stays so.
+    pass(&gateway, 0).await;
+    let got = endpoint.wait_for(3).await;
+    let of = |got: &[Got], path: &str| got.iter().filter(|got| got.path == path).map(Got::json).collect::<Vec<_>>();
+    let event = of(&got, "/v2/enqueue").remove(0);
+    assert_eq!(event["event_action"], "trigger");
+    assert_eq!(event["dedup_key"], "mailweir/gw.example.com/breaker_open:clamd");
+    assert_eq!(of(&got, "/hook")[0]["alerts"][0]["key"], "breaker_open:clamd");
+    let listed = gateway.command(&["alert", "list", "--json"]).await;
+    let state = &listed.json()[0];
+    let clamd_alert = |state: &Value, list: &str| -> Value {
+        let found = state[list].as_array().unwrap().iter().find(|alert| alert["key"] == "breaker_open:clamd");
+        found.unwrap_or_else(|| panic!("{state}")).clone()
+    };
+    assert!(!listed.ok, "something fires");
+    assert_eq!(clamd_alert(state, "alerts")["severity"], "warning");
+    assert!(state["unread"].as_array().unwrap().contains(&"queue_depth".into()), "{state}");
+
+    // A silence keeps the next trouble from being told.
+    let silence = "{\"alert\": \"auth_failures\", \"minutes\": 5, \"comment\": \"a test\"}";
+    let (status, order) = ask(&gateway, http, "POST", "/api/v1/alerts/silences", silence).await;
+    assert_eq!(status, 201, "{order}");
+    for _ in 0..4 {
+        assert_eq!(request(http, "GET", "/metrics", &["Authorization: Bearer wrong"], "").await.status, 401);
+    }
+    let find = |report: &Value, key: &str| {
+        report["items"].as_array().unwrap().iter().find(|item| item["key"] == key).map(|item| item["state"].clone())
+    };
+    let until = async |key: &str, wanted: &str| {
+        for _ in 0..300 {
+            let (status, report) = ask(&gateway, http, "GET", "/api/v1/alerts", "").await;
+            assert_eq!(status, 200);
+            if find(&report, key).is_some_and(|state| state == wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{key} does not become {wanted}\n{}", gateway.log());
+    };
+    until("auth_failures", "silenced").await;
+    assert_eq!(of(&endpoint.got(), "/v2/enqueue").len(), 1, "silenced");
+    let id = order["id"].as_str().unwrap();
+    assert_eq!(ask(&gateway, http, "DELETE", &format!("/api/v1/alerts/silences/{id}"), "").await.0, 204);
+    assert_eq!(ask(&gateway, http, "DELETE", &format!("/api/v1/alerts/silences/{id}"), "").await.0, 404);
+    assert_eq!(
+        ask(&gateway, http, "POST", "/api/v1/alerts/silences", "{\"alert\": \"x\", \"minutes\": 1}").await.0,
+        400
+    );
+    until("auth_failures", "firing").await;
+    endpoint.wait_for(6).await;
+    let acked = gateway.command(&["alert", "ack", "auth_failures"]).await;
+    assert!(acked.ok, "{acked:?}");
+    until("auth_failures", "acknowledged").await;
+
+    // The service comes back: the alert ends by itself, and everybody hears it.
+    let _clamd = Mock::start(Service::Clamd, clamd.port(), Fault::None).await.unwrap();
+    let mut number = 1;
+    while !of(&endpoint.got(), "/v2/enqueue").iter().any(|event| event["event_action"] == "resolve") {
+        assert!(number < 100, "it does not end\n{}", gateway.log());
+        pass(&gateway, number).await;
+        number += 1;
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let events = of(&endpoint.got(), "/v2/enqueue");
+    let of_clamd: Vec<&Value> =
+        events.iter().filter(|e| e["dedup_key"] == "mailweir/gw.example.com/breaker_open:clamd").collect();
+    assert_eq!(of_clamd.len(), 2, "told once, and once that it is over: {events:?}");
+    assert!(events.iter().any(|event| event["event_action"] == "acknowledge"), "{events:?}");
+    until("breaker_open:clamd", "ok").await;
+
+    // By mail through the next hop: fired, auth, acknowledged, resolved.
+    let about = |mail: &crate::support::sink::Mail| mail.recipients.iter().any(|to| to.contains("ops@example.com"));
+    for _ in 0..300 {
+        if sink.mails().iter().filter(|mail| about(mail)).count() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mails = sink.mails();
+    let alerts: Vec<_> = mails.iter().filter(|mail| about(mail)).collect();
+    assert_eq!(alerts.len(), 4, "{}", gateway.log());
+    assert!(alerts[0].sender.contains("<>"), "{}", alerts[0].sender);
+
+    // A test from the command line, and the end in good order.
+    let tested = gateway.command(&["alert", "test", "slack", "--json"]).await;
+    assert!(tested.ok && tested.json().iter().all(|line| line["taken"] == true), "{tested:?}");
+    let shown = gateway.command(&["alert", "list"]).await.text();
+    assert!(shown.contains("breaker_open:clamd") && shown.contains("Not watched"), "{shown}");
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
+}
+
+#[tokio::test]
+async fn keys_by_command() {
+    let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), "");
+    let listed = gateway.command(&["keys", "list", "--json"]).await.json();
+    assert_eq!((listed.len(), listed[0]["state"].as_str()), (1, Some("signing")));
+    assert!(listed[0]["secret"].is_null());
+    let made = gateway.command(&["keys", "rotate", "--json"]).await.json();
+    assert_eq!(made[0]["state"], "announced");
+    let again = gateway.command(&["keys", "rotate", "--json"]).await.json();
+    assert_eq!(again[0]["id"], made[0]["id"], "announced already");
+    assert_eq!(gateway.command(&["keys", "rotate", "--now", "--json"]).await.json()[0]["state"], "signing");
+    let listed = gateway.command(&["keys", "list", "--secrets", "--json"]).await.json();
+    assert!(listed.iter().all(|key| key["secret"].as_str().is_some_and(|secret| secret.len() == 64)), "{listed:?}");
+    let shown = gateway.command(&["keys", "list"]).await.text();
+    assert!(shown.contains("retiring") && shown.contains("signing"), "{shown}");
+    let none = gateway.command(&["alert", "test", "slack"]).await;
+    assert!(!none.ok && none.stderr.contains("alerts.slack.url_file"), "{none:?}");
+    assert!(!gateway.command(&["alert", "list"]).await.ok, "nobody has looked yet");
+}

@@ -1,0 +1,96 @@
+//! Signed requests as others verify them: the examples of `deploy/webhooks`, each over good and bad requests.
+#![allow(clippy::disallowed_methods)] // Starts the examples with arguments of our own.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::SystemTime;
+
+use mailweir::enforcement::signing::{Asked, Keys, Signer, SigningConfig};
+
+const BODY: &[u8] = b"{\"version\": 1, \"node\": \"gr\xc3\xbcn\"}";
+
+struct Case {
+    name: &'static str,
+    good: bool,
+    path: &'static str,
+    headers: Vec<(String, String)>,
+    body: &'static [u8],
+}
+
+fn cases(keys: &Keys, others: &Keys, now_ms: i64) -> Vec<Case> {
+    let signer = Signer::new(&SigningConfig::default());
+    let path = "/hook?a=1&b=%20";
+    let asked = Asked { method: "POST", path, body: BODY };
+    let signed = |keys: &Keys, at_ms: i64| signer.sign(keys, &asked, at_ms).unwrap();
+    let good = signed(keys, now_ms);
+    let with = |name: &str, value: Option<&str>| -> Vec<(String, String)> {
+        let name = format!("X-Mailweir-{name}");
+        let change = |(n, v): &(String, String)| match (*n == name, value) {
+            (true, None) => None,
+            (true, Some(value)) => Some((n.clone(), value.to_owned())),
+            _ => Some((n.clone(), v.clone())),
+        };
+        good.iter().filter_map(change).collect()
+    };
+    let case = |name, good, headers| Case { name, good, path, headers, body: BODY };
+    vec![
+        case("good", true, good.clone()),
+        case("a while ago", true, signed(keys, now_ms - 200_000)),
+        case("too old", false, signed(keys, now_ms - 400_000)),
+        case("too early", false, signed(keys, now_ms + 400_000)),
+        case("another key", false, signed(others, now_ms)),
+        case("no signature", false, with("Signature", None)),
+        case("empty signature", false, with("Signature", Some("v1="))),
+        case("wrong signature", false, with("Signature", Some(&format!("v1={}", "0".repeat(64))))),
+        case("another nonce", false, with("Nonce", Some("0123"))),
+        case("odd time", false, with("Timestamp", Some("1e9"))),
+        case("no time", false, with("Timestamp", None)),
+        Case { name: "another path", good: false, path: "/hook", headers: good.clone(), body: BODY },
+        Case { name: "another body", good: false, path, headers: good, body: b"{}" },
+    ]
+}
+
+#[test]
+fn the_examples_verify_what_we_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = SigningConfig::default();
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let key_file = folder.path().join("signing.keys");
+    let mut keys = Keys::load(&key_file, &config, now_ms - 1_000_000).unwrap();
+    // Signed with the first, of several.
+    keys.rotate(&config, false, now_ms).unwrap();
+    let others = Keys::load(&folder.path().join("other.keys"), &config, now_ms - 1_000_000).unwrap();
+    let text: String = keys.keys().iter().map(|key| format!("{} {}\n", key.id, key.secret())).collect();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("keys"), text).unwrap();
+    let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/webhooks");
+    let mut tried = 0;
+    for (program, script) in [("python3", "verify.py"), ("node", "verify.mjs"), ("sh", "verify.sh")] {
+        let needed = if program == "sh" { "openssl" } else { program };
+        let argument = if program == "sh" { "version" } else { "--version" };
+        if !Command::new(needed).arg(argument).output().is_ok_and(|output| output.status.success()) {
+            println!("left out: {script}, for {needed} is not there");
+            continue;
+        }
+        tried += 1;
+        for case in cases(&keys, &others, now_ms) {
+            let headers: String = case.headers.iter().map(|(n, v)| format!("{}: {v}\r\n", n.to_lowercase())).collect();
+            fs::write(at("headers"), headers).unwrap();
+            fs::write(at("body"), case.body).unwrap();
+            let mut command = Command::new(program);
+            command
+                .arg(scripts.join(script))
+                .arg(at("keys"))
+                .args(["post", case.path])
+                .args([at("headers"), at("body")]);
+            let output = command.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.success(), case.good, "{script}: {}: {said}", case.name);
+            assert!(!said.contains("Traceback") && !said.contains("    at "), "{script}: {}: {said}", case.name);
+            assert_eq!(said.is_empty(), case.good, "{script}: {}: {said}", case.name);
+        }
+    }
+    println!("{tried} of 3 examples tried");
+    assert!(tried > 0);
+}

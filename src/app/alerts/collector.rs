@@ -3,6 +3,7 @@
 //! What may hang (a database, a network file system) is asked by a task that is left to itself: one at a time, and what it says
 //! late is read at a later look. Nothing here takes longer than a second.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -151,8 +152,6 @@ impl Collector {
         let snapshots = [self.outside.snapshots(), self.channels.snapshots()].concat();
         Readings {
             services: snapshots.into_iter().map(service).collect(),
-            // There is no job queue yet.
-            queues: Vec::new(),
             database: Some(database),
             disks: disks.unwrap_or_default(),
             certificates: files.certificates,
@@ -190,7 +189,16 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
     let passed = sum("mailweir_messages_total", &|metric| {
         label(metric, "action").is_some_and(|action| matches!(action.as_str(), "allow" | "tag"))
     });
+    // What waits: whether its time has come or not; what is being worked on does not.
+    let mut queues: BTreeMap<String, u64> = BTreeMap::new();
+    for metric in metrics("mailweir_queue_jobs").unwrap_or_default() {
+        let waits = label(metric, "state").is_some_and(|state| state != "running");
+        if let Some(priority) = label(metric, "priority").filter(|_| waits) {
+            *queues.entry(priority).or_default() += metric.get_gauge().get_value() as u64;
+        }
+    }
     Readings {
+        queues: queues.into_iter().collect(),
         api: has_http.then(|| times(metrics("mailweir_http_request_seconds").unwrap_or_default())),
         rate_limited: Some(sum("mailweir_relay_refused_total", &|_| true) + too_many),
         auth_failures: has_http.then(|| sum("mailweir_http_auth_failures_total", &|_| true)),

@@ -249,6 +249,21 @@ async fn pass(gateway: &Gateway, number: usize) {
     assert!(reply.starts_with("250"), "{reply}\n{}", gateway.log());
 }
 
+/// Waits for the four mails of the trouble, by the next hop: fired, another fired, acknowledged, resolved.
+async fn told_by_mail(sink: &Sink, gateway: &Gateway) {
+    let about = |mail: &crate::support::sink::Mail| mail.recipients.iter().any(|to| to.contains("ops@example.com"));
+    for _ in 0..300 {
+        if sink.mails().iter().filter(|mail| about(mail)).count() >= 4 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let mails = sink.mails();
+    let alerts: Vec<_> = mails.iter().filter(|mail| about(mail)).collect();
+    assert_eq!(alerts.len(), 4, "{}", gateway.log());
+    assert!(alerts[0].sender.contains("<>"), "{}", alerts[0].sender);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_gateway_fires_and_resolves() {
     let (sink, endpoint) = (Sink::start().await, Endpoint::start(|got, _| contract(got)).await);
@@ -345,18 +360,7 @@ async fn a_running_gateway_fires_and_resolves() {
     assert!(events.iter().any(|event| event["event_action"] == "acknowledge"), "{events:?}");
     until("breaker_open:clamd", "ok").await;
 
-    // By mail through the next hop: fired, auth, acknowledged, resolved.
-    let about = |mail: &crate::support::sink::Mail| mail.recipients.iter().any(|to| to.contains("ops@example.com"));
-    for _ in 0..300 {
-        if sink.mails().iter().filter(|mail| about(mail)).count() >= 4 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let mails = sink.mails();
-    let alerts: Vec<_> = mails.iter().filter(|mail| about(mail)).collect();
-    assert_eq!(alerts.len(), 4, "{}", gateway.log());
-    assert!(alerts[0].sender.contains("<>"), "{}", alerts[0].sender);
+    told_by_mail(&sink, &gateway).await;
 
     // A test from the command line, and the end in good order.
     let tested = gateway.command(&["alert", "test", "slack", "--json"]).await;

@@ -306,7 +306,7 @@ async fn a_running_gateway_fires_and_resolves() {
     };
     assert!(!listed.ok, "something fires");
     assert_eq!(clamd_alert(state, "alerts")["severity"], "warning");
-    assert!(state["unread"].as_array().unwrap().contains(&"queue_depth".into()), "{state}");
+    assert!(state["unread"].as_array().unwrap().contains(&"certificate".into()), "{state}");
 
     // A silence keeps the next trouble from being told.
     let silence = "{\"alert\": \"auth_failures\", \"minutes\": 5, \"comment\": \"a test\"}";

@@ -675,6 +675,8 @@ async fn the_api() {
         (run["key"].as_str(), run["outcome"].as_str(), run["attempt"].as_u64()),
         (Some("one"), Some("dead"), Some(1))
     );
+    // It is settled a moment after it was tried.
+    until("the job is dead", async || get("health").await["depth"]["dead"] == 1).await;
     let health = get("health").await;
     assert_eq!((health["status"].as_str(), &health["depth"]["dead"]), (Some("DEGRADED"), &1.into()), "{health}");
 

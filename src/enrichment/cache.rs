@@ -65,6 +65,17 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         Ok(kept.answer)
     }
 
+    /// As [`Self::get`]; with `again` what is kept is passed over and replaced.
+    pub(super) async fn fetch<F>(&self, key: String, again: bool, ask: F) -> Result<V, Failure>
+    where
+        F: Future<Output = Result<V, Failure>> + Send + 'static,
+    {
+        if again {
+            self.kept.invalidate(&key).await;
+        }
+        self.get(key, ask).await
+    }
+
     /// Fetches a new answer behind the old one: one task for each key, ended by the dependency's deadline.
     fn refresh(&self, key: String, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
         if !self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {

@@ -66,8 +66,13 @@ async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String
 fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
     match (method, path) {
         ("POST", "/v1/analyse") => {
-            let text = format!("{} {}", text(&body["subject"]), text(&body["text"])).to_lowercase();
-            ("200 OK", reading(&text))
+            let said = format!("{} {}", text(&body["subject"]), text(&body["text"])).to_lowercase();
+            let mut reading = reading(&said);
+            if body["want"] == "nlu" {
+                let intent = json!({"name": reading["intent"], "confidence": "high"});
+                reading["nlu"] = json!({"language": "en", "intents": [intent], "topics": [], "tags": [], "entities": []});
+            }
+            ("200 OK", reading)
         }
         ("POST", "/v1/url") => {
             let host = text(&body["url"]).split("://").nth(1).unwrap_or_default();
@@ -75,7 +80,13 @@ fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
                 return ("500 Internal Server Error", json!({"error": "mock"}));
             }
             let verdict = if host.starts_with("evil") { "phishing" } else { "clean" };
-            ("200 OK", json!({"verdict": verdict, "confidence": 0.9}))
+            let mut reading = json!({"verdict": verdict, "confidence": 0.9});
+            if body["want"] == "link_analysis" {
+                let disposition = if verdict == "clean" { "benign" } else { "phishing" };
+                let credphish = json!({"disposition": disposition, "confidence": "high"});
+                reading["link_analysis"] = json!({"credphish": credphish, "effective_url": body["url"], "status_code": 200});
+            }
+            ("200 OK", reading)
         }
         ("POST", "/v1/chat/completions") => {
             // What the gateway says to the model stands first; the letter is the last message.

@@ -159,6 +159,7 @@ fn pipeline(config: &Config) -> (Pipeline, Arc<Outside>) {
         rule_budget: Default::default(),
         rule_time: Duration::from_secs(1),
         config: pipeline::Config::default(),
+        deep: Default::default(),
     };
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     (Pipeline::new(standing, None, None, metrics), outside)

@@ -41,6 +41,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         let setting = format!("enrichment.{name}.service.call.deadline_ms");
         anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
     }
+    check_reassess(config)?;
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
@@ -58,6 +59,27 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         deep: deep(config),
     };
     Ok((standing, report))
+}
+
+/// Settings of the second look that would not do what they say.
+fn check_reassess(config: &Config) -> anyhow::Result<()> {
+    let (reassess, workers) = (&config.reassess, &config.workers);
+    if !reassess.enabled {
+        return Ok(());
+    }
+    if !(0.0..=1.0).contains(&reassess.share) {
+        anyhow::bail!("reassess.share: a share from 0 to 1, not {}", reassess.share);
+    }
+    if reassess.deadline_ms >= workers.soft_seconds.saturating_mul(1_000) {
+        anyhow::bail!("reassess.deadline_ms is not below workers.soft_seconds ({})", workers.soft_seconds);
+    }
+    if reassess.looks > workers.attempts {
+        anyhow::bail!(
+            "reassess.looks is above workers.attempts ({}): the last look would never count",
+            workers.attempts
+        );
+    }
+    Ok(())
 }
 
 /// What services give to rules.

@@ -17,8 +17,8 @@ mod text_service;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig, TextDialect,
-    TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig,
+    TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;

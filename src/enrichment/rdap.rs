@@ -93,7 +93,9 @@ impl Rdap {
             let (domain, now) = (domain.to_owned(), question.now);
             each.push(Box::pin(async move {
                 let registered = self.cache.get(domain.clone(), ask).await?;
-                let days = registered.and_then(|one| one.at).map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
+                let days = registered
+                    .and_then(|one| one.at)
+                    .map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
                 Ok(DomainAge { domain, sender, days })
             }));
         }

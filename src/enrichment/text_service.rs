@@ -143,7 +143,8 @@ impl Asker {
                     { "role": "system", "content": instruction },
                     { "role": "user", "content": data.to_string() },
                 ]);
-                json!({ "model": self.model, "messages": messages, "temperature": 0, "max_tokens": max_tokens }).to_string()
+                json!({ "model": self.model, "messages": messages, "temperature": 0, "max_tokens": max_tokens })
+                    .to_string()
             }
         };
         let request = Request::post_json(self.at.clone(), body);

@@ -1,11 +1,11 @@
 //! What rules ask services: questions that a first run noted are put, and their answers stand among the facts of the next run.
 //!
-//! At most `enrichment.functions.max_asks` questions a message, all at once, within what is left of its deadline. An answer can
+//! At most `enrichment.functions.max_asks` questions a message, several at once, within what is left of its deadline. An answer can
 //! lead to a further question (the age of the domain that a link leads to), so rules run up to [`ROUNDS`] times more.
 
 use std::collections::BTreeSet;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
 use tokio::time::{Instant, timeout_at};
 
 use crate::analysis::{Answers, Fact, Why};
@@ -14,6 +14,9 @@ use crate::policy::mql::{About, Ask};
 
 /// Runs of the rules after the first.
 pub(super) const ROUNDS: usize = 2;
+
+/// Questions of one message under way at a time.
+const AT_A_TIME: usize = 8;
 
 /// Questions of one message, over all rounds.
 pub(super) struct Asking<'s> {
@@ -46,7 +49,8 @@ impl<'s> Asking<'s> {
             (ask, timeout_at(self.until, answer).await.unwrap_or(Fact::Unknown(Why::Timeout)))
         });
         let mut came = false;
-        for (ask, answer) in join_all(each).await {
+        let mut answered = futures_util::stream::iter(each).buffered(AT_A_TIME);
+        while let Some((ask, answer)) = answered.next().await {
             match answer {
                 Fact::Known(Some(json)) => {
                     answers.insert(ask.function, ask.key, json);

@@ -12,6 +12,7 @@ use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
+use super::Standing;
 use super::answer::{self, Decision};
 use super::asks::{self, Asking};
 use super::broken::Broken;
@@ -19,7 +20,6 @@ use super::headers;
 use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
 use super::standing::Effort;
-use super::Standing;
 use super::{Answer, Inspect, Metrics, ReassessConfig, Refusal, Transaction};
 use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
 use crate::enrichment::{OnFailure, Question};

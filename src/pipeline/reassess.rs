@@ -30,6 +30,8 @@ pub const REASSESS: &str = "reassess";
 pub const WAITED: &str = "waited";
 /// Kind of the job that releases.
 const RELEASE: &str = "release";
+/// The hold commits at once and the record a moment later: so long the second look of what waits has to wait.
+const RECORD_MS: i64 = 1_000;
 
 /// A message that is to be looked at again.
 #[derive(Debug, Clone)]
@@ -95,7 +97,9 @@ impl Again {
         let now = now_ms();
         let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
         if self.waits {
-            let until = now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
+            jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
+            let until =
+                now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
             let waited = job(WAITED, record.id, Priority::High, waiting(record), now);
             jobs.push(OutboxJob { not_before_ms: until, ..waited });
         }
@@ -329,4 +333,165 @@ fn again(error: StoreError) -> Failure {
 
 fn now_ms() -> i64 {
     super::record::unix_millis(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Fact, Facts, History, Profile, Why};
+    use crate::mail::{Connection, Envelope, MessageLimits, Path};
+    use crate::policy::{Score, Verdict};
+    use crate::records::{RecipientVerdict, Timing};
+
+    fn record(action: Action, verdicts: &[(Action, Reason)]) -> Record {
+        let names: Vec<String> = (0..verdicts.len()).map(|n| format!("r{n}@b.example")).collect();
+        let verdict = |(name, (action, reason)): (&String, &(Action, Reason))| RecipientVerdict {
+            recipient: name.clone(),
+            tenant: "default".into(),
+            verdict: Verdict { action: *action, reason: reason.clone() },
+        };
+        Record {
+            id: MessageId::new(1, [1; 10]),
+            received_ms: 0,
+            connection: Connection::unknown(Door::Relay),
+            envelope: Envelope { sender: Path::new("a@a.example"), recipients: names.iter().map(Path::new).collect() },
+            size: 1,
+            from: Vec::new(),
+            subject: String::new(),
+            header_id: String::new(),
+            action,
+            verdicts: names.iter().zip(verdicts).map(verdict).collect(),
+            score: Score { risk: 1.0, log_odds: 0.0, bias: 0.0, terms: Vec::new(), rules: Vec::new() },
+            facts: Facts::unknown(Why::Disabled),
+            findings: Vec::new(),
+            degraded: Vec::new(),
+            policy_version: String::new(),
+            rules: Default::default(),
+            contact: Default::default(),
+            timing: Timing::default(),
+            reply: None,
+        }
+    }
+
+    fn message(body: &str) -> Message {
+        let raw = format!("From: a@a.example\r\nSubject: x\r\n\r\n{body}\r\n");
+        Message::parse(raw.into(), &MessageLimits::default())
+    }
+
+    #[test]
+    fn who_is_looked_at_again() {
+        let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
+        let (plain, link) = (message("hello"), message("https://a.example/"));
+        let allowed = record(Action::Allow, &[(Action::Allow, Reason::Score)]);
+        let reasons = |config: &ReassessConfig, record: &Record, message: &Message| {
+            wanted(config, record, message, true).map(|again| (again.reasons.join(" "), again.priority, again.waits))
+        };
+        assert_eq!(reasons(&config, &allowed, &link), None);
+        let degraded = Record { degraded: vec!["urls=timeout".into()], ..allowed.clone() };
+        let medium = Some(("degraded".to_owned(), Priority::Medium, false));
+        assert_eq!(reasons(&config, &degraded, &plain), medium);
+        assert!(wanted(&config, &degraded, &plain, false).is_none(), "nowhere to keep it");
+        assert_eq!(reasons(&ReassessConfig::default(), &degraded, &plain), None, "off");
+        for (risk, is) in [(19.9, false), (20.0, true), (60.0, true), (60.1, false)] {
+            let grey = Record { score: Score { risk, ..allowed.score.clone() }, ..allowed.clone() };
+            let high = is.then(|| ("grey".to_owned(), Priority::High, false));
+            assert_eq!(reasons(&config, &grey, &plain), high, "{risk}");
+        }
+        let profile = Profile { prevalence: Prevalence::New, ..profile() };
+        let history = |profile| Fact::Known(History { by_sender_email: Some(profile), ..history() });
+        let facts = Facts { history: history(profile.clone()), ..allowed.facts.clone() };
+        let new = Record { facts, ..allowed.clone() };
+        assert_eq!(reasons(&config, &new, &link), Some(("first_contact".to_owned(), Priority::Medium, false)));
+        assert_eq!(reasons(&config, &new, &plain), None, "nothing that could harm");
+        let facts =
+            Facts { history: history(Profile { prevalence: Prevalence::Rare, ..profile }), ..allowed.facts.clone() };
+        assert_eq!(reasons(&config, &Record { facts, ..allowed.clone() }, &link), None);
+
+        let hold = ReassessConfig { wait: Wait::Hold, ..config.clone() };
+        assert_eq!(reasons(&hold, &degraded, &plain), Some(("degraded".to_owned(), Priority::High, true)));
+        let held = record(Action::Quarantine, &[(Action::Quarantine, Reason::Score)]);
+        let held = Record { degraded: degraded.degraded.clone(), ..held };
+        assert_eq!(reasons(&hold, &held, &plain), medium, "held anyway");
+        let refused = record(Action::Reject, &[(Action::Reject, Reason::Score)]);
+        assert_eq!(reasons(&hold, &Record { degraded: degraded.degraded, ..refused }, &plain), None);
+        // Samples are delivered meanwhile.
+        let all = ReassessConfig { share: 1.0, ..hold };
+        assert_eq!(reasons(&all, &allowed, &plain), Some(("sample".to_owned(), Priority::Low, false)));
+    }
+
+    fn profile() -> Profile {
+        Profile {
+            prevalence: Prevalence::Common,
+            solicited: false,
+            any_messages_benign: false,
+            any_messages_malicious_or_spam: false,
+            any_false_positives: false,
+            auth_failed: false,
+            days_known: 0,
+            days_since_first_contact: None,
+            days_since_last_contact: None,
+            days_since_last_inbound: None,
+            days_since_last_outbound: None,
+        }
+    }
+
+    fn history() -> History {
+        History {
+            by_sender: None,
+            by_sender_email: None,
+            by_sender_domain: None,
+            by_reply_to: None,
+            members: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_share_is_drawn_and_drawn_alike() {
+        let drawn: Vec<f64> = (0..1_000u64).map(|n| super::drawn(MessageId::new(n, [7; 10]))).collect();
+        let below = drawn.iter().filter(|one| **one < 0.1).count();
+        assert!((60..140).contains(&below), "{below}");
+        assert!(drawn.iter().all(|one| (0.0..1.0).contains(one)));
+        assert_eq!(super::drawn(MessageId::new(3, [7; 10])), drawn[3]);
+    }
+
+    #[test]
+    fn what_follows_from_the_second_verdict() {
+        use Action::{Allow, Quarantine, Reject, Tag};
+        let config = ReassessConfig { on_worse: vec![OnWorse::Remediate, OnWorse::Alert], ..ReassessConfig::default() };
+        let (score, waits) = (Reason::Score, Reason::Waiting);
+        let first = |action, all: &[(Action, &Reason)]| {
+            record(action, &all.iter().map(|(action, reason)| (*action, (*reason).clone())).collect::<Vec<_>>())
+        };
+        let second =
+            |all: &[Action]| record(Allow, &all.iter().map(|action| (*action, Reason::Score)).collect::<Vec<_>>());
+        let kinds = |first: &Record, again: &[Action], out: &[String]| {
+            let (change, wanted) = compare(&config, first, &second(again), out);
+            (change, wanted.into_iter().map(|(kind, whom)| format!("{kind} {}", whom.join(","))).collect::<Vec<_>>())
+        };
+        let none: [String; 0] = [];
+        let both = first(Allow, &[(Allow, &score), (Tag, &score)]);
+        assert_eq!(kinds(&both, &[Allow, Allow], &[]), (Change::Same, none.to_vec()));
+        let taken = ["remediate r1@b.example".to_owned(), "alert r1@b.example".to_owned()];
+        assert_eq!(kinds(&both, &[Allow, Reject], &[]), (Change::Worse, taken.to_vec()));
+        let held = first(Quarantine, &[(Quarantine, &score)]);
+        assert_eq!(
+            kinds(&held, &[Allow], &[]),
+            (Change::Better, none.to_vec()),
+            "nobody releases what was held for a reason"
+        );
+        // Held as a whole, because of the other recipient: nothing is to be taken back.
+        let whole = first(Quarantine, &[(Quarantine, &score), (Allow, &score)]);
+        assert_eq!(kinds(&whole, &[Quarantine, Quarantine], &[]), (Change::Same, none.to_vec()));
+        let waiting = first(Quarantine, &[(Quarantine, &waits), (Quarantine, &score)]);
+        assert_eq!(kinds(&waiting, &[Tag, Quarantine], &[]), (Change::Same, vec!["release r0@b.example".into()]));
+        assert_eq!(kinds(&waiting, &[Quarantine, Quarantine], &[]), (Change::Worse, vec!["alert r0@b.example".into()]));
+        let out = ["r0@b.example".to_owned()];
+        let late = ["remediate r0@b.example".to_owned(), "alert r0@b.example".to_owned()];
+        assert_eq!(
+            kinds(&waiting, &[Quarantine, Quarantine], &out),
+            (Change::Worse, late.to_vec()),
+            "it went out meanwhile"
+        );
+        assert_eq!(kinds(&waiting, &[Allow, Quarantine], &out), (Change::Same, none.to_vec()));
+    }
 }

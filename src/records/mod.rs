@@ -44,7 +44,7 @@ pub use outbox::OutboxJob;
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
 pub use record::{RecipientVerdict, Record, Timing};
-pub use second::{ActionOrder, ActionTaken, Change, Reassessment, WantedAction};
+pub use second::{ActionOrder, ActionTaken, Change, Explained, Reassessment, WantedAction};
 
 /// All that is remembered; shared by everything that remembers.
 #[derive(Debug)]
@@ -76,7 +76,17 @@ impl Records {
             run.await;
             closing.close().await;
         };
-        Ok((Arc::new(Self { config: config.clone(), store, bodies, writer, metrics, keeping: Arc::new(Semaphore::new(second::KEEPING)) }), run))
+        Ok((
+            Arc::new(Self {
+                config: config.clone(),
+                store,
+                bodies,
+                writer,
+                metrics,
+                keeping: Arc::new(Semaphore::new(second::KEEPING)),
+            }),
+            run,
+        ))
     }
 
     /// Adds a record to the ledger, soon; never waits and never fails the mail.

@@ -55,6 +55,20 @@ pub struct Reassessment {
     pub record: Record,
 }
 
+/// The record of a message with what came later.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Explained {
+    /// What led to the first verdict.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The second verdict.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub second: Option<Reassessment>,
+    /// What was to be done because of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<ActionTaken>,
+}
+
 /// Something that is to be done about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedAction {
@@ -191,6 +205,16 @@ impl Records {
         }))
     }
 
+    /// The record of a message with what came later.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row cannot be read.
+    pub async fn explained(&self, id: MessageId) -> Result<Option<Explained>, StoreError> {
+        let Some(record) = self.record(id).await? else { return Ok(None) };
+        let (second, actions) = (self.reassessment(id).await?, self.actions(id).await?);
+        Ok(Some(Explained { record, second, actions }))
+    }
+
     /// Notes the second verdict, its actions and their jobs in one commit, and forgets the bytes that were kept for it. A
     /// second one changes nothing.
     ///
@@ -259,7 +283,8 @@ impl Records {
     /// When the database does not answer.
     pub async fn actions(&self, id: MessageId) -> Result<Vec<ActionTaken>, StoreError> {
         let fail = || StoreError::query("read actions");
-        let mut sql = Sql::new("SELECT kind, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
+        let mut sql =
+            Sql::new("SELECT kind, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
         sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind");
         let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
         rows.iter().map(ActionTaken::read).collect::<Result<_, _>>().map_err(fail())

@@ -70,7 +70,8 @@ fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
             let mut reading = reading(&said);
             if body["want"] == "nlu" {
                 let intent = json!({"name": reading["intent"], "confidence": "high"});
-                reading["nlu"] = json!({"language": "en", "intents": [intent], "topics": [], "tags": [], "entities": []});
+                reading["nlu"] =
+                    json!({"language": "en", "intents": [intent], "topics": [], "tags": [], "entities": []});
             }
             ("200 OK", reading)
         }
@@ -84,7 +85,8 @@ fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
             if body["want"] == "link_analysis" {
                 let disposition = if verdict == "clean" { "benign" } else { "phishing" };
                 let credphish = json!({"disposition": disposition, "confidence": "high"});
-                reading["link_analysis"] = json!({"credphish": credphish, "effective_url": body["url"], "status_code": 200});
+                reading["link_analysis"] =
+                    json!({"credphish": credphish, "effective_url": body["url"], "status_code": 200});
             }
             ("200 OK", reading)
         }

@@ -124,10 +124,10 @@ fn about(signature: &Signature, values: &[Value<'_>]) -> Option<About> {
     }
     match values[0] {
         Value::Text(text) => Some(About::Text(text.to_owned())),
-        Value::Object(object) => match object.source().as_any().and_then(|any| any.downcast_ref::<FileBytes>()) {
-            Some(file) => Some(About::File { name: file.name.clone(), bytes: file.bytes.clone() }),
-            None => None,
-        },
+        Value::Object(object) => {
+            let file = object.source().as_any().and_then(|any| any.downcast_ref::<FileBytes>());
+            file.map(|file| About::File { name: file.name.clone(), bytes: file.bytes.clone() })
+        }
         _ => None,
     }
 }

@@ -1,0 +1,201 @@
+//! The second look, through the running gateway: what waits is released, what turns bad raises actions. On both queue engines.
+
+use std::time::Duration;
+
+use mailweir::app::mock_services::{Fault, Mock, Service};
+use serde_json::Value;
+
+use crate::support::client::Client;
+use crate::support::gateway::Gateway;
+use crate::support::redis::{Keep, Redis, available};
+use crate::support::sink::Sink;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway that asks a URL analyser which can fail.
+struct Scene {
+    urls: Mock,
+    sink: Sink,
+    gateway: Gateway,
+    _redis: Option<Redis>,
+}
+
+impl Scene {
+    async fn start(reassess: &str, queue: &str, redis: Option<Redis>) -> Self {
+        let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
+        let sink = Sink::start().await;
+        let settings = format!(
+            r#"
+            [inspection]
+            deadline_ms = 3000
+            [reassess]
+            enabled = true
+            first_contact = false
+            risk_from = 100.0
+            risk_to = 100.0
+            looks = 400
+            look_pause_seconds = 0
+            {reassess}
+            [queue]
+            pump_ms = 20
+            {queue}
+            [workers]
+            attempts = 400
+            backoff_ms = 100
+            backoff_max_seconds = 1
+            idle_ms = 20
+            [policy.default]
+            tag_at = 12.0
+            quarantine_at = 15.0
+            reject_at = 101.0
+            [enrichment.url_service]
+            enabled = true
+            url = "http://{}/v1/url"
+            [enrichment.url_service.service.call]
+            deadline_ms = 1000
+            [enrichment.url_service.service.call.breaker]
+            consecutive_failures = 1000
+            failure_percent = 100
+            recovery_seconds = 1
+            success_threshold = 1
+            [enrichment.url_service.service.call.retry]
+            attempts = 1
+            "#,
+            urls.address()
+        );
+        let gateway = Gateway::start_with(sink.address, &settings).await;
+        Self { urls, sink, gateway, _redis: redis }
+    }
+
+    async fn send(&self, link: &str) {
+        let raw = format!(
+            "From: A <a@firm.example>\r\nTo: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@firm.example>\r\n\
+             Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n\r\nHello {link}\r\n"
+        );
+        let mut client = Client::connect(self.gateway.relay).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}\n{}", self.gateway.log());
+    }
+
+    /// The id of the only message that is held.
+    async fn held(&self) -> (String, String) {
+        let listed = self.gateway.command(&["quarantine", "list", "--json"]).await.json();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        (listed[0]["id"].as_str().unwrap().to_owned(), listed[0]["reason"].as_str().unwrap().to_owned())
+    }
+
+    /// The record once it is as wanted.
+    async fn explained(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let ran = self.gateway.command(&["explain", id, "--json"]).await;
+            let found = if ran.ok { ran.json().remove(0) } else { Value::Null };
+            if wanted(&found) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < until, "{found:#}\n{}\n{}", ran.stderr, self.gateway.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn results(record: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let actions = record["actions"].as_array().cloned().unwrap_or_default();
+    actions.iter().map(|action| (text(&action["kind"]), text(&action["result"]))).collect()
+}
+
+async fn a_held_message_is_released(queue: &str, redis: Option<Redis>) {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 600", queue, redis).await;
+    scene.send("https://firm.example/x").await;
+    let (id, reason) = scene.held().await;
+    assert_eq!(reason, "waiting");
+    let first = scene.explained(&id, |record| record["action"] == "quarantine").await;
+    assert_eq!((&first["degraded"][0], &first["second"]), (&"urls=status".into(), &Value::Null), "{first:#}");
+    assert!(scene.sink.mails().is_empty(), "it waits");
+    scene.urls.set(Fault::None);
+    let mails = scene.sink.wait_for(1).await;
+    assert!(String::from_utf8_lossy(&mails[0].raw).contains("https://firm.example/x"));
+    let record = scene.explained(&id, |record| results(record).iter().any(|(_, result)| !result.is_empty())).await;
+    assert_eq!(results(&record), [("release".to_owned(), "released for b@example.com".to_owned())]);
+    assert_eq!((&record["second"]["change"], &record["second"]["record"]["action"]), (&"same".into(), &"allow".into()));
+    assert_eq!(record["second"]["record"]["degraded"].as_array().unwrap().len(), 0);
+    assert_eq!(scene.gateway.command(&["quarantine", "list", "--json"]).await.json().len(), 0);
+    assert_eq!(scene.sink.mails().len(), 1, "once");
+}
+
+async fn a_delivered_message_turns_bad(queue: &str, redis: Option<Redis>) {
+    let scene = Scene::start("on_worse = [\"remediate\", \"alert\", \"notify\"]", queue, redis).await;
+    scene.send("https://evil.test/login").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    scene.urls.set(Fault::None);
+    let done =
+        |record: &Value| results(record).len() == 3 && results(record).iter().all(|(_, result)| !result.is_empty());
+    let record = scene.explained(&id, done).await;
+    assert_eq!((&record["second"]["change"], &record["action"]), (&"worse".into(), &"allow".into()), "{record:#}");
+    let terms = |record: &Value| record["score"]["terms"].to_string();
+    assert!(!terms(&record).contains("URL_BAD") && terms(&record["second"]["record"]).contains("URL_BAD"));
+    for (kind, result) in results(&record) {
+        assert_eq!(result, "recorded, nobody configured to act", "{kind}");
+    }
+    let text = scene.gateway.command(&["explain", &id]).await.text();
+    assert!(text.contains("looked at again") && text.contains("action remediate for b@example.com"), "{text}");
+    assert_eq!(scene.sink.mails().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_message_is_released_after_a_clean_second_verdict() {
+    a_held_message_is_released("", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivered_message_that_turns_bad_raises_actions() {
+    a_delivered_message_turns_bad("", None).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_through_redis() {
+    if !available("both_through_redis") {
+        return;
+    }
+    for bad in [false, true] {
+        let redis = Redis::start(Keep::Nothing).await;
+        let queue = format!("url = \"redis://127.0.0.1:{}\"", redis.port);
+        if bad {
+            a_delivered_message_turns_bad(&queue, Some(redis)).await;
+        } else {
+            a_held_message_is_released(&queue, Some(redis)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_vain_ends_as_configured() {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"release\"", "", None).await;
+    scene.send("https://firm.example/x").await;
+    scene.sink.wait_for(1).await;
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"keep\"", "", None).await;
+    scene.send("https://firm.example/x").await;
+    let (id, _) = scene.held().await;
+    let record = scene.explained(&id, |record| !results(record).is_empty() && !results(record)[0].1.is_empty()).await;
+    assert_eq!(results(&record), [("waited".to_owned(), "not looked at in time: stays held".to_owned())]);
+    assert!(scene.sink.mails().is_empty());
+    scene.held().await;
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_refused() {
+    for (settings, expected) in [
+        ("share = 1.5", "reassess.share"),
+        ("deadline_ms = 30000", "reassess.deadline_ms is not below"),
+        ("looks = 6", "reassess.looks is above"),
+    ] {
+        let settings = format!("[reassess]\nenabled = true\n{settings}\n");
+        let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), &settings);
+        let ran = gateway.command(&["config", "check"]).await;
+        let said = format!("{}{}", ran.text(), ran.stderr);
+        assert!(!ran.ok && said.contains(expected), "{said}");
+    }
+}

@@ -55,8 +55,8 @@ impl Scene {
             deadline_ms = 1000
             [enrichment.url_service.service.call.breaker]
             consecutive_failures = 1000
-            failure_percent = 100
             recovery_seconds = 1
+            minimum_calls = 1000
             success_threshold = 1
             [enrichment.url_service.service.call.retry]
             attempts = 1

@@ -122,6 +122,16 @@ mod tests {
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
+    #[tokio::test]
+    async fn who_asks_again_gets_a_new_answer() {
+        let cache = cache(&prometheus::Registry::new());
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        assert_eq!(cache.get("a".into(), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), false, ready(Ok(2))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), true, ready(Ok(3))).await.unwrap(), 3);
+        assert_eq!(cache.get("a".into(), ready(Ok(4))).await.unwrap(), 3, "and others get it too");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_stale_answer_is_given_while_a_new_one_is_fetched() {
         let cache = cache(&prometheus::Registry::new());

@@ -184,6 +184,9 @@ impl Pipeline {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
         let again = reassess::wanted(&standing.deep.config, &record, &message, self.records.is_some());
+        if let Some(again) = &again {
+            again.count(&self.metrics);
+        }
         let waiting = again.as_ref().filter(|again| again.waits && wanted != OnFailure::Defer);
         if waiting.is_some() {
             answer::hold_waiting(&mut judgement, &mut record.verdicts);

@@ -92,6 +92,12 @@ fn passed(action: Action) -> bool {
 }
 
 impl Again {
+    pub(super) fn count(&self, metrics: &Metrics) {
+        for reason in &self.reasons {
+            metrics.second_looks.with_label_values(&[*reason]).inc();
+        }
+    }
+
     /// Its jobs.
     pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
         let now = now_ms();
@@ -122,9 +128,6 @@ impl Again {
             _ => return records.note(&record),
         };
         let jobs = self.jobs(&record, config);
-        for reason in &self.reasons {
-            metrics.second_looks.with_label_values(&[*reason]).inc();
-        }
         if !unkept {
             return records.note_with_jobs(&record, jobs);
         }

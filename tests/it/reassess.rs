@@ -143,6 +143,9 @@ async fn a_delivered_message_turns_bad(queue: &str, redis: Option<Redis>) {
     let text = scene.gateway.command(&["explain", &id]).await.text();
     assert!(text.contains("looked at again") && text.contains("action remediate for b@example.com"), "{text}");
     assert_eq!(scene.sink.mails().len(), 1);
+    // Nobody holds on to the records.
+    assert!(scene.gateway.terminate().await.success());
+    assert!(!scene.gateway.log().contains("did not close"), "{}", scene.gateway.log());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,12 +1,14 @@
 //! The second look, through the running gateway: what waits is released, what turns bad raises actions. On both queue engines.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use serde_json::Value;
 
 use crate::support::client::Client;
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::postfix::{self, Options, Postfix};
 use crate::support::redis::{Keep, Redis, available};
 use crate::support::sink::Sink;
 
@@ -17,11 +19,32 @@ struct Scene {
     urls: Mock,
     sink: Sink,
     gateway: Gateway,
+    /// Where mail goes in.
+    door: SocketAddr,
     _redis: Option<Redis>,
+    _postfix: Option<Postfix>,
+}
+
+/// What stands around the gateway.
+#[derive(Default)]
+struct Around {
+    /// Settings of `[queue]`.
+    queue: String,
+    redis: Option<Redis>,
+    /// Postfix stands before it and asks it as a milter; released mail goes through Postfix and that door again.
+    postfix: bool,
+}
+
+impl Around {
+    async fn redis() -> Self {
+        let redis = Redis::start(Keep::Nothing).await;
+        Self { queue: format!("url = \"redis://127.0.0.1:{}\"", redis.port), redis: Some(redis), postfix: false }
+    }
 }
 
 impl Scene {
-    async fn start(reassess: &str, queue: &str, redis: Option<Redis>) -> Self {
+    async fn start(reassess: &str, around: Around) -> Self {
+        let Around { queue, redis, postfix } = around;
         let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
         let sink = Sink::start().await;
         let settings = format!(
@@ -63,8 +86,13 @@ impl Scene {
             "#,
             urls.address()
         );
-        let gateway = Gateway::start_with(sink.address, &settings).await;
-        Self { urls, sink, gateway, _redis: redis }
+        let smtp = free_port();
+        let gateway = Gateway::start_with(if postfix { smtp } else { sink.address }, &settings).await;
+        let milter = Some(format!("inet:{}", gateway.milter));
+        let options = Options { milter, sink: Some(sink.address), smtp: Some(smtp), ..Options::default() };
+        let postfix = if postfix { Some(Postfix::start(options).await) } else { None };
+        let door = if postfix.is_some() { smtp } else { gateway.relay };
+        Self { urls, sink, gateway, door, _redis: redis, _postfix: postfix }
     }
 
     async fn send(&self, link: &str) {
@@ -72,7 +100,7 @@ impl Scene {
             "From: A <a@firm.example>\r\nTo: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@firm.example>\r\n\
              Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n\r\nHello {link}\r\n"
         );
-        let mut client = Client::connect(self.gateway.relay).await;
+        let mut client = Client::connect(self.door).await;
         let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
         assert!(reply.starts_with("250"), "{reply}\n{}", self.gateway.log());
     }
@@ -105,8 +133,8 @@ fn results(record: &Value) -> Vec<(String, String)> {
     actions.iter().map(|action| (text(&action["kind"]), text(&action["result"]))).collect()
 }
 
-async fn a_held_message_is_released(queue: &str, redis: Option<Redis>) {
-    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 600", queue, redis).await;
+async fn a_held_message_is_released(around: Around) {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 600", around).await;
     scene.send("https://firm.example/x").await;
     let (id, reason) = scene.held().await;
     assert_eq!(reason, "waiting");
@@ -124,8 +152,8 @@ async fn a_held_message_is_released(queue: &str, redis: Option<Redis>) {
     assert_eq!(scene.sink.mails().len(), 1, "once");
 }
 
-async fn a_delivered_message_turns_bad(queue: &str, redis: Option<Redis>) {
-    let scene = Scene::start("on_worse = [\"remediate\", \"alert\", \"notify\"]", queue, redis).await;
+async fn a_delivered_message_turns_bad(around: Around) {
+    let scene = Scene::start("on_worse = [\"remediate\", \"alert\", \"notify\"]", around).await;
     scene.send("https://evil.test/login").await;
     let mails = scene.sink.wait_for(1).await;
     let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
@@ -150,12 +178,12 @@ async fn a_delivered_message_turns_bad(queue: &str, redis: Option<Redis>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_message_is_released_after_a_clean_second_verdict() {
-    a_held_message_is_released("", None).await;
+    a_held_message_is_released(Around::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_delivered_message_that_turns_bad_raises_actions() {
-    a_delivered_message_turns_bad("", None).await;
+    a_delivered_message_turns_bad(Around::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -163,23 +191,25 @@ async fn both_through_redis() {
     if !available("both_through_redis") {
         return;
     }
-    for bad in [false, true] {
-        let redis = Redis::start(Keep::Nothing).await;
-        let queue = format!("url = \"redis://127.0.0.1:{}\"", redis.port);
-        if bad {
-            a_delivered_message_turns_bad(&queue, Some(redis)).await;
-        } else {
-            a_held_message_is_released(&queue, Some(redis)).await;
-        }
+    a_held_message_is_released(Around::redis().await).await;
+    a_delivered_message_turns_bad(Around::redis().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_behind_postfix() {
+    if !postfix::available("both_behind_postfix") {
+        return;
     }
+    a_held_message_is_released(Around { postfix: true, ..Around::default() }).await;
+    a_delivered_message_turns_bad(Around { postfix: true, ..Around::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waited_in_vain_ends_as_configured() {
-    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"release\"", "", None).await;
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"release\"", Around::default()).await;
     scene.send("https://firm.example/x").await;
     scene.sink.wait_for(1).await;
-    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"keep\"", "", None).await;
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"keep\"", Around::default()).await;
     scene.send("https://firm.example/x").await;
     let (id, _) = scene.held().await;
     let record = scene.explained(&id, |record| !results(record).is_empty() && !results(record)[0].1.is_empty()).await;

@@ -31,7 +31,7 @@ async fn everything(place: &Place) {
     many_at_once(&open).await;
     half_a_failure(place, &open).await;
     expired(place, &open).await;
-    second_look(&open).await;
+    Box::pin(second_look(&open)).await;
     reopened(place, open).await;
 }
 

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 use crate::support::client::Client;
 use crate::support::gateway::{Gateway, free_port};
@@ -17,12 +20,51 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A gateway that asks a URL analyser which can fail.
 struct Scene {
     urls: Mock,
+    fickle: Fickle,
     sink: Sink,
     gateway: Gateway,
     /// Where mail goes in.
     door: SocketAddr,
     _redis: Option<Redis>,
     _postfix: Option<Postfix>,
+}
+
+/// A URL analyser that finds every URL clean when it is first asked, and phishing from then on.
+struct Fickle {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Fickle {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut asked = 0_usize;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\"}") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let verdict = if asked == 0 { "clean" } else { "phishing" };
+                // The gateway tries it with a URL of documentation at its start.
+                asked += usize::from(memchr::memmem::find(&request, b"firm.example").is_some());
+                let body = format!("{{\"verdict\": \"{verdict}\", \"confidence\": 0.9}}");
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Fickle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// What stands around the gateway.
@@ -33,18 +75,21 @@ struct Around {
     redis: Option<Redis>,
     /// Postfix stands before it and asks it as a milter; released mail goes through Postfix and that door again.
     postfix: bool,
+    /// The URL analyser is the one that changes its mind.
+    fickle: bool,
 }
 
 impl Around {
     async fn redis() -> Self {
         let redis = Redis::start(Keep::Nothing).await;
-        Self { queue: format!("url = \"redis://127.0.0.1:{}\"", redis.port), redis: Some(redis), postfix: false }
+        Self { queue: format!("url = \"redis://127.0.0.1:{}\"", redis.port), redis: Some(redis), ..Self::default() }
     }
 }
 
 impl Scene {
     async fn start(reassess: &str, around: Around) -> Self {
-        let Around { queue, redis, postfix } = around;
+        let Around { queue, redis, postfix, fickle: changes } = around;
+        let fickle = Fickle::start().await;
         let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
         let sink = Sink::start().await;
         let settings = format!(
@@ -84,7 +129,7 @@ impl Scene {
             [enrichment.url_service.service.call.retry]
             attempts = 1
             "#,
-            urls.address()
+            if changes { fickle.address } else { urls.address() }
         );
         let smtp = free_port();
         let gateway = Gateway::start_with(if postfix { smtp } else { sink.address }, &settings).await;
@@ -92,7 +137,7 @@ impl Scene {
         let options = Options { milter, sink: Some(sink.address), smtp: Some(smtp), ..Options::default() };
         let postfix = if postfix { Some(Postfix::start(options).await) } else { None };
         let door = if postfix.is_some() { smtp } else { gateway.relay };
-        Self { urls, sink, gateway, door, _redis: redis, _postfix: postfix }
+        Self { urls, fickle, sink, gateway, door, _redis: redis, _postfix: postfix }
     }
 
     async fn send(&self, link: &str) {
@@ -216,6 +261,39 @@ async fn what_waited_in_vain_ends_as_configured() {
     assert_eq!(results(&record), [("waited".to_owned(), "not looked at in time: stays held".to_owned())]);
     assert!(scene.sink.mails().is_empty());
     scene.held().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_clean_and_kept_is_asked_anew() {
+    let scene = Scene::start("share = 1.0", Around { fickle: true, ..Around::default() }).await;
+    scene.send("https://firm.example/x").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    assert!(!raw.contains("X-Mailweir-Degraded"), "{} {raw}", scene.fickle.address);
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| results(record).len() == 2).await;
+    assert_eq!(record["facts"]["services"]["urls"]["known"][0]["verdict"], "clean");
+    let second = &record["second"];
+    assert_eq!(second["record"]["facts"]["services"]["urls"]["known"][0]["verdict"], "phishing", "{second:#}");
+    assert_eq!(second["change"], "worse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_survives_a_kill() {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 4", Around::default()).await;
+    for number in 0..3 {
+        scene.send(&format!("https://firm.example/{number}")).await;
+        // The 250 is there: the message is durable, its record perhaps not yet. Either way it gets out, once.
+        scene.gateway.kill();
+        scene.urls.set(if number == 2 { Fault::ServerError } else { Fault::None });
+        scene.gateway.start().await;
+        let mails = scene.sink.wait_for(number + 1).await;
+        let text = format!("https://firm.example/{number}\r\n");
+        let those = mails.iter().filter(|mail| String::from_utf8_lossy(&mail.raw).contains(&text));
+        assert_eq!(those.count(), 1, "{}", scene.gateway.log());
+        scene.urls.set(Fault::ServerError);
+    }
+    assert_eq!(scene.gateway.command(&["quarantine", "list", "--json"]).await.json().len(), 0);
 }
 
 #[tokio::test]

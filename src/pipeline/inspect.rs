@@ -1,4 +1,6 @@
 //! The stages of one message, in their order: parse, enrich, analyse, judge, settle.
+//!
+//! Longer than most: the stages share the message, and each hands on to the next.
 
 use std::borrow::Cow;
 use std::net::IpAddr;

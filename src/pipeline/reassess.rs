@@ -5,6 +5,7 @@
 //! `release` of what waited and is clean; `remediate`, `alert`, `notify` when the second verdict is worse. A message that waits
 //! has a job of kind [`WAITED`] besides, which ends the wait. Every job may run twice: the second verdict is written once, with
 //! its actions. Not here: who acts (`enforcement`).
+//! Longer than most by its tests, which are tables over one record.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -3,7 +3,8 @@
 //!
 //! The NLP service and the chat model call a text phishing that speaks of a password; the URL analyser calls a URL phishing
 //! whose host begins with `evil`, and fails at those that begin with `broken`; RDAP says that domains beginning with `new` were registered on 2026-11-20, and others in 2001, and
-//! knows nothing of those beginning with `unknown`.
+//! knows nothing of those beginning with `unknown`. Asked with `"want"`, the two analysers give `nlu` and `link_analysis` too; the
+//! chat model does not.
 
 use std::io;
 

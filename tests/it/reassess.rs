@@ -92,13 +92,16 @@ impl Scene {
         let fickle = Fickle::start().await;
         let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
         let sink = Sink::start().await;
+        let first_contact = if reassess.contains("first_contact") { "" } else { "first_contact = false" };
         let settings = format!(
             r#"
+            [store.history]
+            warm_up_days = 0
             [inspection]
             deadline_ms = 3000
             [reassess]
             enabled = true
-            first_contact = false
+            {first_contact}
             risk_from = 100.0
             risk_to = 100.0
             looks = 400
@@ -276,6 +279,30 @@ async fn what_was_clean_and_kept_is_asked_anew() {
     let second = &record["second"];
     assert_eq!(second["record"]["facts"]["services"]["urls"]["known"][0]["verdict"], "phishing", "{second:#}");
     assert_eq!(second["change"], "worse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_contacts_with_links_are_looked_at_again() {
+    let scene = Scene::start("first_contact = true", Around::default()).await;
+    scene.urls.set(Fault::None);
+    let ids = async |count| {
+        let mails = scene.sink.wait_for(count).await;
+        let id =
+            |raw: &str| raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+        mails.iter().map(|mail| id(&String::from_utf8_lossy(&mail.raw))).collect::<Vec<_>>()
+    };
+    // Nothing is remembered before the first message of all.
+    scene.send("https://firm.example/x").await;
+    let first = ids(1).await.remove(0);
+    scene.explained(&first, |record| !record.is_null()).await;
+    scene.send("nothing to click on").await;
+    scene.send("https://firm.example/y").await;
+    let ids = ids(3).await;
+    let looked = scene.explained(&ids[2], |record| record["second"].is_object()).await;
+    assert_eq!((&looked["second"]["change"], looked["actions"].as_array()), (&"same".into(), None), "{looked:#}");
+    for id in &ids[..2] {
+        assert!(scene.explained(id, |record| !record.is_null()).await["second"].is_null());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,8 @@ pub struct Config {
     pub http: admin::Config,
     /// How long a message may be looked at, and what is said about it.
     pub inspection: pipeline::Config,
+    /// Which messages are looked at again after the reply, and what follows.
+    pub reassess: pipeline::ReassessConfig,
     /// What is asked outside.
     pub enrichment: enrichment::Config,
     /// How messages are judged.
@@ -63,6 +65,7 @@ impl Default for Config {
             next_hop: Default::default(),
             http: Default::default(),
             inspection: Default::default(),
+            reassess: Default::default(),
             enrichment: Default::default(),
             policy: Default::default(),
             store: Default::default(),

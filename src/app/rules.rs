@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
+use crate::policy::mql::Needs;
 use crate::policy::{
     BUILT_IN_FEED, BUILT_IN_RULES, Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation,
     RuleError, RuleFile, RuleMode, RuleSet, RuleWeights, RulesConfig, list_name, manifest,
@@ -61,7 +62,7 @@ pub(super) fn read_rules(feeds: Feeds<'_>, config: &Config) -> anyhow::Result<So
     Ok(Sources { files, lists: Arc::new(lists), broken })
 }
 
-/// Reads rules and compiles them. The second value names those that are broken and were left out.
+/// Reads rules and compiles them; services give what is `given`. The second value names those that are broken and were left out.
 ///
 /// # Errors
 /// As [`read_rules`].
@@ -69,9 +70,10 @@ pub(super) fn load_rules(
     feeds: Feeds<'_>,
     config: &Config,
     weights: &RuleWeights,
+    given: Needs,
 ) -> anyhow::Result<(RuleSet, Vec<RuleError>)> {
     let Sources { files, lists, mut broken } = read_rules(feeds, config)?;
-    let (rules, wrong) = RuleSet::build(files, lists, &config.rules.modes, weights);
+    let (rules, wrong) = RuleSet::build_with(files, lists, &config.rules.modes, weights, given);
     broken.extend(wrong);
     Ok((rules, broken))
 }

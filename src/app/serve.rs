@@ -16,7 +16,7 @@ use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
-use super::work::Work;
+use super::work::{Hands, Work};
 use super::{data, standing, telemetry};
 use crate::admin::{Admin, Workforce};
 use crate::enforcement::Release;
@@ -44,9 +44,6 @@ struct Gateway {
     work: Work,
     alerting: Option<Alerting>,
 }
-
-/// The HTTP side, where it listens, and the way of what it releases.
-type AdminSide = (TcpListener, Admin, Arc<NextHops>);
 
 /// Runs the gateway until SIGTERM or SIGINT.
 ///
@@ -114,7 +111,12 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
-    let work = Work::open(&config, &records, registry, config.workers.enabled).await?;
+    let hands = config.workers.enabled.then(|| Hands {
+        pipeline: Arc::clone(&pipeline),
+        next_hops: Arc::clone(&next_hops),
+        key: key.clone(),
+    });
+    let work = Work::open(&config, &records, registry, hands).await?;
     let mut doors = Vec::new();
     if let Some((listener, _)) = &milter {
         let address = listener.local_addr().map_or_else(|| config.milter.listen.to_string(), |a| a.to_string());
@@ -133,13 +135,12 @@ pub(super) async fn admin_side(
     config: &Config,
     records: &Arc<Records>,
     registry: &Registry,
+    next_hops: &Arc<NextHops>,
     work: &Work,
-) -> anyhow::Result<Option<AdminSide>> {
-    let host = standing::host_name(config);
-    let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
-    let (next_hops, key) = (Arc::new(next_hops), data::pass_key(config)?);
-    let admin = admin_with(config, records, registry, (&next_hops, key), work.workforce(Vec::new())).await?;
-    Ok(admin.map(|(listener, admin)| (listener, admin, next_hops)))
+) -> anyhow::Result<Option<(TcpListener, Admin)>> {
+    let key = data::pass_key(config)?;
+    let admin = admin_with(config, records, registry, (next_hops, key), work.workforce(Vec::new())).await?;
+    Ok(admin)
 }
 
 async fn admin_with(

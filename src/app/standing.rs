@@ -9,9 +9,10 @@ use anyhow::Context;
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
 use crate::analysis::Site;
-use crate::enrichment::{Outside, SenderAuth, Services};
-use crate::pipeline::Standing;
-use crate::policy::mql::Capability;
+use crate::content::ContentLimits;
+use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
+use crate::pipeline::{Deep, Standing};
+use crate::policy::mql::{Budget, Capability, Needs};
 use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
 
 /// Builds it; the second value says which rules were left out. `outside` outlives what is built.
@@ -23,7 +24,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let policy = &config.policy;
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
     let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
-    let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights)?;
+    let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights, given(config, offline))?;
     let report = RuleReport::new(&rules, broken);
     let files = PolicyFiles {
         weights,
@@ -40,6 +41,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         let setting = format!("enrichment.{name}.service.call.deadline_ms");
         anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
     }
+    check_reassess(config)?;
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
@@ -49,13 +51,76 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
-        needs_history: rules.needs(Capability::History),
+        needs_history: rules.needs(Capability::History) || (config.reassess.enabled && config.reassess.first_contact),
         rules: Arc::new(rules),
         rule_budget: policy.rules.budget(),
         rule_time: Duration::from_millis(policy.rules.max_message_ms),
         config: config.inspection.clone(),
+        deep: deep(config),
     };
     Ok((standing, report))
+}
+
+/// Settings of the second look that would not do what they say.
+fn check_reassess(config: &Config) -> anyhow::Result<()> {
+    let (reassess, workers) = (&config.reassess, &config.workers);
+    if !reassess.enabled {
+        return Ok(());
+    }
+    if !(0.0..=1.0).contains(&reassess.share) {
+        anyhow::bail!("reassess.share: a share from 0 to 1, not {}", reassess.share);
+    }
+    if reassess.deadline_ms >= workers.soft_seconds.saturating_mul(1_000) {
+        anyhow::bail!("reassess.deadline_ms is not below workers.soft_seconds ({})", workers.soft_seconds);
+    }
+    if reassess.looks > workers.attempts {
+        anyhow::bail!(
+            "reassess.looks is above workers.attempts ({}): the last look would never count",
+            workers.attempts
+        );
+    }
+    Ok(())
+}
+
+/// What services give to rules.
+fn given(config: &Config, offline: bool) -> Needs {
+    let of = |need| match need {
+        FunctionNeed::Whois => Capability::Whois,
+        FunctionNeed::Link => Capability::LinkAnalysis,
+        FunctionNeed::Text => Capability::Nlu,
+    };
+    let answered = config.enrichment.answers().filter(|_| !offline);
+    answered.fold(Needs::NONE, |all, need| all.and(Needs::of(of(need))))
+}
+
+/// What is spent when a message is looked at again: the budgets of the inspection, so many times.
+fn deep(config: &Config) -> Deep {
+    let (reassess, rules) = (&config.reassess, config.policy.rules.budget());
+    let times = reassess.times_budgets.max(1) as usize;
+    let more = |n: usize| n.saturating_mul(times);
+    let content = &config.inspection.content;
+    let content = ContentLimits {
+        max_files: more(content.max_files),
+        max_members: more(content.max_members),
+        max_member_bytes: more(content.max_member_bytes),
+        max_unpacked_bytes: more(content.max_unpacked_bytes),
+        max_read_bytes: more(content.max_read_bytes),
+        max_work_bytes: more(content.max_work_bytes),
+        max_text_bytes: more(content.max_text_bytes),
+        max_pages: more(content.max_pages),
+        max_pixels: more(content.max_pixels),
+        ..content.clone()
+    };
+    Deep {
+        rule_budget: Budget {
+            max_rule_steps: rules.max_rule_steps.saturating_mul(times as u64),
+            max_message_steps: rules.max_message_steps.saturating_mul(times as u64),
+            ..rules
+        },
+        rule_time: Duration::from_millis(config.policy.rules.max_message_ms.saturating_mul(times as u64)),
+        site: Site { content, ..Site::new(&config.policy.own_domains, &config.policy.vips) },
+        config: reassess.clone(),
+    }
 }
 
 /// Our host name: as configured, else the system's.

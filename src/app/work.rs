@@ -11,9 +11,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
+use super::reinject::IntoNextHop;
 use crate::admin::Workforce;
-use crate::deferred::{self, Crew, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
-use crate::records::{OutboxJob, Records};
+use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
+use crate::enforcement::{self, Recorded, Release, ReleaseJobs};
+use crate::gateway::next_hop::NextHops;
+use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
+use crate::records::{OutboxJob, PassKey, Records};
 
 /// Time that is given to settle what drained, after the drain.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -37,26 +41,44 @@ pub(super) struct Working {
     patience: Duration,
 }
 
+/// What the handlers of jobs work with.
+pub(super) struct Hands {
+    pub(super) pipeline: Arc<Pipeline>,
+    pub(super) next_hops: Arc<NextHops>,
+    pub(super) key: PassKey,
+}
+
 /// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
-fn handlers() -> Handlers {
-    Handlers::new()
+fn handlers(config: &Config, records: &Arc<Records>, hands: Hands) -> Handlers {
+    let Hands { pipeline, next_hops, key } = hands;
+    let release = Release::new(Arc::clone(records), key, IntoNextHop(next_hops), config.release.clone());
+    let recorded: Arc<dyn Handler> = Arc::new(Recorded(Arc::clone(records)));
+    let mut handlers: Handlers = enforcement::RECORDED.map(|kind| (kind.to_owned(), Arc::clone(&recorded))).into();
+    let reassess = Reassess::new(Arc::clone(&pipeline), Arc::clone(records));
+    let waited = Waited::new(pipeline, Arc::clone(records));
+    let release = ReleaseJobs::new(Arc::new(release), Arc::clone(records));
+    let others: [(&str, Arc<dyn Handler>); 3] =
+        [(REASSESS, Arc::new(reassess)), (WAITED, Arc::new(waited)), (enforcement::RELEASE, Arc::new(release))];
+    handlers.extend(others.map(|(kind, handler)| (kind.to_owned(), handler)));
+    handlers
 }
 
 impl Work {
-    /// Opens the queue; with `workers` there is a pool too.
+    /// Opens the queue; with `hands` there is a pool too.
     pub(super) async fn open(
         config: &Arc<Config>,
         records: &Arc<Records>,
         registry: &Registry,
-        workers: bool,
+        hands: Option<Hands>,
     ) -> anyhow::Result<Self> {
         let queue = deferred::open(&config.queue, &config.data).await.context("[queue]")?;
         let metrics = Arc::new(Metrics::new(registry)?);
         let outbox: Arc<dyn Outbox> = Arc::new(OutboxOfRecords(Arc::clone(records)));
-        let pool = if workers {
+        let pool = if let Some(hands) = hands {
             let sections = (&config.queue, &config.workers);
             let (queue, outbox) = (Arc::clone(&queue), Some(Arc::clone(&outbox)));
-            Some(Pool::new(queue, outbox, handlers(), sections, Arc::clone(&metrics)).context("[workers]")?)
+            let handlers = handlers(config, records, hands);
+            Some(Pool::new(queue, outbox, handlers, sections, Arc::clone(&metrics)).context("[workers]")?)
         } else {
             None
         };

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +12,11 @@ use super::cli::Common;
 use super::config::Config;
 use super::serve::{admin_side, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
-use super::work::Work;
-use super::{data, telemetry};
+use super::work::{Hands, Work};
+use super::{data, standing, telemetry};
+use crate::enrichment::Outside;
+use crate::gateway::next_hop::{NextHopMetrics, NextHops};
+use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
 /// Works until SIGTERM or SIGINT, then ends the jobs at work.
@@ -28,21 +31,29 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
-    let work = Work::open(&config, &records, &registry, true).await?;
-    let admin = admin_side(&config, &records, &registry, &work).await?;
+    let outside = Outside::new(&registry)?;
+    let (standing, rules) = standing::build(&config, false, &outside)?;
+    rules.log();
+    let key = data::pass_key(&config)?;
+    let metrics = Arc::new(pipeline::Metrics::new(&registry)?);
+    let pipeline = Arc::new(Pipeline::new(standing, Some(Arc::clone(&records)), Some(key.clone()), metrics));
+    let host = standing::host_name(&config);
+    let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(&registry)?).context("[next_hop]")?;
+    let next_hops = Arc::new(next_hops);
+    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key };
+    let work = Work::open(&config, &records, &registry, Some(hands)).await?;
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
 
     let terminal = Terminal::new(common.colour);
     let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION"), " worker"))];
     lines.push(format!("  queue     {}", work.queue.place()));
-    if let Some((listener, ..)) = &admin {
+    if let Some((listener, _)) = &admin {
         lines.push(format!("  http      http://{}", listener.local_addr()?));
     }
     terminal.line(&lines.join("\n"))?;
 
     let (draining, http_stop) = (CancellationToken::new(), CancellationToken::new());
-    let mut next_hops = None;
-    let http = admin.map(|(listener, admin, hops)| {
-        next_hops = Some(hops);
+    let http = admin.map(|(listener, admin)| {
         let (draining, stop) = (draining.clone(), http_stop.clone());
         tokio::spawn(async move { admin.serve(listener, draining, stop).await })
     });
@@ -54,9 +65,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
     }
-    if let Some(hops) = next_hops {
-        hops.close().await;
-    }
+    next_hops.close().await;
     drop(records);
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         bail!("the records did not close in time");

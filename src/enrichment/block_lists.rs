@@ -67,13 +67,14 @@ impl BlockLists {
     /// What all lists say about a message; each that fails is named.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Found, Failure> {
         let (addresses, domains) = (addresses(question), self.domains(question));
+        let again = question.again;
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
             for asked in if zone.config.of == ZoneOf::Addresses { &addresses } else { &domains } {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
-                    let answer = timeout_at(until, Arc::clone(&zone).ask(&asked.label, until)).await;
+                    let answer = timeout_at(until, Arc::clone(&zone).ask(&asked.label, again, until)).await;
                     let answer = answer.unwrap_or(Err(Failure::Timeout { after_ms: 0 }));
                     (zone, asked, answer)
                 }));
@@ -162,11 +163,11 @@ fn reversed(ip: IpAddr) -> String {
 }
 
 impl Zone {
-    async fn ask(self: Arc<Self>, label: &str, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
+    async fn ask(self: Arc<Self>, label: &str, again: bool, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
         self.tests.get(self.config.name.clone(), Self::test(Arc::clone(&self))).await?;
         let (zone, label) = (Arc::clone(&self), label.to_owned());
         let key = label.clone();
-        self.answers.get(key, async move { zone.look_up(&label, Some(until)).await }).await
+        self.answers.fetch(key, again, async move { zone.look_up(&label, Some(until)).await }).await
     }
 
     /// RFC 5782, 5: what must be listed is, what must not be is not.

@@ -65,6 +65,17 @@ impl<V: Clone + Send + Sync + 'static> Cache<V> {
         Ok(kept.answer)
     }
 
+    /// As [`Self::get`]; with `again` what is kept is passed over and replaced.
+    pub(super) async fn fetch<F>(&self, key: String, again: bool, ask: F) -> Result<V, Failure>
+    where
+        F: Future<Output = Result<V, Failure>> + Send + 'static,
+    {
+        if again {
+            self.kept.invalidate(&key).await;
+        }
+        self.get(key, ask).await
+    }
+
     /// Fetches a new answer behind the old one: one task for each key, ended by the dependency's deadline.
     fn refresh(&self, key: String, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
         if !self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
@@ -109,6 +120,16 @@ mod tests {
         assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
         assert_eq!(cache.get("a".into(), ask(Ok(3))).await.unwrap(), 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn who_asks_again_gets_a_new_answer() {
+        let cache = cache(&prometheus::Registry::new());
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        assert_eq!(cache.get("a".into(), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), false, ready(Ok(2))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), true, ready(Ok(3))).await.unwrap(), 3);
+        assert_eq!(cache.get("a".into(), ready(Ok(4))).await.unwrap(), 3, "and others get it too");
     }
 
     #[tokio::test(start_paused = true)]

@@ -29,6 +29,8 @@ pub struct Config {
     pub text_service: TextServiceConfig,
     /// Registries: when a domain was registered.
     pub rdap: RdapConfig,
+    /// What rules ask of the services above: `network.whois`, `ml.link_analysis`, `ml.nlu_classifier`.
+    pub functions: FunctionsConfig,
 }
 
 impl Config {
@@ -282,6 +284,23 @@ impl Default for RdapConfig {
             on_failure: OnFailure::Open,
             service: ServiceConfig::default(),
         }
+    }
+}
+
+/// What rules ask of services: `network.whois` of the registries, `ml.link_analysis` of the URL analyser,
+/// `ml.nlu_classifier` and `beta.ml_topic` of the text analyser.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FunctionsConfig {
+    /// Questions of all rules about one message; what further ones rest on stays undecided. 0: rules ask nothing.
+    pub max_asks: usize,
+    /// Largest answer that is kept in the record, as JSON; a larger one counts as none.
+    pub max_answer_bytes: usize,
+}
+
+impl Default for FunctionsConfig {
+    fn default() -> Self {
+        Self { max_asks: 8, max_answer_bytes: 64 * 1024 }
     }
 }
 

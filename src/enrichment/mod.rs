@@ -8,6 +8,7 @@ mod block_lists;
 mod cache;
 mod clamd;
 mod config;
+mod functions;
 mod metrics;
 mod rdap;
 mod sender_auth;
@@ -16,9 +17,10 @@ mod text_service;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, ClamdConfig, Config, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig, TextDialect,
-    TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig,
+    TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
+pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;
 pub use sender_auth::{ResolverError, SenderAuth, authentication_results, forged_results};
 pub use services::{Outside, Question, ServiceError, ServiceLook, Services};

@@ -1,7 +1,8 @@
 //! Registries: when a domain was registered (RDAP, RFC 9082, RFC 9083).
 //!
 //! Which registry knows a suffix is told by IANA's bootstrap file (RFC 9224), which the operator keeps. All registries are one
-//! dependency. A suffix without a registry, and a domain that its registry does not know, are answers: no date.
+//! dependency. A suffix without a registry, and a domain that its registry does not know, are answers: no date. The same answers
+//! serve `network.whois`; there a suffix without a registry is no answer.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
@@ -23,10 +25,12 @@ use crate::mail::registrable_domain;
 
 /// Redirects followed: registries send on to registrars.
 const REDIRECTS: u8 = 3;
+/// Name servers kept of a domain.
+const MAX_SERVERS: usize = 20;
 
 pub(super) struct Rdap {
     asker: Arc<(HttpClient, HashMap<String, Url>)>,
-    cache: Cache<Option<i64>>,
+    cache: Cache<Option<Registration>>,
     max_domains: usize,
 }
 
@@ -47,6 +51,19 @@ struct Event {
 struct Domain {
     #[serde(default)]
     events: Vec<Event>,
+    #[serde(default)]
+    entities: Vec<Json>,
+    #[serde(default)]
+    nameservers: Vec<Json>,
+}
+
+/// What a registry says about a domain that it knows.
+#[derive(Debug, Clone, Default, PartialEq)]
+struct Registration {
+    /// Seconds since 1970.
+    at: Option<i64>,
+    /// Fields of the data model's `Whois`, those that are told.
+    told: serde_json::Map<String, Json>,
 }
 
 impl Rdap {
@@ -76,12 +93,32 @@ impl Rdap {
             let (domain, now) = (domain.to_owned(), question.now);
             each.push(Box::pin(async move {
                 let registered = self.cache.get(domain.clone(), ask).await?;
-                let days = registered.map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
+                let days = registered
+                    .and_then(|one| one.at)
+                    .map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
                 Ok(DomainAge { domain, sender, days })
             }));
         }
         // At most `max_domains`.
         futures_util::future::try_join_all(each).await
+    }
+
+    /// Age and owner of a domain, as `network.whois` gives them; `None` where nobody can be asked.
+    pub(super) async fn whois(&self, domain: &str, now: i64, until: Instant) -> Result<Option<Json>, Failure> {
+        let Some(domain) = registrable_domain(domain).map(str::to_lowercase) else { return Ok(None) };
+        if !self.asker.1.contains_key(domain.rsplit('.').next().unwrap_or_default()) {
+            return Ok(None);
+        }
+        let (asker, name) = (Arc::clone(&self.asker), domain.clone());
+        let ask = async move { registered(&asker, &name, until).await };
+        Ok(Some(match self.cache.get(domain, ask).await? {
+            None => json!({ "found": false }),
+            Some(Registration { at, mut told }) => {
+                told.insert("found".into(), true.into());
+                told.insert("days_old".into(), at.map(|at| (now - at).max(0) / 86_400).into());
+                Json::Object(told)
+            }
+        }))
     }
 
     /// How many suffixes have a registry.
@@ -90,12 +127,12 @@ impl Rdap {
     }
 }
 
-/// Seconds since 1970 of a domain's registration; `None` when nobody says.
+/// What its registry says about a domain; `None` when it knows nothing of it.
 async fn registered(
     (client, registries): &(HttpClient, HashMap<String, Url>),
     domain: &str,
     until: Instant,
-) -> Result<Option<i64>, Failure> {
+) -> Result<Option<Registration>, Failure> {
     let suffix = domain.rsplit('.').next().unwrap_or_default();
     let Some(base) = registries.get(suffix) else { return Ok(None) };
     let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
@@ -103,14 +140,44 @@ async fn registered(
     client.call(Repeat::Safe, Some(until), &request, read).await
 }
 
-fn read(answer: Answer) -> Result<Option<i64>, Failure> {
+fn read(answer: Answer) -> Result<Option<Registration>, Failure> {
     if answer.status == 404 {
         return Ok(None);
     }
     let domain: Domain = answer.json()?;
     let event = domain.events.iter().find(|event| event.event_action == "registration");
     let date = |event: &Event| OffsetDateTime::parse(&event.event_date, &Rfc3339).map_err(Failure::malformed);
-    Ok(event.map(date).transpose()?.map(OffsetDateTime::unix_timestamp))
+    let at = event.map(date).transpose()?.map(OffsetDateTime::unix_timestamp);
+    Ok(Some(Registration { at, told: told(&domain) }))
+}
+
+/// Who is named (RFC 9083, 5.1; jCard, RFC 7095). What is redacted or of another form is left out.
+fn told(domain: &Domain) -> serde_json::Map<String, Json> {
+    let has = |entity: &&Json, role: &str| {
+        entity["roles"].as_array().is_some_and(|roles| roles.iter().any(|one| one.as_str() == Some(role)))
+    };
+    let of = |role: &str| domain.entities.iter().find(|entity| has(entity, role));
+    let property = |role: &str, name: &str| {
+        let card = of(role)?["vcardArray"][1].as_array()?;
+        card.iter().find(|property| property[0].as_str() == Some(name)).cloned()
+    };
+    let value = |role: &str, name: &str| property(role, name).map(|property| property[3].clone());
+    let fields = [
+        ("registrar_name", value("registrar", "fn")),
+        ("registrant_company", value("registrant", "org")),
+        ("registrant_country", property("registrant", "adr").map(|adr| adr[3][6].clone())),
+        ("registrant_country_code", property("registrant", "adr").map(|adr| adr[1]["cc"].clone())),
+        ("registrant_email", value("registrant", "email")),
+        ("administrative_email", value("administrative", "email")),
+        ("technical_email", value("technical", "email")),
+    ];
+    let text = |value: Json| value.as_str().filter(|text| !text.is_empty()).map(Json::from);
+    let mut told: serde_json::Map<String, Json> =
+        fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), text(value?)?))).collect();
+    let servers = domain.nameservers.iter().take(MAX_SERVERS);
+    let servers: Vec<Json> = servers.filter_map(|one| text(one["ldhName"].clone())).collect();
+    told.insert("name_servers".into(), servers.into());
+    told
 }
 
 fn bootstrap(file: &Path) -> Result<HashMap<String, Url>, ServiceError> {
@@ -142,11 +209,26 @@ mod tests {
         let of = |status, body: &str| read(Answer { status, body: body.into() });
         let body = r#"{"events": [{"eventAction": "expiration", "eventDate": "2030-01-01T00:00:00Z"},
             {"eventAction": "registration", "eventDate": "1970-01-02T01:00:00+01:00"}]}"#;
-        assert_eq!(of(200, body).unwrap(), Some(86_400));
-        assert_eq!(of(200, "{}").unwrap(), None);
+        let at = |status, body: &str| of(status, body).unwrap().map(|one| one.at);
+        assert_eq!(at(200, body), Some(Some(86_400)));
+        assert_eq!(at(200, "{}"), Some(None));
         assert_eq!(of(404, "nothing").unwrap(), None);
         assert!(of(200, "<html>").is_err());
         assert!(of(200, r#"{"events": [{"eventAction": "registration", "eventDate": "yesterday"}]}"#).is_err());
+    }
+
+    #[test]
+    fn the_owner_is_read_where_he_is_told() {
+        let body = r#"{"entities": [{"roles": ["registrar"], "vcardArray": ["vcard", [["version", {}, "text", "4.0"],
+            ["fn", {}, "text", "Reg Inc."]]]}, {"roles": ["registrant"], "vcardArray": ["vcard", [["adr", {"cc": "US"}, "text",
+            ["", "", "", "", "", "", "United States"]], ["org", {}, "text", ""]]]}, {"roles": 7}, 7],
+            "nameservers": [{"ldhName": "ns1.a.example"}, {}]}"#;
+        let told = read(Answer { status: 200, body: body.into() }).unwrap().unwrap().told;
+        assert_eq!(
+            Json::Object(told),
+            json!({"registrar_name": "Reg Inc.", "registrant_country": "United States", "registrant_country_code": "US",
+                "name_servers": ["ns1.a.example"]})
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::clamd::Clamd;
 use super::rdap::Rdap;
 use super::text_service::TextService;
 use super::url_service::UrlService;
-use super::{Config, Metrics, OnFailure};
+use super::{Config, FunctionsConfig, Metrics, OnFailure};
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{
     CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
@@ -102,6 +102,8 @@ pub struct Question<'a> {
     pub raw: &'a Bytes,
     /// When it came, seconds since 1970.
     pub now: i64,
+    /// It was asked about before, and what was kept since is not good enough.
+    pub again: bool,
 }
 
 /// The way to HTTP services.
@@ -151,8 +153,8 @@ pub struct ServiceLook {
 }
 
 /// A service and what its failure means.
-struct Watched<S> {
-    service: S,
+pub(super) struct Watched<S> {
+    pub(super) service: S,
     on_failure: OnFailure,
     patience: Duration,
     down_since: Mutex<Option<Instant>>,
@@ -164,7 +166,7 @@ impl<S> Watched<S> {
         Self { service, on_failure, patience, down_since: Mutex::default() }
     }
 
-    fn fact<T>(&self, name: &str, result: Result<T, Failure>) -> Fact<T> {
+    pub(super) fn fact<T>(&self, name: &str, result: Result<T, Failure>) -> Fact<T> {
         match result {
             Ok(answer) => {
                 *self.down() = None;
@@ -201,9 +203,10 @@ impl<S> Watched<S> {
 pub struct Services {
     clamd: Option<Watched<Clamd>>,
     lists: Option<Watched<BlockLists>>,
-    urls: Option<Watched<UrlService>>,
-    text: Option<Watched<TextService>>,
-    rdap: Option<Watched<Rdap>>,
+    pub(super) urls: Option<Watched<UrlService>>,
+    pub(super) text: Option<Watched<TextService>>,
+    pub(super) rdap: Option<Watched<Rdap>>,
+    pub(super) functions: FunctionsConfig,
 }
 
 impl Services {
@@ -255,6 +258,7 @@ impl Services {
             urls: urls.transpose()?,
             text: text.transpose()?,
             rdap: rdap.transpose()?,
+            functions: config.functions.clone(),
         };
         outside.dependencies.keep(&all);
         Ok(services)
@@ -293,14 +297,14 @@ impl Services {
         }
     }
 
-    /// Asks the text analyser, when a message of this risk is in its band.
+    /// Asks the text analyser, when a message of this risk is in its band or is looked at again.
     pub async fn ask_about_text(
         &self,
         question: &Question<'_>,
         risk: f64,
         until: Instant,
     ) -> Option<Fact<crate::analysis::TextReading>> {
-        let text = self.text.as_ref().filter(|text| text.service.wants(risk))?;
+        let text = self.text.as_ref().filter(|text| question.again || text.service.wants(risk))?;
         Some(text.fact("text_service", text.service.ask(question, until).await))
     }
 

@@ -2,7 +2,9 @@
 //!
 //! Contract: `POST` of `{"url": "https://…"}` with `Authorization: Bearer …` when there is a token; the answer is 200 with
 //! `{"verdict": "clean" | "suspicious" | "phishing" | "malware", "confidence": 0.0 … 1.0}`, or 404 for "never seen". More
-//! members are ignored. User names, passwords and fragments are cut off before a URL is sent.
+//! members are ignored. For `ml.link_analysis` of a rule the question is `{"url": …, "want": "link_analysis", "mode": …}` and
+//! the answer has the member `"link_analysis": {"credphish": {"disposition": "phishing", …}, "effective_url": "https://…", …}`
+//! in the data model's shape (`final_dom` as HTML text, URLs as texts); without it that is not answered. User names, passwords and fragments are cut off before a URL is sent.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
+use serde_json::Value as Json;
 use tokio::time::Instant;
 use url::Url;
 
@@ -25,8 +28,9 @@ const AT_A_TIME: usize = 5;
 const MAX_URL: usize = 2_000;
 
 pub(super) struct UrlService {
-    asker: Arc<(HttpClient, Url, Option<String>)>,
+    asker: Arc<Asker>,
     cache: Cache<Option<(UrlVerdict, u8)>>,
+    analyses: Cache<Option<Json>>,
     max_urls: usize,
 }
 
@@ -41,7 +45,8 @@ impl UrlService {
         let (client, url) = way.to("url_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("url_service.token_file", config.token_file.as_deref())?;
         let cache = Cache::new("url_service", &config.service, &outside.metrics);
-        Ok(Self { asker: Arc::new((client, url, token)), cache, max_urls: config.max_urls })
+        let analyses = Cache::new("url_service", &config.service, &outside.metrics);
+        Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls: config.max_urls })
     }
 
     /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when
@@ -57,7 +62,7 @@ impl UrlService {
         for url in urls {
             let (asker, asked) = (Arc::clone(&self.asker), url.clone());
             let ask = async move { ask(&asker, &asked, until).await };
-            each.push(Box::pin(async move { (url.clone(), self.cache.get(url, ask).await) }));
+            each.push(Box::pin(async move { (url.clone(), self.cache.fetch(url, question.again, ask).await) }));
         }
         let mut answers = futures_util::stream::iter(each).buffered(AT_A_TIME);
         let (mut readings, mut failed) = (Vec::new(), None);
@@ -75,6 +80,32 @@ impl UrlService {
         }
     }
 
+    /// What `ml.link_analysis` gives for a URL; `None` when the analyser has no such thing.
+    pub(super) async fn analysis(
+        &self,
+        url: &str,
+        mode: Option<&str>,
+        until: Instant,
+    ) -> Result<Option<Json>, Failure> {
+        let web = |url: &Url| matches!(url.scheme(), "http" | "https");
+        let url = Url::parse(url).ok().filter(web).map(|url| bare(&url)).filter(|url| url.len() <= MAX_URL);
+        let Some(url) = url else { return Ok(None) };
+        let mut body = serde_json::json!({ "url": url, "want": "link_analysis" });
+        if let Some(mode) = mode {
+            body["mode"] = mode.into();
+        }
+        let asker = Arc::clone(&self.asker);
+        let key = format!("{}\u{1f}{url}", mode.unwrap_or_default());
+        let ask = async move {
+            let read = |answer: Answer| {
+                let found = (answer.status != 404).then(|| answer.json::<Json>()).transpose()?;
+                Ok(found.and_then(|mut found| Some(found["link_analysis"].take()).filter(Json::is_object)))
+            };
+            post(&asker, body, until, read).await
+        };
+        self.analyses.get(key, ask).await
+    }
+
     /// Asks about a URL of documentation.
     pub(super) async fn probe(&self) -> Result<String, Failure> {
         let until = Instant::now() + self.asker.0.dependency().config().deadline();
@@ -82,14 +113,20 @@ impl UrlService {
     }
 }
 
-async fn ask(
-    (client, at, token): &(HttpClient, Url, Option<String>),
-    url: &str,
+type Asker = (HttpClient, Url, Option<String>);
+
+async fn post<T>(
+    (client, at, token): &Asker,
+    body: Json,
     until: Instant,
-) -> Result<Option<(UrlVerdict, u8)>, Failure> {
-    let body = serde_json::json!({ "url": url }).to_string();
-    let request = Request::post_json(at.clone(), body).answers(&[404]);
+    read: impl Fn(Answer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let request = Request::post_json(at.clone(), body.to_string()).answers(&[404]);
     let request = token.iter().fold(request, |request, token| request.bearer(token));
+    client.call(Repeat::Safe, Some(until), &request, read).await
+}
+
+async fn ask(asker: &Asker, url: &str, until: Instant) -> Result<Option<(UrlVerdict, u8)>, Failure> {
     let read = |answer: Answer| {
         if answer.status == 404 {
             return Ok(None);
@@ -97,7 +134,7 @@ async fn ask(
         let reply: Reply = answer.json()?;
         Ok(Some((reply.verdict, super::services::percent(reply.confidence)?)))
     };
-    client.call(Repeat::Safe, Some(until), &request, read).await
+    post(asker, serde_json::json!({ "url": url }), until, read).await
 }
 
 /// Without what is a secret or never sent to a server.

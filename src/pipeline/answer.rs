@@ -52,10 +52,19 @@ pub(super) fn combine(judgement: &Judgement, abilities: Abilities) -> Decision {
 
 /// Holds what would have been passed on although a service that must be asked was not.
 pub(super) fn hold_unasked(judgement: &mut Judgement, recorded: &mut [RecipientVerdict]) {
+    hold_passed(judgement, recorded, &Reason::Unasked);
+}
+
+/// Holds what would have been passed on until it has been looked at again.
+pub(super) fn hold_waiting(judgement: &mut Judgement, recorded: &mut [RecipientVerdict]) {
+    hold_passed(judgement, recorded, &Reason::Waiting);
+}
+
+fn hold_passed(judgement: &mut Judgement, recorded: &mut [RecipientVerdict], reason: &Reason) {
     let decided = judgement.verdicts.iter_mut().map(|(_, verdict)| verdict);
     for verdict in decided.chain(recorded.iter_mut().map(|one| &mut one.verdict)) {
         if matches!(verdict.action, Action::Allow | Action::Tag) {
-            *verdict = Verdict { action: Action::Quarantine, reason: Reason::Unasked };
+            *verdict = Verdict { action: Action::Quarantine, reason: reason.clone() };
         }
     }
 }

@@ -36,6 +36,100 @@ impl Default for Config {
     }
 }
 
+/// Which messages are looked at again after the reply, and what follows: section `[reassess]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReassessConfig {
+    /// Whether messages are looked at again. Workers do it: here (`workers.enabled`) or in processes of their own.
+    pub enabled: bool,
+    /// How a message waits for it: `deliver` (it flows; a worse second verdict raises actions) or `hold` (it waits in quarantine
+    /// for `hold_seconds` at most, and is released when it is found clean).
+    pub wait: Wait,
+    /// How long a message waits with `hold`.
+    pub hold_seconds: u64,
+    /// What is done with a message that waited so long in vain: `release` or `keep`.
+    pub after_hold: AfterHold,
+    /// Look again when something could not be asked.
+    pub degraded: bool,
+    /// Look again at a risk from this …
+    pub risk_from: f64,
+    /// … up to this.
+    pub risk_to: f64,
+    /// Look again at mail with links or attachments from an address that never wrote before.
+    pub first_contact: bool,
+    /// Share of all other messages that are looked at again, 0 to 1.
+    pub share: f64,
+    /// Time for all questions to the outside in the second look. Below `workers.soft_seconds`.
+    pub deadline_ms: u64,
+    /// How many times the budgets of the inspection (rules, unpacking) the second look has.
+    pub times_budgets: u32,
+    /// Looks at a message while something still cannot be asked; the last one counts as it is. Not above `workers.attempts`.
+    pub looks: u32,
+    /// Least pause between two such looks, in seconds.
+    pub look_pause_seconds: u64,
+    /// Largest delivered message whose bytes are kept for the second look; larger ones are not looked at again.
+    pub max_kept_message_bytes: usize,
+    /// Bytes of delivered messages that are kept for their second look at a time; beyond that none is looked at again.
+    pub max_kept_bytes: u64,
+    /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`, `notify`.
+    pub on_worse: Vec<OnWorse>,
+}
+
+impl Default for ReassessConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            wait: Wait::Deliver,
+            hold_seconds: 120,
+            after_hold: AfterHold::Release,
+            degraded: true,
+            risk_from: 20.0,
+            risk_to: 60.0,
+            first_contact: true,
+            share: 0.0,
+            deadline_ms: 20_000,
+            times_budgets: 5,
+            looks: 3,
+            look_pause_seconds: 10,
+            max_kept_message_bytes: 32 * 1024 * 1024,
+            max_kept_bytes: 1 << 30,
+            on_worse: vec![OnWorse::Remediate, OnWorse::Alert],
+        }
+    }
+}
+
+/// How a message waits for its second look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// It is passed on meanwhile.
+    Deliver,
+    /// It is held meanwhile.
+    Hold,
+}
+
+/// What is done with a message that waited in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AfterHold {
+    /// It goes to its recipients.
+    Release,
+    /// It stays held.
+    Keep,
+}
+
+/// What is done when a second verdict is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnWorse {
+    /// Take it back from the mailboxes.
+    Remediate,
+    /// Tell the operators.
+    Alert,
+    /// Tell the recipients.
+    Notify,
+}
+
 /// Which headers tell the verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,4 +1,6 @@
 //! The stages of one message, in their order: parse, enrich, analyse, judge, settle.
+//!
+//! Longer than most: the stages share the message, and each hands on to the next.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -7,22 +9,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::Standing;
 use super::answer::{self, Decision};
+use super::asks::{self, Asking};
 use super::broken::Broken;
 use super::headers;
+use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
-use super::{Answer, Inspect, Metrics, Refusal, Transaction};
+use super::standing::Effort;
+use super::{Answer, Inspect, Metrics, ReassessConfig, Refusal, Transaction};
 use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
-use crate::policy::mql::View;
+use crate::policy::mql::{Ask, View};
 use crate::policy::{Action, Judgement, RuleFindings, Subject, gtube};
-use crate::records::{PassKey, RELEASE_HEADER, Record, Records, Timing};
+use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing};
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
@@ -32,7 +38,7 @@ pub struct Pipeline {
     standing: ArcSwap<Standing>,
     records: Option<Arc<Records>>,
     pass_key: Option<PassKey>,
-    metrics: Arc<Metrics>,
+    pub(super) metrics: Arc<Metrics>,
     broken: Broken,
 }
 
@@ -68,6 +74,16 @@ impl Pipeline {
 
     /// Judges a message without doing anything about it.
     pub async fn judge(&self, standing: &Standing, transaction: &Transaction) -> Inspected {
+        self.judge_with(standing, standing.inline(), transaction).await
+    }
+
+    /// Judges a message with this effort.
+    pub(super) async fn judge_with(
+        &self,
+        standing: &Standing,
+        effort: Effort<'_>,
+        transaction: &Transaction,
+    ) -> Inspected {
         let mut timing = Timing::default();
         let started = Instant::now();
         let limits = &standing.config.message;
@@ -82,7 +98,7 @@ impl Pipeline {
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
-        let until = asked + Duration::from_millis(standing.config.deadline_ms);
+        let until = asked + effort.deadline;
         let client = stranger(standing, &transaction.connection);
         let question = Question {
             message: &message,
@@ -90,31 +106,43 @@ impl Pipeline {
             connection: &client,
             raw: &transaction.raw,
             now: unix_millis(transaction.received) / 1_000,
+            again: effort.again,
         };
-        let mut facts = self.enrich(standing, transaction, &question, until).await;
+        let mut facts = self.enrich(standing, transaction, &question, (effort.deadline, until)).await;
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
         let analyse = |facts: &Facts| {
-            let analyse = || decide(standing, transaction, &message, facts);
+            let analyse = || decide(standing, &effort, transaction, &message, facts);
             if large { tokio::task::block_in_place(analyse) } else { analyse() }
         };
-        let (mut judgement, mut found) = analyse(&facts);
+        let (mut judgement, mut found, mut asks) = analyse(&facts);
         timing.judge_us = micros(judged);
-        // The text analyser is asked only where the verdict is not clear, so only now.
-        let asked = Instant::now();
-        let text = Box::pin(standing.services.ask_about_text(&question, judgement.score.risk, until)).await;
-        if let Some(text) = text {
+        // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
+        let mut asking = Asking::new(&standing.services, question.now, until);
+        for round in 0..asks::ROUNDS {
+            let asked = Instant::now();
+            let about_text = async {
+                if round > 0 {
+                    return None;
+                }
+                Box::pin(standing.services.ask_about_text(&question, judgement.score.risk, until)).await
+            };
+            let (text, came) = tokio::join!(about_text, Box::pin(asking.ask(asks, &mut facts.answers)));
+            if text.is_none() && !came {
+                break;
+            }
             timing.enrich_us += micros(asked);
-            facts.services.text = text;
+            facts.services.text = text.unwrap_or(facts.services.text);
             let judged = Instant::now();
-            (judgement, found) = analyse(&facts);
+            (judgement, found, asks) = analyse(&facts);
             timing.judge_us += micros(judged);
         }
 
         let record =
             Record { rules: found, ..record::judged(standing, transaction, &message, facts, &judgement, timing) };
-        let record = record::with_degraded_rules(record);
+        let mut record = record::with_degraded_rules(record);
+        record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
         Inspected { record, judgement, message }
     }
 
@@ -123,9 +151,8 @@ impl Pipeline {
         standing: &Standing,
         transaction: &Transaction,
         question: &Question<'_>,
-        until: Instant,
+        (deadline, until): (Duration, Instant),
     ) -> Facts {
-        let deadline = Duration::from_millis(standing.config.deadline_ms);
         // Boxed: joined with other questions it would make every future above it too large.
         let sender = &transaction.envelope.sender;
         let ask = Box::pin(standing.sender_auth.ask(question.connection, sender, &transaction.raw));
@@ -158,15 +185,28 @@ impl Pipeline {
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
-        let decision = answer::combine(&judgement, transaction.abilities);
+        let again = reassess::wanted(&standing.deep.config, &record, &message, self.records.is_some());
+        if let Some(again) = &again {
+            again.count(&self.metrics);
+        }
+        let waiting = again.as_ref().filter(|again| again.waits && wanted != OnFailure::Defer);
+        if waiting.is_some() {
+            answer::hold_waiting(&mut judgement, &mut record.verdicts);
+        }
+        let decision = match answer::combine(&judgement, transaction.abilities) {
+            // Out of the MTA's queue we can release nothing.
+            Decision::HoldAtMta if waiting.is_some() => Decision::Hold,
+            decision => decision,
+        };
         record.action = decision.action();
         if wanted == OnFailure::Defer && matches!(decision, Decision::Deliver { .. }) {
             record.action = Action::Defer;
             let answer = Answer::Defer(Refusal::later(transaction.id));
-            self.remember(record, &answer);
+            self.remember(record, &answer, None);
             return answer;
         }
         let edits = || headers::edits(&standing, &transaction, &message, &record, record.action);
+        let jobs = waiting.map(|again| again.jobs(&record, &standing.deep.config)).unwrap_or_default();
         let result = match decision {
             Decision::Deliver { held, tag } => {
                 let edits = edits();
@@ -175,7 +215,7 @@ impl Pipeline {
                 } else {
                     Vec::new()
                 };
-                self.settle(&mut record, &transaction, &held).await.map(|()| Answer::Deliver { edits, held })
+                self.settle(&mut record, &transaction, &held, jobs).await.map(|()| Answer::Deliver { edits, held })
             }
             Decision::HoldAtMta => {
                 let edits = if transaction.abilities.edit_headers { edits() } else { Vec::new() };
@@ -183,7 +223,7 @@ impl Pipeline {
             }
             Decision::Hold => {
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
-                self.settle(&mut record, &transaction, &all).await.map(|()| Answer::Hold)
+                self.settle(&mut record, &transaction, &all, jobs).await.map(|()| Answer::Hold)
             }
             Decision::Reject => Ok(Answer::Reject(Refusal::refused(transaction.id))),
         };
@@ -191,18 +231,27 @@ impl Pipeline {
             record.action = Action::Defer;
             Answer::Defer(refusal)
         });
-        self.remember(record, &answer);
+        // The jobs of what waits are committed with the hold.
+        let again = if waiting.is_some() { None } else { again };
+        let again = again.map(|again| (again, &standing.deep.config, transaction.raw));
+        self.remember(record, &answer, again);
         answer
     }
 
     /// Makes durable what must be: the copies of recipients that must not get the message.
-    async fn settle(&self, record: &mut Record, transaction: &Transaction, held: &[usize]) -> Result<(), Refusal> {
+    async fn settle(
+        &self,
+        record: &mut Record,
+        transaction: &Transaction,
+        held: &[usize],
+        jobs: Vec<OutboxJob>,
+    ) -> Result<(), Refusal> {
         if held.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let Some(records) = &self.records else { return Err(Refusal::store(transaction.id)) };
-        let result = records.hold(record, transaction.raw.clone(), held).await;
+        let result = records.hold_with_jobs(record, transaction.raw.clone(), held, jobs).await;
         record.timing.settle_us = micros(started);
         result.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -228,7 +277,7 @@ impl Pipeline {
         Some(Answer::Deliver { edits, held: Vec::new() })
     }
 
-    fn remember(&self, mut record: Record, answer: &Answer) {
+    fn remember(&self, mut record: Record, answer: &Answer, again: Option<(Again, &ReassessConfig, Bytes)>) {
         if let Answer::Reject(refusal) | Answer::Defer(refusal) = answer {
             let [class, subject, detail] = refusal.enhanced;
             record.reply = Some(format!("{} {class}.{subject}.{detail} {}", refusal.code, refusal.text));
@@ -258,7 +307,10 @@ impl Pipeline {
             size = record.size, degraded = !record.degraded.is_empty(), "judged"
         );
         if let Some(records) = &self.records {
-            records.note(&record);
+            match again {
+                Some((again, config, raw)) => again.note(records, &self.metrics, record, answer, config, raw),
+                None => records.note(&record),
+            }
         }
     }
 
@@ -284,9 +336,9 @@ impl Pipeline {
             super::AfterPanics::Quarantine => {
                 let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
-                let held = self.settle(&mut record, &transaction, &all).await;
+                let held = self.settle(&mut record, &transaction, &all, Vec::new()).await;
                 held.map(|()| {
-                    self.remember(record, &Answer::Hold);
+                    self.remember(record, &Answer::Hold, None);
                     Answer::Hold
                 })
             }
@@ -319,24 +371,31 @@ fn stranger<'c>(standing: &Standing, connection: &'c Connection) -> Cow<'c, Conn
 
 fn decide(
     standing: &Standing,
+    effort: &Effort<'_>,
     transaction: &Transaction,
     message: &Message,
     facts: &Facts,
-) -> (Judgement, RuleFindings) {
+) -> (Judgement, RuleFindings, Vec<Ask>) {
     let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
-    let evidence = analysis::analyse(&analysis::Input { message, envelope, connection, facts, site: &standing.site });
-    let found = find(standing, transaction, message, facts);
+    let evidence = analysis::analyse(&analysis::Input { message, envelope, connection, facts, site: effort.site });
+    let (found, asks) = find(standing, effort, transaction, message, facts);
     let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
     let sender = envelope.sender.address();
     let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
     let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
     let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
     let judgement = standing.judge.judge(evidence, &found, &subject, pattern, &envelope.recipients);
-    (judgement, found)
+    (judgement, found, asks)
 }
 
 /// What the rules say; those that the time is not enough for are undecided.
-fn find(standing: &Standing, transaction: &Transaction, message: &Message, facts: &Facts) -> RuleFindings {
+fn find(
+    standing: &Standing,
+    effort: &Effort<'_>,
+    transaction: &Transaction,
+    message: &Message,
+    facts: &Facts,
+) -> (RuleFindings, Vec<Ask>) {
     let envelope = &transaction.envelope;
     // A message out of a file that nobody gave an envelope has none.
     let bare = transaction.connection.door == Door::Scan && envelope.recipients.iter().all(|path| path.is_null());
@@ -345,12 +404,12 @@ fn find(standing: &Standing, transaction: &Transaction, message: &Message, facts
         envelope: (!bare).then_some(envelope),
         connection: Some(&transaction.connection),
         facts,
-        site: &standing.site,
-        content: &standing.site.content,
+        site: effort.site,
+        content: &effort.site.content,
         now: unix_millis(transaction.received) / 1_000,
     };
-    let until = Instant::now() + standing.rule_time;
-    standing.rules.find(view, standing.rule_budget, &|| Instant::now() >= until)
+    let until = Instant::now() + effort.rule_time;
+    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until)
 }
 
 fn attachment_hashes(message: &Message) -> Vec<String> {
@@ -391,6 +450,7 @@ mod tests {
             rule_budget: Default::default(),
             rule_time: Duration::from_secs(1),
             config: Config { after_panics, panic_retries: 2, ..Config::default() },
+            deep: Default::default(),
         };
         Pipeline::new(standing, None, None, Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap()))
     }

@@ -14,6 +14,9 @@ pub struct Metrics {
     pub(super) degraded: IntCounterVec,
     pub(super) rule_matches: IntCounterVec,
     pub(super) rules_undecided: IntCounterVec,
+    pub(super) second_looks: IntCounterVec,
+    pub(super) second_verdicts: IntCounterVec,
+    pub(super) not_looked_at_again: IntCounterVec,
     pub(super) panics: IntCounter,
     pub(super) in_flight: IntGauge,
 }
@@ -59,6 +62,18 @@ impl Metrics {
                 Opts::new("mailweir_rules_undecided_total", "Rules left undecided, by what was not there."),
                 &["capability"],
             )?,
+            second_looks: IntCounterVec::new(
+                Opts::new("mailweir_second_looks_total", "Messages that are to be looked at again, by reason."),
+                &["reason"],
+            )?,
+            second_verdicts: IntCounterVec::new(
+                Opts::new("mailweir_second_verdicts_total", "Messages looked at again, by how the verdict changed."),
+                &["change"],
+            )?,
+            not_looked_at_again: IntCounterVec::new(
+                Opts::new("mailweir_second_looks_dropped_total", "Second looks that cannot be, by reason."),
+                &["reason"],
+            )?,
             panics: IntCounter::new("mailweir_panics_total", "Judgements that broke down and were answered 451.")?,
             in_flight: IntGauge::new("mailweir_inspections_in_flight", "Messages being judged now.")?,
         };
@@ -70,6 +85,9 @@ impl Metrics {
         registry.register(Box::new(metrics.degraded.clone()))?;
         registry.register(Box::new(metrics.rule_matches.clone()))?;
         registry.register(Box::new(metrics.rules_undecided.clone()))?;
+        registry.register(Box::new(metrics.second_looks.clone()))?;
+        registry.register(Box::new(metrics.second_verdicts.clone()))?;
+        registry.register(Box::new(metrics.not_looked_at_again.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
         Ok(metrics)

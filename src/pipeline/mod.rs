@@ -1,21 +1,24 @@
-//! The path of one message under one deadline: inspect, deadline, degrade, settle.
+//! The path of one message under one deadline: inspect, deadline, degrade, settle; and the second look after the reply.
 //!
 //! A door ([`gateway`](crate::gateway)) hands over a [`Transaction`] and gets an [`Answer`] that it can give as it is:
 //! whatever must be durable is durable by then. May import `mail`, `content`, `analysis`, `policy`, `deferred`, `enrichment`
 //! and `records`. Not here: sockets, replies in any protocol's words.
 
 mod answer;
+mod asks;
 mod broken;
 mod config;
 mod headers;
 mod inspect;
 mod metrics;
+mod reassess;
 mod record;
 mod standing;
 mod transaction;
 
-pub use config::{AfterPanics, Config, ResultHeaders};
+pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, Wait};
 pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
-pub use standing::Standing;
+pub use reassess::{REASSESS, Reassess, WAITED, Waited};
+pub use standing::{Deep, Standing};
 pub use transaction::{Abilities, Answer, Inspect, Refusal, Transaction};

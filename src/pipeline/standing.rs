@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Config;
+use super::{Config, ReassessConfig};
 use crate::analysis::Site;
 use crate::enrichment::{SenderAuth, Services};
 use crate::mail::Network;
@@ -34,4 +34,45 @@ pub struct Standing {
     pub needs_history: bool,
     /// Times and limits.
     pub config: Config,
+    /// The same for a message that is looked at again.
+    pub deep: Deep,
+}
+
+/// What is spent on a message that is looked at again, after the reply.
+#[derive(Default)]
+pub struct Deep {
+    /// Which messages, and what follows.
+    pub config: ReassessConfig,
+    /// What all rules may take of one message.
+    pub rule_budget: Budget,
+    /// Time that all rules may take over one message.
+    pub rule_time: Duration,
+    /// What detectors know of the operator's site, with larger limits.
+    pub site: Site,
+}
+
+/// What is spent on one message.
+pub(super) struct Effort<'s> {
+    pub(super) deadline: Duration,
+    pub(super) rule_budget: Budget,
+    pub(super) rule_time: Duration,
+    pub(super) site: &'s Site,
+    /// What was kept of earlier questions is asked anew.
+    pub(super) again: bool,
+}
+
+impl Standing {
+    /// While the sender waits.
+    pub(super) fn inline(&self) -> Effort<'_> {
+        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let (rule_budget, rule_time, site) = (self.rule_budget, self.rule_time, &self.site);
+        Effort { deadline, rule_budget, rule_time, site, again: false }
+    }
+
+    /// When nobody waits.
+    pub(super) fn deep(&self) -> Effort<'_> {
+        let Deep { config, rule_budget, rule_time, site } = &self.deep;
+        let deadline = Duration::from_millis(config.deadline_ms);
+        Effort { deadline, rule_budget: *rule_budget, rule_time: *rule_time, site, again: true }
+    }
 }

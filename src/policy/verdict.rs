@@ -60,6 +60,8 @@ pub enum Reason {
     Unjudged,
     /// A service that must be asked could not be.
     Unasked,
+    /// It waits until it has been looked at again.
+    Waiting,
 }
 
 /// What is done for one recipient, and why.

@@ -78,6 +78,11 @@ pub enum StoreError {
     /// Nothing with this id is there.
     #[error("no message {0} in quarantine")]
     NotHeld(MessageId),
+    /// As many bytes as are allowed wait for their second look.
+    #[error(
+        "no room for more messages that wait for their second look: {0} bytes are allowed (reassess.max_kept_bytes)"
+    )]
+    Kept(u64),
     /// The body's object store is not built in or not configured rightly.
     #[error("body store: {0}")]
     Bodies(String),

@@ -15,7 +15,7 @@ use super::store::Store;
 use super::{Record, StoreError};
 use crate::analysis::{DmarcResult, Fact, History, HistoryKeys, Membership, Prevalence, Profile, Why};
 use crate::mail::registrable_domain;
-use crate::policy::Action;
+use crate::policy::{Action, Reason};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
@@ -130,6 +130,8 @@ pub(super) fn additions(record: &Record) -> Additions {
     let from_outside = match record.action {
         Action::Allow => Counts { benign: 1, auth_failed, ..Counts::received(at) },
         Action::Tag => Counts { auth_failed, ..Counts::received(at) },
+        // What it is worth is not known yet.
+        Action::Quarantine if waits(record) => Counts { auth_failed, last_ms: at, ..Counts::NONE },
         Action::Quarantine | Action::Reject => Counts { malicious: 1, auth_failed, last_ms: at, ..Counts::NONE },
         // It will come again.
         Action::Defer => return all,
@@ -147,8 +149,18 @@ pub(super) fn additions(record: &Record) -> Additions {
 /// What the release of a held message at `at` adds: it was received after all, and was no harm.
 pub(super) fn released(record: &Record, at: i64) -> Additions {
     let mut all = Additions::new();
-    add_senders(&mut all, record, at, &Counts { false_positive: 1, ..Counts::received(at) });
+    let counts = if waits(record) {
+        Counts { benign: 1, ..Counts::received(at) }
+    } else {
+        Counts { false_positive: 1, ..Counts::received(at) }
+    };
+    add_senders(&mut all, record, at, &counts);
     all
+}
+
+/// Whether it was held only until it would be looked at again.
+fn waits(record: &Record) -> bool {
+    record.verdicts.iter().any(|one| one.verdict.reason == Reason::Waiting)
 }
 
 fn add_senders(all: &mut Additions, record: &Record, at: i64, counts: &Counts) {

@@ -15,6 +15,7 @@ mod pass;
 mod quarantine;
 mod record;
 mod retention;
+mod second;
 mod sql;
 mod store;
 mod writer;
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 
 use bodies::Bodies;
 use ledger::LedgerRow;
@@ -42,6 +44,7 @@ pub use outbox::OutboxJob;
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
 pub use record::{RecipientVerdict, Record, Timing};
+pub use second::{ActionOrder, ActionTaken, Change, Explained, Reassessment, WantedAction};
 
 /// All that is remembered; shared by everything that remembers.
 #[derive(Debug)]
@@ -51,6 +54,7 @@ pub struct Records {
     bodies: Bodies,
     writer: Writer,
     metrics: Arc<Metrics>,
+    keeping: Arc<Semaphore>,
 }
 
 impl Records {
@@ -72,7 +76,17 @@ impl Records {
             run.await;
             closing.close().await;
         };
-        Ok((Arc::new(Self { config: config.clone(), store, bodies, writer, metrics }), run))
+        Ok((
+            Arc::new(Self {
+                config: config.clone(),
+                store,
+                bodies,
+                writer,
+                metrics,
+                keeping: Arc::new(Semaphore::new(second::KEEPING)),
+            }),
+            run,
+        ))
     }
 
     /// Adds a record to the ledger, soon; never waits and never fails the mail.
@@ -119,6 +133,20 @@ impl Records {
     /// # Errors
     /// The sender must be asked to try later: nothing is held then.
     pub async fn hold(&self, record: &Record, raw: Bytes, recipients: &[usize]) -> Result<(), StoreError> {
+        self.hold_with_jobs(record, raw, recipients, Vec::new()).await
+    }
+
+    /// The same with the jobs that it causes: all are committed together, or nothing.
+    ///
+    /// # Errors
+    /// As [`Records::hold`].
+    pub async fn hold_with_jobs(
+        &self,
+        record: &Record,
+        raw: Bytes,
+        recipients: &[usize],
+        jobs: Vec<OutboxJob>,
+    ) -> Result<(), StoreError> {
         let started = tokio::time::Instant::now();
         let body = self.bodies.put(raw).await?;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
@@ -144,6 +172,7 @@ impl Records {
                 size: i64::try_from(record.size).unwrap_or(i64::MAX),
                 body,
                 recipients: held,
+                jobs,
             })
             .await
     }

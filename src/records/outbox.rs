@@ -132,7 +132,7 @@ impl Store {
         updates.await.map_err(StoreError::query("note queued jobs"))
     }
 
-    async fn done(&self, keys: &[String]) -> Result<u64, StoreError> {
+    pub(super) async fn done(&self, keys: &[String]) -> Result<u64, StoreError> {
         let deletes = async {
             let mut transaction = self.write.begin().await?;
             let mut gone = 0;

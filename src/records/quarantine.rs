@@ -20,7 +20,7 @@ use sqlx::any::AnyRow;
 
 use super::sql::Sql;
 use super::store::Store;
-use super::{PAGE_MAX, StoreError};
+use super::{OutboxJob, PAGE_MAX, StoreError};
 use crate::mail::{Envelope, MessageId, Path};
 
 /// How long a release may run before another may take it up.
@@ -40,6 +40,8 @@ pub(super) struct HeldRow {
     pub(super) size: i64,
     pub(super) body: String,
     pub(super) recipients: Vec<HeldRecipient>,
+    /// What is to be done because it is held.
+    pub(super) jobs: Vec<OutboxJob>,
 }
 
 #[derive(Debug, Clone)]

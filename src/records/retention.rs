@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::second::KEPT_MS;
 use super::sql::Sql;
 use super::{Records, StoreError};
 use crate::mail::MessageId;
@@ -25,9 +26,11 @@ impl Records {
             let before = boundary(now_ms, self.config.ledger_days);
             let rows = [
                 "DELETE FROM message_recipients WHERE message_id IN (SELECT id FROM messages WHERE id < ",
+                "DELETE FROM reassessments WHERE message_id IN (SELECT id FROM messages WHERE id < ",
+                "DELETE FROM actions WHERE message_id IN (SELECT id FROM messages WHERE id < ",
                 "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id < ",
             ];
-            self.expire_rows("ledger", rows, &before).await?;
+            self.expire_rows("ledger", &rows, &before).await?;
         }
         if self.config.quarantine_days > 0 {
             let before = boundary(now_ms, self.config.quarantine_days);
@@ -35,7 +38,7 @@ impl Records {
                 "DELETE FROM quarantine_recipients WHERE message_id IN (SELECT id FROM quarantine WHERE id < ",
                 "DELETE FROM quarantine WHERE id IN (SELECT id FROM quarantine WHERE id < ",
             ];
-            self.expire_rows("quarantine", rows, &before).await?;
+            self.expire_rows("quarantine", &rows, &before).await?;
         }
         if self.config.history.keep_days > 0 {
             let before = now_ms / DAY_MS - i64::from(self.config.history.keep_days);
@@ -53,19 +56,22 @@ impl Records {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+        let mut kept = Sql::new("DELETE FROM kept WHERE kept_ms < ");
+        kept.bind(now_ms - KEPT_MS);
+        kept.execute(&self.store.write).await.map_err(StoreError::query("expire kept messages"))?;
         let mut passes = Sql::new("DELETE FROM release_passes WHERE expires_ms < ");
         passes.bind(now_ms - DAY_MS);
         passes.execute(&self.store.write).await.map_err(StoreError::query("expire release passes"))?;
         self.expire_bodies(now_ms).await
     }
 
-    /// Runs both statements over the same step of ids, oldest first, until nothing is left.
-    async fn expire_rows(&self, kind: &str, statements: [&'static str; 2], before: &str) -> Result<(), StoreError> {
+    /// Runs all statements over the same step of ids, oldest first, until nothing is left.
+    async fn expire_rows(&self, kind: &str, statements: &[&'static str], before: &str) -> Result<(), StoreError> {
         for _ in 0..STEPS {
             let step = async {
                 let mut transaction = self.store.write.begin().await?;
                 let mut gone = 0;
-                for statement in statements {
+                for statement in statements.iter().copied() {
                     let mut sql = Sql::new(statement);
                     sql.bind(before).push(" ORDER BY id LIMIT ").bind(STEP).push(")");
                     gone = sql.execute(&mut *transaction).await?;
@@ -82,13 +88,14 @@ impl Records {
         Ok(())
     }
 
-    /// Removes bodies that no held message names any more.
+    /// Removes bodies that neither a held nor a kept message names any more.
     async fn expire_bodies(&self, now_ms: i64) -> Result<(), StoreError> {
         let names = self.bodies.older_than(now_ms - BODY_GRACE_MS, (STEP * i64::from(STEPS)) as usize).await?;
         for name in names {
             let used: Option<i64> = sqlx::query_scalar(
                 "SELECT CAST(1 AS BIGINT) FROM quarantine q JOIN quarantine_recipients r ON r.message_id = q.id \
-                 WHERE q.body = $1 AND r.state <> 'deleted' LIMIT 1",
+                 WHERE q.body = $1 AND r.state <> 'deleted' \
+                 UNION SELECT CAST(1 AS BIGINT) FROM kept WHERE body = $1 LIMIT 1",
             )
             .bind(name.as_str())
             .fetch_optional(&self.store.read)

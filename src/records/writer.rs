@@ -143,6 +143,8 @@ async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError>
             sql.rows(some, |sql, (row, recipient)| recipient.bind(row, sql));
             sql.execute(&mut *transaction).await?;
         }
+        let jobs: Vec<_> = rows.iter().flat_map(|row| &row.jobs).collect();
+        outbox::write(&jobs, store.sqlite, &mut transaction).await?;
         transaction.commit().await
     };
     inserts.await.map_err(StoreError::query("hold messages"))
@@ -150,6 +152,10 @@ async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError>
 
 /// Takes back a row whose waiter gave up while it was being committed: the sender was told to come again.
 async fn withdraw(store: &Store, row: &HeldRow) {
+    let jobs: Vec<String> = row.jobs.iter().map(|job| job.key.clone()).collect();
+    if let Err(error) = store.done(&jobs).await {
+        tracing::warn!(id = %row.id, %error, "jobs of a message that was deferred stay: they will find nothing");
+    }
     for sql in ["DELETE FROM quarantine_recipients WHERE message_id = $1", "DELETE FROM quarantine WHERE id = $1"] {
         if let Err(error) = sqlx::query(sql).bind(row.id.to_string()).execute(&store.write).await {
             tracing::error!(id = %row.id, %error, "a message that was deferred stays in quarantine as well");

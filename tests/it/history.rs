@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mailweir::analysis::{Contact, Fact, History, HistoryKeys, Membership, Prevalence, Profile, Why};
 use mailweir::mail::MessageId;
-use mailweir::policy::Action;
+use mailweir::policy::{Action, Reason};
 use mailweir::records::Record;
 
 use crate::support::postgres::{Postgres, available};
@@ -179,6 +179,18 @@ async fn judged_and_released(open: &Open) {
     assert!(!profile(open, now, who).await.any_false_positives, "as of before");
     let after = history(open, now + 1, who).await;
     assert!(after.by_sender_email.unwrap().any_false_positives && after.members[who].sender);
+    // What only waited for its second look was no harm before, and is no false positive after.
+    let waits = "good@waits.example";
+    let mut waiting = Record { action: Action::Quarantine, ..mail(start + 3, 23, waits) };
+    waiting.verdicts[0].verdict.reason = Reason::Waiting;
+    open.hold(&waiting, b"Subject: y\r\n\r\ny\r\n").await.unwrap();
+    open.note(std::slice::from_ref(&waiting)).await;
+    let before = profile(open, now, waits).await;
+    assert!(!before.any_messages_malicious_or_spam && !before.any_messages_benign);
+    assert_eq!(open.records.begin_release(waiting.id, &names, now).await.unwrap(), names);
+    open.records.end_release(waiting.id, &names, Ok(now)).await.unwrap();
+    let after = profile(open, now + 1, waits).await;
+    assert!(after.any_messages_benign && !after.any_false_positives && !after.any_messages_malicious_or_spam);
     // A release of something that nobody knows is no failure of the release.
     open.records.end_release(MessageId::new(7, [7; 10]), &names, Ok(now)).await.unwrap();
 }

@@ -26,6 +26,7 @@ mod postfix_milter;
 mod postfix_relay;
 mod queue;
 mod queue_kills;
+mod reassess;
 mod records;
 mod relay;
 mod rules;

@@ -7,7 +7,9 @@ use std::time::Duration;
 use mailweir::analysis::Code;
 use mailweir::mail::MessageId;
 use mailweir::policy::Action;
-use mailweir::records::{HeldQuery, HeldState, MessageQuery, OutboxJob, Record, StoreError};
+use mailweir::records::{
+    ActionOrder, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record, StoreError, WantedAction,
+};
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
 
@@ -29,6 +31,7 @@ async fn everything(place: &Place) {
     many_at_once(&open).await;
     half_a_failure(place, &open).await;
     expired(place, &open).await;
+    Box::pin(second_look(&open)).await;
     reopened(place, open).await;
 }
 
@@ -191,6 +194,77 @@ async fn outbox(open: &Open) {
     assert_eq!(open.records.done(&["first".into()]).await.unwrap(), 0, "one result");
     assert_eq!(due(i64::MAX).await, ["second"]);
     assert_eq!(open.records.done(&["second".into()]).await.unwrap(), 1);
+}
+
+/// What a second look leaves: kept bytes, its verdict once, its actions with their jobs.
+async fn second_look(open: &Open) {
+    let (now, records) = (now_ms(), &open.records);
+    let job = |kind: &str, id: MessageId| OutboxJob {
+        key: format!("{kind}:{id}"),
+        kind: kind.into(),
+        priority: 0,
+        payload: ActionOrder { id, recipients: vec!["a@x.example".into()] }.to_bytes(),
+        correlation: id.to_string(),
+        enqueued_ms: now,
+        not_before_ms: 0,
+    };
+    let keys = async || {
+        let jobs = records.unfinished(i64::MAX, 100).await.unwrap();
+        BTreeSet::from_iter(jobs.into_iter().map(|job| job.kind))
+    };
+    let one = record(id_at(now, 500), "looked at again", &["a@x.example"]);
+    records.keep_and_note(&one, RAW.into(), 30, vec![job("reassess", one.id)]).await.unwrap();
+    assert_eq!(records.kept_bytes(one.id).await.unwrap().unwrap(), RAW);
+    // No room: the record is noted, without its job.
+    let two = record(id_at(now, 501), "no room", &["a@x.example"]);
+    let refused = records.keep_and_note(&two, RAW.into(), 30, vec![job("never", two.id)]).await;
+    assert!(matches!(refused, Err(StoreError::Kept(30))), "{refused:?}");
+    assert!(records.kept_bytes(two.id).await.unwrap().is_none());
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while records.record(two.id).await.unwrap().is_none() {
+        assert!(tokio::time::Instant::now() < until);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(keys().await, BTreeSet::from(["reassess".to_owned()]));
+
+    assert_eq!(records.reassessment(one.id).await.unwrap(), None);
+    let second = |change, risk| {
+        let mut record = one.clone();
+        record.score.risk = risk;
+        Reassessment { at_ms: now + 1, change, record }
+    };
+    let action = |kind: &str| WantedAction { kind: kind.into(), recipients: vec!["a@x.example".into()] };
+    let worse = second(Change::Worse, 99.0);
+    records.note_reassessment(&worse, vec![action("alert")], vec![job("alert", one.id)]).await.unwrap();
+    // Who comes second changes nothing.
+    let late = second(Change::Same, 1.0);
+    records.note_reassessment(&late, vec![action("release")], vec![job("release", one.id)]).await.unwrap();
+    assert_eq!(records.reassessment(one.id).await.unwrap(), Some(worse));
+    assert_eq!(keys().await, BTreeSet::from(["reassess".to_owned(), "alert".to_owned()]));
+    assert!(records.kept_bytes(one.id).await.unwrap().is_none(), "forgotten");
+    records.action_done(one.id, "alert", "told", now + 2).await.unwrap();
+    records.action_done(one.id, "alert", "told again", now + 3).await.unwrap();
+    let taken = records.actions(one.id).await.unwrap();
+    assert_eq!(taken.len(), 1);
+    assert_eq!((taken[0].kind.as_str(), taken[0].result.as_deref()), ("alert", Some("told")));
+    assert_eq!((taken[0].recipients.join(" "), taken[0].result_ms), ("a@x.example".to_owned(), Some(now + 2)));
+    let explained = records.explained(one.id).await.unwrap().unwrap();
+    assert_eq!((explained.record.score.risk, explained.second.unwrap().record.score.risk), (12.5, 99.0));
+
+    // Jobs of a hold commit with it; its bytes are those of the quarantine.
+    let held = record(id_at(now, 502), "waits", &["a@x.example"]);
+    records.hold_with_jobs(&held, RAW.into(), &[0], vec![job("waited", held.id)]).await.unwrap();
+    assert!(keys().await.contains("waited"));
+    assert_eq!(records.kept_bytes(held.id).await.unwrap().unwrap(), RAW);
+    // What was kept for a look that never came goes after a week.
+    let old = record(id_at(now - 8 * DAY_MS, 503), "never looked at", &["a@x.example"]);
+    records.keep_and_note(&old, RAW.into(), 30, Vec::new()).await.unwrap();
+    assert!(records.kept_bytes(old.id).await.unwrap().is_some());
+    records.expire(now).await.unwrap();
+    assert!(records.kept_bytes(old.id).await.unwrap().is_none());
+    let done: Vec<String> = records.unfinished(i64::MAX, 100).await.unwrap().into_iter().map(|job| job.key).collect();
+    records.done(&done).await.unwrap();
+    records.delete_held(held.id, &[], now).await.unwrap();
 }
 
 /// The life of a held message, recipient by recipient.

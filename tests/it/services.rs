@@ -11,12 +11,13 @@ use mailweir::analysis::{Code, ListingOf, Site};
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use mailweir::egress::{BreakerConfig, BreakerState, CallConfig, RetryConfig};
 use mailweir::enrichment::{
-    BlockListsConfig, ClamdConfig, Config, OnFailure, Outside, RdapConfig, SenderAuth, SenderAuthConfig, ServiceConfig,
-    Services, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, Outside, RdapConfig, SenderAuth,
+    SenderAuthConfig, ServiceConfig, Services, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
 use mailweir::pipeline::{self, Abilities, Answer, Inspect, Metrics, Pipeline, Standing, Transaction};
-use mailweir::policy::{self, Action, Judge, PolicyFiles, RuleSet};
+use mailweir::policy::mql::{Capability, Needs};
+use mailweir::policy::{self, Action, Feed, Judge, PolicyFiles, RuleFile, RuleSet};
 use mailweir::records::Record;
 use tempfile::TempDir;
 
@@ -146,6 +147,10 @@ impl Scene {
 
 /// A pipeline over the services of a configuration, and what it stands on.
 fn pipeline(config: &Config) -> (Pipeline, Arc<Outside>) {
+    pipeline_with(config, RuleSet::build(Vec::new(), Arc::default(), &Default::default(), &Default::default()).0)
+}
+
+fn pipeline_with(config: &Config, rules: RuleSet) -> (Pipeline, Arc<Outside>) {
     let outside = Arc::new(Outside::new(&prometheus::Registry::new()).unwrap());
     let standing = Standing {
         judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
@@ -155,10 +160,11 @@ fn pipeline(config: &Config) -> (Pipeline, Arc<Outside>) {
         authserv_id: "mx.example.org".into(),
         own_networks: vec!["10.0.0.0/8".parse().unwrap()],
         needs_history: false,
-        rules: Arc::new(RuleSet::build(Vec::new(), Arc::default(), &Default::default(), &Default::default()).0),
+        rules: Arc::new(rules),
         rule_budget: Default::default(),
         rule_time: Duration::from_secs(1),
         config: pipeline::Config::default(),
+        deep: Default::default(),
     };
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     (Pipeline::new(standing, None, None, metrics), outside)
@@ -233,6 +239,99 @@ async fn what_services_find_becomes_evidence() {
     let own = judge(&pipeline, &transaction("10.1.2.3", "a@192.0.2.1", "Hello")).await;
     assert!(own.facts.services.lists.known().unwrap().listings.is_empty());
     assert_eq!(scene.dns.seen(), before);
+}
+
+/// Rules that hang on services; the last must not match when nobody answers.
+fn asking_rules(given: Needs) -> RuleSet {
+    let sources = [
+        ("young", "network.whois(sender.email.domain).days_old < 30"),
+        ("link", "any(body.links, ml.link_analysis(.).credphish.disposition == 'phishing')"),
+        (
+            "intent",
+            "any(ml.nlu_classifier(body.current_thread.text).intents, .name == 'cred_theft' and .confidence == 'high')",
+        ),
+        ("not benign", "not any(ml.nlu_classifier(body.current_thread.text).intents, .name == 'cred_theft')"),
+    ];
+    let feed = Arc::new(Feed::own("test", "test"));
+    let files = sources.map(|(name, source)| {
+        let text = format!("name: {name}\ntype: rule\nseverity: high\nsource: \"{source}\"\n");
+        (Arc::clone(&feed), RuleFile::parse_in_feed(name, name, &text).unwrap())
+    });
+    let (rules, errors) =
+        RuleSet::build_with(files.into(), Arc::default(), &Default::default(), &Default::default(), given);
+    assert!(errors.is_empty(), "{errors:?}");
+    rules
+}
+
+fn matched(record: &Record) -> Vec<&str> {
+    let mut names: Vec<&str> = record.rules.matches.iter().map(|one| one.name.as_str()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_ask_services_within_the_deadline() {
+    let scene = Scene::start().await;
+    let all = [Capability::Nlu, Capability::Whois, Capability::LinkAnalysis];
+    let given = all.into_iter().fold(Needs::NONE, |needs, one| needs.and(Needs::of(one)));
+    let config = scene.config(&[One::Urls, One::Text, One::Rdap]);
+    let evil = transaction("203.0.113.7", "a@mail.new.example", "Your password: https://evil.test/login");
+    let undecided = |record: &Record| record.rules.undecided.clone();
+
+    let (asking, _) = pipeline_with(&config, asking_rules(given));
+    let record = judge(&asking, &evil).await;
+    assert_eq!(matched(&record), ["intent", "link", "young"], "{:?}", record.rules);
+    assert_eq!((undecided(&record), record.degraded.len()), (Vec::new(), 0), "{:?}", record.degraded);
+    let whois = record.facts.answers.get("network.whois", "mail.new.example").unwrap();
+    assert_eq!((whois["found"].as_bool(), whois["days_old"].as_i64()), (Some(true), Some(2)));
+    // Frozen: what is read back is what was known.
+    let read: Record = serde_json::from_str(&serde_json::to_string(&record).unwrap()).unwrap();
+    assert_eq!(read.facts.answers, record.facts.answers);
+
+    // The chat dialect answers the same functions, if the model gives the member; the mock's does not.
+    let (chat, _) = pipeline_with(&scene.config(&[One::Chat]), asking_rules(Needs::of(Capability::Nlu)));
+    let record = judge(&chat, &evil).await;
+    assert_eq!(matched(&record), Vec::<&str>::new());
+    assert!(undecided(&record).contains(&("nlu".to_owned(), 2)), "{:?}", record.rules);
+
+    // Nobody is asked more often than the settings allow, and what was not asked is not known.
+    let functions = FunctionsConfig { max_asks: 1, ..FunctionsConfig::default() };
+    let (frugal, _) = pipeline_with(&Config { functions, ..config.clone() }, asking_rules(given));
+    let record = judge(&frugal, &evil).await;
+    assert_eq!(
+        matched(&record).len() + undecided(&record).iter().map(|(_, n)| n).sum::<usize>(),
+        4,
+        "{:?}",
+        record.rules
+    );
+    assert!(matched(&record).len() <= 1, "{:?}", record.rules);
+
+    // An answer that is too large is none.
+    let functions = FunctionsConfig { max_answer_bytes: 10, ..FunctionsConfig::default() };
+    let (narrow, _) = pipeline_with(&Config { functions, ..config.clone() }, asking_rules(given));
+    let record = judge(&narrow, &evil).await;
+    assert!(matched(&record).is_empty() && record.facts.answers.is_empty(), "{:?}", record.rules);
+    assert!(record.degraded.contains(&"whois=too_large".to_owned()), "{:?}", record.degraded);
+
+    // Services that fail leave it undecided, whichever way: neither a match of what is negated nor a clean word.
+    for fault in [Fault::Hang, Fault::Garbage, Fault::ServerError] {
+        scene.http.set(fault);
+        let (asking, _) = pipeline_with(&config, asking_rules(given));
+        let record = judge(&asking, &evil).await;
+        assert_eq!(matched(&record), Vec::<&str>::new(), "{fault:?}");
+        assert_eq!(undecided(&record).iter().map(|(_, n)| n).sum::<usize>(), 4, "{fault:?} {:?}", record.rules);
+        for what in ["nlu=", "whois=", "link_analysis="] {
+            assert!(record.degraded.iter().any(|mark| mark.starts_with(what)), "{fault:?} {:?}", record.degraded);
+        }
+    }
+
+    // Rules that rest on services that nobody gives are not run, and ask nothing.
+    scene.http.set(Fault::None);
+    let (deaf, _) = pipeline_with(&scene.config(&[]), asking_rules(Needs::NONE));
+    let before = scene.http.seen();
+    let record = judge(&deaf, &evil).await;
+    assert_eq!((matched(&record), scene.http.seen() - before), (Vec::new(), 0));
+    assert_eq!(record.degraded, Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

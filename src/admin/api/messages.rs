@@ -13,7 +13,7 @@ use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::mail::MessageId;
 use crate::policy::Action;
-use crate::records::{MessageQuery, MessageSummary, Record};
+use crate::records::{Explained, MessageQuery, MessageSummary};
 
 /// What to look for. Every given condition must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -157,8 +157,8 @@ pub(super) async fn list(
         (status = 200, description = "As `mailweir explain --json` shows it", body = Object),
         (status = 404, description = "Unknown, or no longer kept", body = Problem, content_type = "application/problem+json"),
         Denied))]
-pub(super) async fn one(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Json<Record>, Problem> {
-    let record = shared.api.records.record(id).await?;
+pub(super) async fn one(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result<Json<Explained>, Problem> {
+    let record = shared.api.records.explained(id).await?;
     record
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("no record of message {id}; records are kept for store.ledger_days")))

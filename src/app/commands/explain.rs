@@ -11,7 +11,7 @@ use crate::app::config::Config;
 use crate::app::terminal::{Terminal, Tone, plain, time, tone};
 use crate::mail::MessageId;
 use crate::policy::RuleMode;
-use crate::records::Record;
+use crate::records::{Explained, Record};
 
 /// Longest piece of evidence shown, in characters.
 const EVIDENCE: usize = 90;
@@ -21,14 +21,32 @@ pub(in crate::app) async fn run(options: &Explain, config: &Config, common: &Com
     let terminal = Terminal::new(common.colour);
     let id: MessageId = options.id.parse()?;
     let (records, _writer) = super::quarantine::open(config).await?;
-    let record = records.record(id).await?;
-    let record = record.with_context(|| format!("no record of message {id}: it may be too old (store.ledger_days)"))?;
+    let explained = records.explained(id).await?;
+    let explained =
+        explained.with_context(|| format!("no record of message {id}: it may be too old (store.ledger_days)"))?;
     if options.json {
-        terminal.json(&record)?
+        terminal.json(&explained)?
     } else {
-        show(&terminal, &record)?
+        show(&terminal, &explained.record)?;
+        later(&terminal, &explained)?
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows the second verdict with its own terms, and what was to be done.
+fn later(terminal: &Terminal, explained: &Explained) -> std::io::Result<()> {
+    if let Some(second) = &explained.second {
+        terminal.line("")?;
+        let head = format!("looked at again {}: {}", time(second.at_ms), second.change.as_str());
+        terminal.line(&terminal.toned(Tone::Strong, &head))?;
+        show(terminal, &second.record)?;
+    }
+    for action in &explained.actions {
+        let result = action.result.as_deref().unwrap_or("not done yet");
+        let whom = plain(&action.recipients.join(", "), 160);
+        terminal.line(&format!("action {} for {whom}: {}", action.kind, plain(result, 200)))?;
+    }
+    Ok(())
 }
 
 /// Shows a record: what was done, for whom, the terms that add up to the score, what was not known.

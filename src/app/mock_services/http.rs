@@ -3,7 +3,8 @@
 //!
 //! The NLP service and the chat model call a text phishing that speaks of a password; the URL analyser calls a URL phishing
 //! whose host begins with `evil`, and fails at those that begin with `broken`; RDAP says that domains beginning with `new` were registered on 2026-11-20, and others in 2001, and
-//! knows nothing of those beginning with `unknown`.
+//! knows nothing of those beginning with `unknown`. Asked with `"want"`, the two analysers give `nlu` and `link_analysis` too; the
+//! chat model does not.
 
 use std::io;
 
@@ -66,8 +67,14 @@ async fn request(stream: &mut BufStream<TcpStream>) -> io::Result<Option<(String
 fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
     match (method, path) {
         ("POST", "/v1/analyse") => {
-            let text = format!("{} {}", text(&body["subject"]), text(&body["text"])).to_lowercase();
-            ("200 OK", reading(&text))
+            let said = format!("{} {}", text(&body["subject"]), text(&body["text"])).to_lowercase();
+            let mut reading = reading(&said);
+            if body["want"] == "nlu" {
+                let intent = json!({"name": reading["intent"], "confidence": "high"});
+                reading["nlu"] =
+                    json!({"language": "en", "intents": [intent], "topics": [], "tags": [], "entities": []});
+            }
+            ("200 OK", reading)
         }
         ("POST", "/v1/url") => {
             let host = text(&body["url"]).split("://").nth(1).unwrap_or_default();
@@ -75,7 +82,14 @@ fn answer(method: &str, path: &str, body: &Value) -> (&'static str, Value) {
                 return ("500 Internal Server Error", json!({"error": "mock"}));
             }
             let verdict = if host.starts_with("evil") { "phishing" } else { "clean" };
-            ("200 OK", json!({"verdict": verdict, "confidence": 0.9}))
+            let mut reading = json!({"verdict": verdict, "confidence": 0.9});
+            if body["want"] == "link_analysis" {
+                let disposition = if verdict == "clean" { "benign" } else { "phishing" };
+                let credphish = json!({"disposition": disposition, "confidence": "high"});
+                reading["link_analysis"] =
+                    json!({"credphish": credphish, "effective_url": body["url"], "status_code": 200});
+            }
+            ("200 OK", reading)
         }
         ("POST", "/v1/chat/completions") => {
             // What the gateway says to the model stands first; the letter is the last message.

@@ -218,10 +218,10 @@ impl<'m> Run<'m> {
             return Value::Unavailable(Needs::of(Capability::Budget));
         }
         let value = self.compute(&node.op);
-        if let Some(slot) = slot {
-            if !cut_short(value) {
-                slot.set(Some(value));
-            }
+        if let Some(slot) = slot
+            && !cut_short(value)
+        {
+            slot.set(Some(value));
         }
         value
     }

@@ -88,6 +88,11 @@ impl Needs {
         Self(self.0 | other.0)
     }
 
+    /// These, less the others.
+    pub fn less(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether there is none.
     pub fn is_none(self) -> bool {
         self.0 == 0

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Feed, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleWeights, Severity};
 use crate::policy::lists::Lists;
-use crate::policy::mql::{Budget, Builder, Capability, Clause, Engine, Needs, Outcome, View};
+use crate::policy::mql::{Ask, Budget, Builder, Capability, Clause, Engine, Needs, Outcome, View};
 
 /// A rule that is loaded.
 #[derive(Debug)]
@@ -94,8 +94,19 @@ impl RuleSet {
         modes: &RuleModes,
         weights: &RuleWeights,
     ) -> (Self, Vec<RuleError>) {
-        let mut builder = Builder::new(lists)
-            .without(Needs::services().and(Needs::of(Capability::Yara)).and(Needs::of(Capability::List)));
+        Self::build_with(files, lists, modes, weights, Needs::NONE)
+    }
+
+    /// The same where services give these capabilities: rules that rest on them are run, and ask.
+    pub fn build_with(
+        files: Vec<(Arc<Feed>, RuleFile)>,
+        lists: Arc<Lists>,
+        modes: &RuleModes,
+        weights: &RuleWeights,
+        given: Needs,
+    ) -> (Self, Vec<RuleError>) {
+        let never = Needs::services().and(Needs::of(Capability::Yara)).and(Needs::of(Capability::List));
+        let mut builder = Builder::new(lists).without(never.less(given));
         let (mut rules, mut errors) = (Vec::new(), Vec::new());
         for (feed, file) in files {
             let mode = modes.of(&file, &feed);
@@ -143,8 +154,18 @@ impl RuleSet {
 
     /// Runs all rules over a message. `out_of_time` is asked between rules.
     pub fn find(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> RuleFindings {
+        self.find_and_ask(view, budget, out_of_time).0
+    }
+
+    /// The same, and what rules would have asked services: with answers in the facts less is undecided.
+    pub fn find_and_ask(
+        &self,
+        view: View<'_>,
+        budget: Budget,
+        out_of_time: &dyn Fn() -> bool,
+    ) -> (RuleFindings, Vec<Ask>) {
         if self.rules.is_empty() {
-            return RuleFindings::default();
+            return Default::default();
         }
         let verdicts = self.engine.run(view, budget, out_of_time);
         let mut found = RuleFindings::default();
@@ -170,7 +191,7 @@ impl RuleSet {
             .filter(|(_, count)| *count > 0)
             .map(|(capability, count)| (capability.as_str().to_owned(), count))
             .collect();
-        found
+        (found, verdicts.asks)
     }
 }
 

@@ -42,6 +42,8 @@ pub struct Ask {
     pub key: String,
     /// Its first argument.
     pub about: About,
+    /// Its named arguments that are texts.
+    pub named: Vec<(&'static str, String)>,
 }
 
 /// Questions kept of one message; further ones stay unavailable all the same.
@@ -62,7 +64,14 @@ pub(super) fn call<'m>(
     match run.root.view.facts.answers.get(signature.name, &key) {
         Some(answer) => typed(answer, &signature.result, run.store),
         None => {
-            run.asks(|| Ask { capability, function: signature.name, key, about });
+            run.asks(|| {
+                let named = signature.named.iter().zip(values.iter().skip(signature.args.len()));
+                let named = named.filter_map(|((name, _), value)| match value {
+                    Value::Text(text) => Some((*name, (*text).to_owned())),
+                    _ => None,
+                });
+                Ask { capability, function: signature.name, key, about, named: named.collect() }
+            });
             Value::Unavailable(Needs::of(capability))
         }
     }
@@ -115,10 +124,10 @@ fn about(signature: &Signature, values: &[Value<'_>]) -> Option<About> {
     }
     match values[0] {
         Value::Text(text) => Some(About::Text(text.to_owned())),
-        Value::Object(object) => match object.source().as_any().and_then(|any| any.downcast_ref::<FileBytes>()) {
-            Some(file) => Some(About::File { name: file.name.clone(), bytes: file.bytes.clone() }),
-            None => None,
-        },
+        Value::Object(object) => {
+            let file = object.source().as_any().and_then(|any| any.downcast_ref::<FileBytes>());
+            file.map(|file| About::File { name: file.name.clone(), bytes: file.bytes.clone() })
+        }
         _ => None,
     }
 }

@@ -1,0 +1,95 @@
+//! Functions of rules that services answer, in the shape that the data model gives their results.
+//!
+//! `network.whois` is answered by the registries (RDAP); `ml.link_analysis` and `ml.nlu_classifier` by the two analysers, when
+//! they give the member `link_analysis` or `nlu`: without it they have no answer, and what a rule rests on it stays undecided.
+//! An answer larger than `functions.max_answer_bytes` counts as none: it is frozen into the record.
+
+use serde_json::Value as Json;
+use tokio::time::Instant;
+
+use super::{Config, Services};
+use crate::analysis::{Fact, Why};
+
+/// What a function asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FunctionAsk {
+    /// Age and owner of a domain.
+    Whois {
+        /// The domain; its registrable part is asked about.
+        domain: String,
+    },
+    /// Where a link leads and what is there.
+    Link {
+        /// The URL.
+        url: String,
+        /// How thoroughly, in the rule's word.
+        mode: Option<String>,
+    },
+    /// What a text wants.
+    Text {
+        /// The text; it is redacted before it is sent.
+        text: String,
+        /// The subject that belongs to it.
+        subject: Option<String>,
+    },
+}
+
+/// Which kind of function a deployment answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FunctionNeed {
+    /// [`FunctionAsk::Whois`].
+    Whois,
+    /// [`FunctionAsk::Link`].
+    Link,
+    /// [`FunctionAsk::Text`].
+    Text,
+}
+
+impl Config {
+    /// Which functions of rules are answered with these settings.
+    pub fn answers(&self) -> impl Iterator<Item = FunctionNeed> {
+        let asked = self.functions.max_asks > 0;
+        [
+            (FunctionNeed::Whois, self.rdap.enabled),
+            (FunctionNeed::Link, self.url_service.enabled),
+            (FunctionNeed::Text, self.text_service.enabled),
+        ]
+        .into_iter()
+        .filter_map(move |(need, on)| (asked && on).then_some(need))
+    }
+}
+
+impl Services {
+    /// Questions of rules about one message.
+    pub fn max_asks(&self) -> usize {
+        self.functions.max_asks
+    }
+
+    /// The answer to a function as JSON of the data model's shape. `Known(None)`: the service has none of that shape.
+    /// `now`: seconds since 1970, when the message came.
+    pub async fn answer(&self, ask: &FunctionAsk, now: i64, until: Instant) -> Fact<Option<Json>> {
+        let off = Fact::Unknown(Why::Disabled);
+        let answer = match ask {
+            FunctionAsk::Whois { domain } => match &self.rdap {
+                Some(rdap) => rdap.fact("rdap", rdap.service.whois(domain, now, until).await),
+                None => off,
+            },
+            FunctionAsk::Link { url, mode } => match &self.urls {
+                Some(urls) => urls.fact("url_service", urls.service.analysis(url, mode.as_deref(), until).await),
+                None => off,
+            },
+            FunctionAsk::Text { text, subject } => match &self.text {
+                Some(service) => {
+                    let asked = service.service.nlu(subject.as_deref().unwrap_or_default(), text, until).await;
+                    service.fact("text_service", asked)
+                }
+                None => off,
+            },
+        };
+        let fits = |json: &Json| json.to_string().len() <= self.functions.max_answer_bytes;
+        match answer {
+            Fact::Known(Some(json)) if !fits(&json) => Fact::Unknown(Why::TooLarge),
+            answer => answer,
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! What rules ask services: questions that a first run noted are put, and their answers stand among the facts of the next run.
+//!
+//! At most `enrichment.functions.max_asks` questions a message, several at once, within what is left of its deadline. An answer can
+//! lead to a further question (the age of the domain that a link leads to), so rules run up to [`ROUNDS`] times more.
+
+use std::collections::BTreeSet;
+
+use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
+
+use crate::analysis::{Answers, Fact, Why};
+use crate::enrichment::{FunctionAsk, Services};
+use crate::policy::mql::{About, Ask};
+
+/// Runs of the rules after the first.
+pub(super) const ROUNDS: usize = 2;
+
+/// Questions of one message under way at a time.
+const AT_A_TIME: usize = 8;
+
+/// Questions of one message, over all rounds.
+pub(super) struct Asking<'s> {
+    services: &'s Services,
+    now: i64,
+    until: Instant,
+    asked: BTreeSet<(&'static str, String)>,
+    /// What could not be asked, and why: `nlu=timeout`.
+    pub(super) failed: BTreeSet<(&'static str, &'static str)>,
+}
+
+impl<'s> Asking<'s> {
+    /// `now`: seconds since 1970, when the message came.
+    pub(super) fn new(services: &'s Services, now: i64, until: Instant) -> Self {
+        Self { services, now, until, asked: BTreeSet::new(), failed: BTreeSet::new() }
+    }
+
+    /// Puts those that were not put yet; gives whether an answer came.
+    pub(super) async fn ask(&mut self, asks: Vec<Ask>, answers: &mut Answers) -> bool {
+        let mut put = Vec::new();
+        for ask in asks {
+            let Some(question) = question(&ask) else { continue };
+            let id = (ask.function, ask.key.clone());
+            if self.asked.len() < self.services.max_asks() && self.asked.insert(id) {
+                put.push((ask, question));
+            }
+        }
+        let each = put.into_iter().map(async |(ask, question)| {
+            let answer = Box::pin(self.services.answer(&question, self.now, self.until));
+            (ask, timeout_at(self.until, answer).await.unwrap_or(Fact::Unknown(Why::Timeout)))
+        });
+        let mut came = false;
+        let mut answered = futures_util::stream::iter(each).buffered(AT_A_TIME);
+        while let Some((ask, answer)) = answered.next().await {
+            match answer {
+                Fact::Known(Some(json)) => {
+                    answers.insert(ask.function, ask.key, json);
+                    came = true;
+                }
+                Fact::Unknown(why) if why.is_failure() => {
+                    self.failed.insert((ask.capability.as_str(), why.as_str()));
+                }
+                _ => {}
+            }
+        }
+        came
+    }
+}
+
+/// The question that a service understands; `None`: nobody answers that function.
+fn question(ask: &Ask) -> Option<FunctionAsk> {
+    let About::Text(text) = &ask.about else { return None };
+    let named = |name: &str| ask.named.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+    Some(match ask.function {
+        "network.whois" | "beta.whois" => FunctionAsk::Whois { domain: text.clone() },
+        "ml.link_analysis" | "beta.linkanalysis" => FunctionAsk::Link { url: text.clone(), mode: named("mode") },
+        "ml.nlu_classifier" | "beta.ml_topic" => FunctionAsk::Text { text: text.clone(), subject: named("subject") },
+        _ => return None,
+    })
+}

@@ -1,0 +1,501 @@
+//! The second look: which messages are looked at again after the reply, and what follows from the second verdict.
+//!
+//! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message waits), runs the message path again
+//! with larger budgets and asks anew what was kept, and puts the second verdict beside the first. What follows are jobs again:
+//! `release` of what waited and is clean; `remediate`, `alert`, `notify` when the second verdict is worse. A message that waits
+//! has a job of kind [`WAITED`] besides, which ends the wait. Every job may run twice: the second verdict is written once, with
+//! its actions. Not here: who acts (`enforcement`).
+//! Longer than most by its tests, which are tables over one record.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::answer;
+use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Transaction, Wait};
+use crate::analysis::Prevalence;
+use crate::deferred::{Failure, Handler, Job, Priority};
+use crate::mail::{Door, Message, MessageId};
+use crate::policy::{Action, Reason};
+use crate::records::{
+    ActionOrder, Change, HeldState, OutboxJob, Reassessment, Record, Records, StoreError, WantedAction,
+};
+
+/// Kind of the job that looks again.
+pub const REASSESS: &str = "reassess";
+/// Kind of the job that ends a wait.
+pub const WAITED: &str = "waited";
+/// Kind of the job that releases.
+const RELEASE: &str = "release";
+/// The hold commits at once and the record a moment later: so long the second look of what waits has to wait.
+const RECORD_MS: i64 = 1_000;
+
+/// A message that is to be looked at again.
+#[derive(Debug, Clone)]
+pub(super) struct Again {
+    priority: Priority,
+    /// Why: `degraded`, `grey`, `first_contact`, `sample`.
+    reasons: Vec<&'static str>,
+    /// It is not delivered meanwhile.
+    pub(super) waits: bool,
+}
+
+/// Whether a message is looked at again. `durable`: there are records to keep it in.
+pub(super) fn wanted(config: &ReassessConfig, record: &Record, message: &Message, durable: bool) -> Option<Again> {
+    let refused = record.verdicts.iter().all(|one| one.verdict.action == Action::Reject);
+    if !config.enabled || !durable || refused || record.connection.door == Door::Scan {
+        return None;
+    }
+    let risk = record.score.risk;
+    let carries = || message.attachments().next().is_some() || message.links().iter().any(|link| link.is_web());
+    let unknown_sender = || {
+        let history = record.facts.history.known();
+        let profile = history.and_then(|history| history.by_sender_email.as_ref());
+        profile.is_some_and(|profile| profile.prevalence == Prevalence::New)
+    };
+    let reasons = [
+        ("degraded", config.degraded && !record.degraded.is_empty()),
+        ("grey", (config.risk_from..=config.risk_to).contains(&risk)),
+        ("first_contact", config.first_contact && unknown_sender() && carries()),
+    ];
+    let mut reasons: Vec<&str> = reasons.into_iter().filter_map(|(reason, is)| is.then_some(reason)).collect();
+    let sampled = reasons.is_empty() && drawn(record.id) < config.share;
+    if sampled {
+        reasons.push("sample");
+    }
+    if reasons.is_empty() {
+        return None;
+    }
+    let passes = record.verdicts.iter().any(|one| passed(one.verdict.action));
+    let waits = config.wait == Wait::Hold && !sampled && passes;
+    let priority = match risk {
+        _ if waits => Priority::High,
+        _ if sampled => Priority::Low,
+        risk if risk >= config.risk_from => Priority::High,
+        _ => Priority::Medium,
+    };
+    Some(Again { priority, reasons, waits })
+}
+
+/// A number from 0 to 1 that belongs to a message: the same every time.
+fn drawn(id: MessageId) -> f64 {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(id.to_string());
+    f64::from(u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]])) / (f64::from(u32::MAX) + 1.0)
+}
+
+fn passed(action: Action) -> bool {
+    matches!(action, Action::Allow | Action::Tag)
+}
+
+impl Again {
+    pub(super) fn count(&self, metrics: &Metrics) {
+        for reason in &self.reasons {
+            metrics.second_looks.with_label_values(&[*reason]).inc();
+        }
+    }
+
+    /// Its jobs.
+    pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
+        let now = now_ms();
+        let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
+        if self.waits {
+            jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
+            let until =
+                now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
+            let waited = job(WAITED, record.id, Priority::High, waiting(record), now);
+            jobs.push(OutboxJob { not_before_ms: until, ..waited });
+        }
+        jobs
+    }
+
+    /// Notes the record of a message that does not wait, with its job, and keeps its bytes where nobody else does.
+    pub(super) fn note(
+        self,
+        records: &Arc<Records>,
+        metrics: &Arc<Metrics>,
+        record: Record,
+        answer: &Answer,
+        config: &ReassessConfig,
+        raw: Bytes,
+    ) {
+        let unkept = match answer {
+            Answer::Deliver { held, .. } => held.is_empty(),
+            Answer::Hold => false,
+            _ => return records.note(&record),
+        };
+        let jobs = self.jobs(&record, config);
+        if !unkept {
+            return records.note_with_jobs(&record, jobs);
+        }
+        if raw.len() > config.max_kept_message_bytes {
+            metrics.not_looked_at_again.with_label_values(&["too_large"]).inc();
+            return records.note(&record);
+        }
+        let Some(leave) = records.keeping() else {
+            metrics.not_looked_at_again.with_label_values(&["busy"]).inc();
+            return records.note(&record);
+        };
+        let (records, metrics, most) = (Arc::clone(records), Arc::clone(metrics), config.max_kept_bytes);
+        // The sender has had the reply by then, or has it at once; the writer ends only after this.
+        tokio::spawn(async move {
+            let _leave = leave;
+            if let Err(error) = records.keep_and_note(&record, raw, most, jobs).await {
+                let why = if matches!(error, StoreError::Kept(_)) { "no_room" } else { "store" };
+                metrics.not_looked_at_again.with_label_values(&[why]).inc();
+                tracing::warn!(id = %record.id, %error, "a message cannot be looked at again");
+            }
+        });
+    }
+}
+
+/// Recipients that wait.
+fn waiting(record: &Record) -> Vec<String> {
+    let waits = record.verdicts.iter().filter(|one| one.verdict.reason == Reason::Waiting);
+    waits.map(|one| one.recipient.clone()).collect()
+}
+
+fn job(kind: &str, id: MessageId, priority: Priority, recipients: Vec<String>, now_ms: i64) -> OutboxJob {
+    OutboxJob {
+        key: format!("{kind}:{id}"),
+        kind: kind.to_owned(),
+        priority: priority.place() as u8,
+        payload: ActionOrder { id, recipients }.to_bytes(),
+        correlation: id.to_string(),
+        enqueued_ms: now_ms,
+        not_before_ms: 0,
+    }
+}
+
+/// Looks at messages again: handler of [`REASSESS`].
+pub struct Reassess {
+    pipeline: Arc<Pipeline>,
+    records: Arc<Records>,
+}
+
+impl Reassess {
+    /// Looks again with what this pipeline stands on at the time.
+    pub fn new(pipeline: Arc<Pipeline>, records: Arc<Records>) -> Self {
+        Self { pipeline, records }
+    }
+
+    async fn look(&self, job: &Job) -> Result<(), Failure> {
+        let ActionOrder { id, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        if self.records.reassessment(id).await.map_err(again)?.is_some() {
+            return Ok(());
+        }
+        let Some(first) = self.records.record(id).await.map_err(again)? else {
+            return Err(Failure::again("the record of the message is not there"));
+        };
+        let Some(raw) = self.records.kept_bytes(id).await.map_err(again)? else {
+            return Err(Failure::Never("the bytes of the message are not kept any more".into()));
+        };
+        let standing = self.pipeline.standing();
+        let config = &standing.deep.config;
+        let received = UNIX_EPOCH + Duration::from_millis(u64::try_from(first.received_ms).unwrap_or(0));
+        let transaction = Transaction {
+            id,
+            connection: Arc::new(first.connection.clone()),
+            envelope: first.envelope.clone(),
+            raw,
+            received,
+            abilities: Abilities { edit_headers: false, drop_recipients: true, hold_at_mta: false },
+        };
+        let inspected = self.pipeline.judge_with(&standing, standing.deep(), &transaction).await;
+        let mut second = inspected.record;
+        if !second.degraded.is_empty() && job.attempt < config.looks {
+            let error = format!("still not known: {}", second.degraded.join(", "));
+            return Err(Failure::Again { error, not_before: Duration::from_secs(config.look_pause_seconds) });
+        }
+        second.action = answer::combine(&inspected.judgement, transaction.abilities).action();
+        let out = self.gone_out(&first).await?;
+        let (change, wanted) = compare(config, &first, &second, &out);
+        let now = now_ms();
+        let (actions, jobs) = wanted
+            .into_iter()
+            .map(|(kind, recipients)| {
+                let action = WantedAction { kind: kind.to_owned(), recipients: recipients.clone() };
+                (action, self::job(kind, id, Priority::High, recipients, now))
+            })
+            .unzip();
+        let metrics = &self.pipeline.metrics;
+        metrics.second_verdicts.with_label_values(&[change.as_str()]).inc();
+        tracing::info!(%id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again");
+        let reassessment = Reassessment { at_ms: now, change, record: second };
+        self.records.note_reassessment(&reassessment, actions, jobs).await.map_err(again)
+    }
+
+    /// Recipients that waited and whose copy went out meanwhile.
+    async fn gone_out(&self, first: &Record) -> Result<Vec<String>, Failure> {
+        if waiting(first).is_empty() {
+            return Ok(Vec::new());
+        }
+        let held = self.records.held_message(first.id).await.map_err(again)?;
+        let out = |state| matches!(state, HeldState::Released | HeldState::Releasing);
+        Ok(held.recipients.into_iter().filter(|one| out(one.state)).map(|one| one.recipient).collect())
+    }
+}
+
+/// What the second verdict means, and what is to be done for whom.
+fn compare(
+    config: &ReassessConfig,
+    first: &Record,
+    second: &Record,
+    out: &[String],
+) -> (Change, Vec<(&'static str, Vec<String>)>) {
+    let (mut release, mut take_back, mut keep, mut better) = (Vec::new(), Vec::new(), Vec::new(), false);
+    for (was, is) in first.verdicts.iter().zip(&second.verdicts) {
+        let waits = was.verdict.reason == Reason::Waiting && !out.contains(&was.recipient);
+        let delivered = passed(was.verdict.action) || (was.verdict.reason == Reason::Waiting && !waits);
+        let whom = was.recipient.clone();
+        match (waits, delivered, passed(is.verdict.action)) {
+            (true, _, true) => release.push(whom),
+            (true, _, false) => keep.push(whom),
+            // A message that was held as a whole, because one of its recipients must not get it, did not go out.
+            (_, true, false) if passed(first.action) || out.contains(&whom) => take_back.push(whom),
+            (_, false, true) => better = true,
+            _ => {}
+        }
+    }
+    let change = match () {
+        () if !take_back.is_empty() || !keep.is_empty() => Change::Worse,
+        () if better => Change::Better,
+        () => Change::Same,
+    };
+    let mut wanted = Vec::new();
+    if change == Change::Worse {
+        let all: Vec<String> = take_back.iter().chain(&keep).cloned().collect();
+        for kind in &config.on_worse {
+            match kind {
+                OnWorse::Remediate if take_back.is_empty() => {}
+                OnWorse::Remediate => wanted.push(("remediate", take_back.clone())),
+                OnWorse::Alert => wanted.push(("alert", all.clone())),
+                OnWorse::Notify => wanted.push(("notify", all.clone())),
+            }
+        }
+    }
+    if !release.is_empty() {
+        wanted.push((RELEASE, release));
+    }
+    (change, wanted)
+}
+
+impl Handler for Reassess {
+    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        self.look(job).boxed()
+    }
+}
+
+/// Ends waits: handler of [`WAITED`].
+pub struct Waited {
+    pipeline: Arc<Pipeline>,
+    records: Arc<Records>,
+}
+
+impl Waited {
+    /// Ends waits as the settings say at the time.
+    pub fn new(pipeline: Arc<Pipeline>, records: Arc<Records>) -> Self {
+        Self { pipeline, records }
+    }
+
+    async fn end(&self, job: &Job) -> Result<(), Failure> {
+        let ActionOrder { id, recipients } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        if self.records.reassessment(id).await.map_err(again)?.is_some() {
+            return Ok(());
+        }
+        let now = now_ms();
+        match self.pipeline.standing().deep.config.after_hold {
+            AfterHold::Release => {
+                tracing::warn!(%id, "a message waited for its second look in vain and is released");
+                let action = WantedAction { kind: RELEASE.into(), recipients: recipients.clone() };
+                let jobs = vec![self::job(RELEASE, id, Priority::High, recipients, now)];
+                self.records.want_actions(id, vec![action], jobs, now).await.map_err(again)
+            }
+            AfterHold::Keep => {
+                tracing::warn!(%id, "a message waited for its second look in vain and stays held");
+                let action = WantedAction { kind: WAITED.into(), recipients };
+                self.records.want_actions(id, vec![action], Vec::new(), now).await.map_err(again)?;
+                self.records.action_done(id, WAITED, "not looked at in time: stays held", now).await.map_err(again)
+            }
+        }
+    }
+}
+
+impl Handler for Waited {
+    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        self.end(job).boxed()
+    }
+}
+
+fn again(error: StoreError) -> Failure {
+    Failure::again(error.to_string())
+}
+
+fn now_ms() -> i64 {
+    super::record::unix_millis(SystemTime::now())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::analysis::{Fact, Facts, History, Profile, Why};
+    use crate::mail::{Connection, Envelope, MessageLimits, Path};
+    use crate::policy::{Score, Verdict};
+    use crate::records::{RecipientVerdict, Timing};
+
+    fn record(action: Action, verdicts: &[(Action, Reason)]) -> Record {
+        let names: Vec<String> = (0..verdicts.len()).map(|n| format!("r{n}@b.example")).collect();
+        let verdict = |(name, (action, reason)): (&String, &(Action, Reason))| RecipientVerdict {
+            recipient: name.clone(),
+            tenant: "default".into(),
+            verdict: Verdict { action: *action, reason: reason.clone() },
+        };
+        Record {
+            id: MessageId::new(1, [1; 10]),
+            received_ms: 0,
+            connection: Connection::unknown(Door::Relay),
+            envelope: Envelope { sender: Path::new("a@a.example"), recipients: names.iter().map(Path::new).collect() },
+            size: 1,
+            from: Vec::new(),
+            subject: String::new(),
+            header_id: String::new(),
+            action,
+            verdicts: names.iter().zip(verdicts).map(verdict).collect(),
+            score: Score { risk: 1.0, log_odds: 0.0, bias: 0.0, terms: Vec::new(), rules: Vec::new() },
+            facts: Facts::unknown(Why::Disabled),
+            findings: Vec::new(),
+            degraded: Vec::new(),
+            policy_version: String::new(),
+            rules: Default::default(),
+            contact: Default::default(),
+            timing: Timing::default(),
+            reply: None,
+        }
+    }
+
+    fn message(body: &str) -> Message {
+        let raw = format!("From: a@a.example\r\nSubject: x\r\n\r\n{body}\r\n");
+        Message::parse(raw.into(), &MessageLimits::default())
+    }
+
+    #[test]
+    fn who_is_looked_at_again() {
+        let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
+        let (plain, link) = (message("hello"), message("https://a.example/"));
+        let allowed = record(Action::Allow, &[(Action::Allow, Reason::Score)]);
+        let reasons = |config: &ReassessConfig, record: &Record, message: &Message| {
+            wanted(config, record, message, true).map(|again| (again.reasons.join(" "), again.priority, again.waits))
+        };
+        assert_eq!(reasons(&config, &allowed, &link), None);
+        let degraded = Record { degraded: vec!["urls=timeout".into()], ..allowed.clone() };
+        let medium = Some(("degraded".to_owned(), Priority::Medium, false));
+        assert_eq!(reasons(&config, &degraded, &plain), medium);
+        assert!(wanted(&config, &degraded, &plain, false).is_none(), "nowhere to keep it");
+        assert_eq!(reasons(&ReassessConfig::default(), &degraded, &plain), None, "off");
+        for (risk, is) in [(19.9, false), (20.0, true), (60.0, true), (60.1, false)] {
+            let grey = Record { score: Score { risk, ..allowed.score.clone() }, ..allowed.clone() };
+            let high = is.then(|| ("grey".to_owned(), Priority::High, false));
+            assert_eq!(reasons(&config, &grey, &plain), high, "{risk}");
+        }
+        let profile = Profile { prevalence: Prevalence::New, ..profile() };
+        let history = |profile| Fact::Known(History { by_sender_email: Some(profile), ..history() });
+        let facts = Facts { history: history(profile.clone()), ..allowed.facts.clone() };
+        let new = Record { facts, ..allowed.clone() };
+        assert_eq!(reasons(&config, &new, &link), Some(("first_contact".to_owned(), Priority::Medium, false)));
+        assert_eq!(reasons(&config, &new, &plain), None, "nothing that could harm");
+        let facts =
+            Facts { history: history(Profile { prevalence: Prevalence::Rare, ..profile }), ..allowed.facts.clone() };
+        assert_eq!(reasons(&config, &Record { facts, ..allowed.clone() }, &link), None);
+
+        let hold = ReassessConfig { wait: Wait::Hold, ..config.clone() };
+        assert_eq!(reasons(&hold, &degraded, &plain), Some(("degraded".to_owned(), Priority::High, true)));
+        let held = record(Action::Quarantine, &[(Action::Quarantine, Reason::Score)]);
+        let held = Record { degraded: degraded.degraded.clone(), ..held };
+        assert_eq!(reasons(&hold, &held, &plain), medium, "held anyway");
+        let refused = record(Action::Reject, &[(Action::Reject, Reason::Score)]);
+        assert_eq!(reasons(&hold, &Record { degraded: degraded.degraded, ..refused }, &plain), None);
+        // Samples are delivered meanwhile.
+        let all = ReassessConfig { share: 1.0, ..hold };
+        assert_eq!(reasons(&all, &allowed, &plain), Some(("sample".to_owned(), Priority::Low, false)));
+    }
+
+    fn profile() -> Profile {
+        Profile {
+            prevalence: Prevalence::Common,
+            solicited: false,
+            any_messages_benign: false,
+            any_messages_malicious_or_spam: false,
+            any_false_positives: false,
+            auth_failed: false,
+            days_known: 0,
+            days_since_first_contact: None,
+            days_since_last_contact: None,
+            days_since_last_inbound: None,
+            days_since_last_outbound: None,
+        }
+    }
+
+    fn history() -> History {
+        History {
+            by_sender: None,
+            by_sender_email: None,
+            by_sender_domain: None,
+            by_reply_to: None,
+            members: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_share_is_drawn_and_drawn_alike() {
+        let drawn: Vec<f64> = (0..1_000u64).map(|n| super::drawn(MessageId::new(n, [7; 10]))).collect();
+        let below = drawn.iter().filter(|one| **one < 0.1).count();
+        assert!((60..140).contains(&below), "{below}");
+        assert!(drawn.iter().all(|one| (0.0..1.0).contains(one)));
+        assert_eq!(super::drawn(MessageId::new(3, [7; 10])), drawn[3]);
+    }
+
+    #[test]
+    fn what_follows_from_the_second_verdict() {
+        use Action::{Allow, Quarantine, Reject, Tag};
+        let config = ReassessConfig { on_worse: vec![OnWorse::Remediate, OnWorse::Alert], ..ReassessConfig::default() };
+        let (score, waits) = (Reason::Score, Reason::Waiting);
+        let first = |action, all: &[(Action, &Reason)]| {
+            record(action, &all.iter().map(|(action, reason)| (*action, (*reason).clone())).collect::<Vec<_>>())
+        };
+        let second =
+            |all: &[Action]| record(Allow, &all.iter().map(|action| (*action, Reason::Score)).collect::<Vec<_>>());
+        let kinds = |first: &Record, again: &[Action], out: &[String]| {
+            let (change, wanted) = compare(&config, first, &second(again), out);
+            (change, wanted.into_iter().map(|(kind, whom)| format!("{kind} {}", whom.join(","))).collect::<Vec<_>>())
+        };
+        let none: [String; 0] = [];
+        let both = first(Allow, &[(Allow, &score), (Tag, &score)]);
+        assert_eq!(kinds(&both, &[Allow, Allow], &[]), (Change::Same, none.to_vec()));
+        let taken = ["remediate r1@b.example".to_owned(), "alert r1@b.example".to_owned()];
+        assert_eq!(kinds(&both, &[Allow, Reject], &[]), (Change::Worse, taken.to_vec()));
+        let held = first(Quarantine, &[(Quarantine, &score)]);
+        assert_eq!(
+            kinds(&held, &[Allow], &[]),
+            (Change::Better, none.to_vec()),
+            "nobody releases what was held for a reason"
+        );
+        // Held as a whole, because of the other recipient: nothing is to be taken back.
+        let whole = first(Quarantine, &[(Quarantine, &score), (Allow, &score)]);
+        assert_eq!(kinds(&whole, &[Quarantine, Quarantine], &[]), (Change::Same, none.to_vec()));
+        let waiting = first(Quarantine, &[(Quarantine, &waits), (Quarantine, &score)]);
+        assert_eq!(kinds(&waiting, &[Tag, Quarantine], &[]), (Change::Same, vec!["release r0@b.example".into()]));
+        assert_eq!(kinds(&waiting, &[Quarantine, Quarantine], &[]), (Change::Worse, vec!["alert r0@b.example".into()]));
+        let out = ["r0@b.example".to_owned()];
+        let late = ["remediate r0@b.example".to_owned(), "alert r0@b.example".to_owned()];
+        assert_eq!(
+            kinds(&waiting, &[Quarantine, Quarantine], &out),
+            (Change::Worse, late.to_vec()),
+            "it went out meanwhile"
+        );
+        assert_eq!(kinds(&waiting, &[Allow, Quarantine], &out), (Change::Same, none.to_vec()));
+    }
+}

@@ -1,0 +1,339 @@
+//! The second look, through the running gateway: what waits is released, what turns bad raises actions. On both queue engines.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mailweir::app::mock_services::{Fault, Mock, Service};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use crate::support::client::Client;
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::postfix::{self, Options, Postfix};
+use crate::support::redis::{Keep, Redis, available};
+use crate::support::sink::Sink;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A gateway that asks a URL analyser which can fail.
+struct Scene {
+    urls: Mock,
+    fickle: Fickle,
+    sink: Sink,
+    gateway: Gateway,
+    /// Where mail goes in.
+    door: SocketAddr,
+    _redis: Option<Redis>,
+    _postfix: Option<Postfix>,
+}
+
+/// A URL analyser that finds every URL clean when it is first asked, and phishing from then on.
+struct Fickle {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Fickle {
+    async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut asked = 0_usize;
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\"}") {
+                    if stream.read_buf(&mut request).await.unwrap_or(0) == 0 {
+                        break;
+                    }
+                }
+                let verdict = if asked == 0 { "clean" } else { "phishing" };
+                // The gateway tries it with a URL of documentation at its start.
+                asked += usize::from(memchr::memmem::find(&request, b"firm.example").is_some());
+                let body = format!("{{\"verdict\": \"{verdict}\", \"confidence\": 0.9}}");
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n";
+                let answer = format!("{head}Content-Length: {}\r\n\r\n{body}", body.len());
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        Self { address, task }
+    }
+}
+
+impl Drop for Fickle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What stands around the gateway.
+#[derive(Default)]
+struct Around {
+    /// Settings of `[queue]`.
+    queue: String,
+    redis: Option<Redis>,
+    /// Postfix stands before it and asks it as a milter; released mail goes through Postfix and that door again.
+    postfix: bool,
+    /// The URL analyser is the one that changes its mind.
+    fickle: bool,
+}
+
+impl Around {
+    async fn redis() -> Self {
+        let redis = Redis::start(Keep::Nothing).await;
+        Self { queue: format!("url = \"redis://127.0.0.1:{}\"", redis.port), redis: Some(redis), ..Self::default() }
+    }
+}
+
+impl Scene {
+    async fn start(reassess: &str, around: Around) -> Self {
+        let Around { queue, redis, postfix, fickle: changes } = around;
+        let fickle = Fickle::start().await;
+        let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
+        let sink = Sink::start().await;
+        let first_contact = if reassess.contains("first_contact") { "" } else { "first_contact = false" };
+        let settings = format!(
+            r#"
+            [store.history]
+            warm_up_days = 0
+            [inspection]
+            deadline_ms = 3000
+            [reassess]
+            enabled = true
+            {first_contact}
+            risk_from = 100.0
+            risk_to = 100.0
+            looks = 400
+            look_pause_seconds = 0
+            {reassess}
+            [queue]
+            pump_ms = 20
+            {queue}
+            [workers]
+            attempts = 400
+            backoff_ms = 100
+            backoff_max_seconds = 1
+            idle_ms = 20
+            [policy.default]
+            tag_at = 12.0
+            quarantine_at = 15.0
+            reject_at = 101.0
+            [enrichment.url_service]
+            enabled = true
+            url = "http://{}/v1/url"
+            [enrichment.url_service.service.call]
+            deadline_ms = 1000
+            [enrichment.url_service.service.call.breaker]
+            consecutive_failures = 1000
+            recovery_seconds = 1
+            minimum_calls = 1000
+            success_threshold = 1
+            [enrichment.url_service.service.call.retry]
+            attempts = 1
+            "#,
+            if changes { fickle.address } else { urls.address() }
+        );
+        let smtp = free_port();
+        let gateway = Gateway::start_with(if postfix { smtp } else { sink.address }, &settings).await;
+        let milter = Some(format!("inet:{}", gateway.milter));
+        let options = Options { milter, sink: Some(sink.address), smtp: Some(smtp), ..Options::default() };
+        let postfix = if postfix { Some(Postfix::start(options).await) } else { None };
+        let door = if postfix.is_some() { smtp } else { gateway.relay };
+        Self { urls, fickle, sink, gateway, door, _redis: redis, _postfix: postfix }
+    }
+
+    async fn send(&self, link: &str) {
+        let raw = format!(
+            "From: A <a@firm.example>\r\nTo: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@firm.example>\r\n\
+             Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n\r\nHello {link}\r\n"
+        );
+        let mut client = Client::connect(self.door).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}\n{}", self.gateway.log());
+    }
+
+    /// The id of the only message that is held.
+    async fn held(&self) -> (String, String) {
+        let listed = self.gateway.command(&["quarantine", "list", "--json"]).await.json();
+        assert_eq!(listed.len(), 1, "{listed:?}");
+        (listed[0]["id"].as_str().unwrap().to_owned(), listed[0]["reason"].as_str().unwrap().to_owned())
+    }
+
+    /// The record once it is as wanted.
+    async fn explained(&self, id: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let ran = self.gateway.command(&["explain", id, "--json"]).await;
+            let found = if ran.ok { ran.json().remove(0) } else { Value::Null };
+            if wanted(&found) {
+                return found;
+            }
+            assert!(tokio::time::Instant::now() < until, "{found:#}\n{}\n{}", ran.stderr, self.gateway.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
+fn results(record: &Value) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let actions = record["actions"].as_array().cloned().unwrap_or_default();
+    actions.iter().map(|action| (text(&action["kind"]), text(&action["result"]))).collect()
+}
+
+async fn a_held_message_is_released(around: Around) {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 600", around).await;
+    scene.send("https://firm.example/x").await;
+    let (id, reason) = scene.held().await;
+    assert_eq!(reason, "waiting");
+    let first = scene.explained(&id, |record| record["action"] == "quarantine").await;
+    assert_eq!((&first["degraded"][0], &first["second"]), (&"urls=status".into(), &Value::Null), "{first:#}");
+    assert!(scene.sink.mails().is_empty(), "it waits");
+    scene.urls.set(Fault::None);
+    let mails = scene.sink.wait_for(1).await;
+    assert!(String::from_utf8_lossy(&mails[0].raw).contains("https://firm.example/x"));
+    let record = scene.explained(&id, |record| results(record).iter().any(|(_, result)| !result.is_empty())).await;
+    assert_eq!(results(&record), [("release".to_owned(), "released for b@example.com".to_owned())]);
+    assert_eq!((&record["second"]["change"], &record["second"]["record"]["action"]), (&"same".into(), &"allow".into()));
+    assert_eq!(record["second"]["record"]["degraded"].as_array().unwrap().len(), 0);
+    assert_eq!(scene.gateway.command(&["quarantine", "list", "--json"]).await.json().len(), 0);
+    assert_eq!(scene.sink.mails().len(), 1, "once");
+}
+
+async fn a_delivered_message_turns_bad(around: Around) {
+    let scene = Scene::start("on_worse = [\"remediate\", \"alert\", \"notify\"]", around).await;
+    scene.send("https://evil.test/login").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    scene.urls.set(Fault::None);
+    let done =
+        |record: &Value| results(record).len() == 3 && results(record).iter().all(|(_, result)| !result.is_empty());
+    let record = scene.explained(&id, done).await;
+    assert_eq!((&record["second"]["change"], &record["action"]), (&"worse".into(), &"allow".into()), "{record:#}");
+    let terms = |record: &Value| record["score"]["terms"].to_string();
+    assert!(!terms(&record).contains("URL_BAD") && terms(&record["second"]["record"]).contains("URL_BAD"));
+    for (kind, result) in results(&record) {
+        assert_eq!(result, "recorded, nobody configured to act", "{kind}");
+    }
+    let text = scene.gateway.command(&["explain", &id]).await.text();
+    assert!(text.contains("looked at again") && text.contains("action remediate for b@example.com"), "{text}");
+    assert_eq!(scene.sink.mails().len(), 1);
+    // Nobody holds on to the records.
+    assert!(scene.gateway.terminate().await.success());
+    assert!(!scene.gateway.log().contains("did not close"), "{}", scene.gateway.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_message_is_released_after_a_clean_second_verdict() {
+    a_held_message_is_released(Around::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_delivered_message_that_turns_bad_raises_actions() {
+    a_delivered_message_turns_bad(Around::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_through_redis() {
+    if !available("both_through_redis") {
+        return;
+    }
+    a_held_message_is_released(Around::redis().await).await;
+    a_delivered_message_turns_bad(Around::redis().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_behind_postfix() {
+    if !postfix::available("both_behind_postfix") {
+        return;
+    }
+    a_held_message_is_released(Around { postfix: true, ..Around::default() }).await;
+    a_delivered_message_turns_bad(Around { postfix: true, ..Around::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waited_in_vain_ends_as_configured() {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"release\"", Around::default()).await;
+    scene.send("https://firm.example/x").await;
+    scene.sink.wait_for(1).await;
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 1\nafter_hold = \"keep\"", Around::default()).await;
+    scene.send("https://firm.example/x").await;
+    let (id, _) = scene.held().await;
+    let record = scene.explained(&id, |record| !results(record).is_empty() && !results(record)[0].1.is_empty()).await;
+    assert_eq!(results(&record), [("waited".to_owned(), "not looked at in time: stays held".to_owned())]);
+    assert!(scene.sink.mails().is_empty());
+    scene.held().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_clean_and_kept_is_asked_anew() {
+    let scene = Scene::start("share = 1.0", Around { fickle: true, ..Around::default() }).await;
+    scene.send("https://firm.example/x").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    assert!(!raw.contains("X-Mailweir-Degraded"), "{} {raw}", scene.fickle.address);
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| results(record).len() == 2).await;
+    assert_eq!(record["facts"]["services"]["urls"]["known"][0]["verdict"], "clean");
+    let second = &record["second"];
+    assert_eq!(second["record"]["facts"]["services"]["urls"]["known"][0]["verdict"], "phishing", "{second:#}");
+    assert_eq!(second["change"], "worse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn first_contacts_with_links_are_looked_at_again() {
+    let scene = Scene::start("first_contact = true", Around::default()).await;
+    scene.urls.set(Fault::None);
+    let ids = async |count| {
+        let mails = scene.sink.wait_for(count).await;
+        let id =
+            |raw: &str| raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+        mails.iter().map(|mail| id(&String::from_utf8_lossy(&mail.raw))).collect::<Vec<_>>()
+    };
+    // Nothing is remembered before the first message of all.
+    scene.send("https://firm.example/x").await;
+    let first = ids(1).await.remove(0);
+    scene.explained(&first, |record| !record.is_null()).await;
+    scene.send("nothing to click on").await;
+    scene.send("https://firm.example/y").await;
+    let ids = ids(3).await;
+    let looked = scene.explained(&ids[2], |record| record["second"].is_object()).await;
+    assert_eq!((&looked["second"]["change"], looked["actions"].as_array()), (&"same".into(), None), "{looked:#}");
+    for id in &ids[..2] {
+        assert!(scene.explained(id, |record| !record.is_null()).await["second"].is_null());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_survives_a_kill() {
+    let scene = Scene::start("wait = \"hold\"\nhold_seconds = 4", Around::default()).await;
+    for number in 0..3 {
+        scene.send(&format!("https://firm.example/{number}")).await;
+        // The 250 is there: the message is durable, its record perhaps not yet. Either way it gets out, once.
+        scene.gateway.kill();
+        scene.urls.set(if number == 2 { Fault::ServerError } else { Fault::None });
+        scene.gateway.start().await;
+        let mails = scene.sink.wait_for(number + 1).await;
+        let text = format!("https://firm.example/{number}\r\n");
+        let those = mails.iter().filter(|mail| String::from_utf8_lossy(&mail.raw).contains(&text));
+        assert_eq!(those.count(), 1, "{}", scene.gateway.log());
+        scene.urls.set(Fault::ServerError);
+    }
+    assert_eq!(scene.gateway.command(&["quarantine", "list", "--json"]).await.json().len(), 0);
+}
+
+#[tokio::test]
+async fn settings_that_cannot_be_are_refused() {
+    for (settings, expected) in [
+        ("share = 1.5", "reassess.share"),
+        ("deadline_ms = 30000", "reassess.deadline_ms is not below"),
+        ("looks = 6", "reassess.looks is above"),
+    ] {
+        let settings = format!("[reassess]\nenabled = true\n{settings}\n");
+        let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), &settings);
+        let ran = gateway.command(&["config", "check"]).await;
+        let said = format!("{}{}", ran.text(), ran.stderr);
+        assert!(!ran.ok && said.contains(expected), "{said}");
+    }
+}

@@ -16,8 +16,8 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::Work;
-use super::{data, standing, telemetry};
-use crate::admin::{Admin, Workforce};
+use super::{data, rules, standing, telemetry};
+use crate::admin::{Admin, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
@@ -54,14 +54,14 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
     let outside = Arc::new(Outside::new(&registry)?);
-    let (standing, rules) = standing::build(&config, false, &outside)?;
-    rules.log();
+    let (standing, report) = standing::build(&config, false, &outside)?;
+    report.log();
     data::prepare(&config)?;
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
-    let gateway = set_up(Arc::clone(&config), standing, records, &registry).await?;
+    let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
@@ -79,6 +79,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
+    outside: &Arc<Outside>,
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -119,7 +120,13 @@ async fn set_up(
     for listener in relay.iter().flat_map(|(listeners, _)| listeners) {
         doors.push(("relay".to_owned(), listener.local_addr()?.to_string()));
     }
-    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors)).await?;
+    let surroundings = Surroundings {
+        outside: Some(Arc::clone(outside)),
+        certificates: relay.as_ref().and(relay_certificate(&config)).into_iter().collect(),
+        feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
+        data: Some(config.data.clone()),
+    };
+    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work })
 }
 
@@ -133,7 +140,9 @@ pub(super) async fn admin_side(
     let host = standing::host_name(config);
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(registry)?).context("[next_hop]")?;
     let (next_hops, key) = (Arc::new(next_hops), data::pass_key(config)?);
-    let admin = admin_with(config, records, registry, (&next_hops, key), work.workforce(Vec::new())).await?;
+    let surroundings = Surroundings { data: Some(config.data.clone()), ..Surroundings::default() };
+    let work = work.workforce(Vec::new());
+    let admin = admin_with(config, records, registry, (&next_hops, key), work, surroundings).await?;
     Ok(admin.map(|(listener, admin)| (listener, admin, next_hops)))
 }
 
@@ -143,6 +152,7 @@ async fn admin_with(
     registry: &Registry,
     (next_hops, key): (&Arc<NextHops>, records::PassKey),
     work: Workforce,
+    surroundings: Surroundings,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     if !config.http.enabled {
         return Ok(None);
@@ -150,8 +160,18 @@ async fn admin_with(
     let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
     let token = data::admin_token(config)?;
     let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
-    let admin = Admin::new(&config.http, token, records, release, registry, Some(work))?;
+    let admin = Admin::new(&config.http, token, records, release, registry, Some(work), surroundings)?;
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
+}
+
+/// The certificate that the relay shows: its name for people, and its file.
+fn relay_certificate(config: &Config) -> Option<(String, PathBuf)> {
+    let tls = &config.relay.tls;
+    let file = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(_)) => cert.clone(),
+        _ => config.data.join("certs").join("relay.crt"),
+    };
+    tls.enabled.then(|| ("relay".to_owned(), file))
 }
 
 async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

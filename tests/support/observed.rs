@@ -39,19 +39,27 @@ impl Observed {
         let port = three_ports();
         let services = tokio::task::spawn_blocking(move || MockServices::start(port, "none")).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
+        let rules = folder.path().join("rules");
+        std::fs::create_dir(&rules).unwrap();
         for (name, text) in RULES {
-            std::fs::write(folder.path().join(name), text).unwrap();
+            std::fs::write(rules.join(name), text).unwrap();
         }
         let (http, nobody) = (free_port(), free_port());
         let more = format!(
-            "[http]\nenabled = true\nlisten = \"{http}\"\nsnapshot_seconds = 1\nsnapshots = 3\nmetrics_file = \"{0}/metrics.json\"\n\
-             metrics_file_seconds = 1\n[relay.tls]\nenabled = true\n[enrichment.clamd]\naddress = \"{nobody}\"\n\
-             [[policy.rules.paths]]\npath = \"{0}\"\nname = \"observed\"\nmode = \"enforce\"\n",
+            "[http]\nenabled = true\nlisten = \"{http}\"\nsnapshot_seconds = 1\nfailed_tokens_per_minute = 100000\nsnapshots = 3\nmetrics_file = \"{0}/metrics.json\"\n\
+             metrics_file_seconds = 1\n[relay.tls]\nenabled = true\n[enrichment.clamd]\naddress = \"inet:{nobody}\"\n\
+             [[policy.rules.paths]]\npath = \"{0}/rules\"\nname = \"observed\"\nmode = \"enforce\"\n",
             folder.path().display()
         );
         let mut settings: toml::Table = toml::from_str(&services.quick(0.0)).unwrap();
         super::gateway::lay_over(&mut settings, toml::from_str(&more).unwrap());
         let gateway = Gateway::start_with(sink.address, &toml::to_string(&settings).unwrap()).await;
+        // The HTTP side is set up last.
+        let until = Instant::now() + Duration::from_secs(30);
+        while tokio::net::TcpStream::connect(http).await.is_err() {
+            assert!(Instant::now() < until, "{}", gateway.log());
+            sleep(Duration::from_millis(20)).await;
+        }
         let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap().trim().to_owned();
         let observed = Self { gateway, http, token, _sink: sink, _services: services, _folder: folder };
         observed.job().await;

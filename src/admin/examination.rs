@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
@@ -33,6 +33,8 @@ const CLOCK_MS: i64 = 5_000;
 const LATE_MS: u64 = 5 * 60 * 1_000;
 /// Files of a feed that are looked at.
 const FEED_FILES: usize = 20_000;
+/// Looks at a time: all of them, unless somebody has very many feeds.
+const TOGETHER: usize = 64;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// What health looks at besides records and queue.
@@ -153,7 +155,7 @@ impl Examination {
             looks.push((format!("feed:{name}"), false, self.feed(name, folder).boxed()));
         }
         let looks = looks.into_iter().map(|(name, critical, look)| self.within(name, critical, look));
-        let mut checks = join_all(looks).await;
+        let mut checks: Vec<Check> = stream::iter(looks).buffered(TOGETHER).collect().await;
         checks.extend(self.services());
         self.show(&checks);
         checks

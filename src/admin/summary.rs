@@ -207,6 +207,7 @@ pub(super) fn now_ms() -> i64 {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct SummaryQuery {
     /// `json` or `text`; left out: `text` when `Accept` begins with `text/plain`, else `json`.
+    #[param(inline)]
     format: Option<Format>,
 }
 

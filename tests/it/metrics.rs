@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::http::request;
 use crate::support::observed::Observed;
+use crate::support::redis::{Keep, Redis, available};
 
 /// Names there must be at least.
 const NAMES: usize = 60;
@@ -29,7 +32,10 @@ fn shown(text: &str) -> BTreeMap<String, Series> {
             assert!(helped.contains(name), "{name} has no help");
             assert!(name.starts_with("mailweir_") || name.starts_with("process_"), "{name}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
-            assert!(!["_ms", "_millis", "_kb", "_percent", "_minutes"].iter().any(|unit| name.ends_with(unit)), "{name}");
+            assert!(
+                !["_ms", "_millis", "_kb", "_percent", "_minutes"].iter().any(|unit| name.ends_with(unit)),
+                "{name}"
+            );
             all.insert(name.to_owned(), (kind.to_owned(), BTreeSet::new()));
         } else {
             let (name, rest) = line.split_at(line.find(['{', ' ']).unwrap());
@@ -160,4 +166,57 @@ async fn summaries_and_health_tell_what_happened() {
     let clamd = metrics["dependencies"].as_array().unwrap().iter().find(|one| one["name"] == "clamd").unwrap();
     assert_eq!(clamd["success_ratio"], 0.0, "{metrics:#}");
     assert!(observed.get("/ready").await.json()["status"] == "ready", "never false because a service is down");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_hangs_keeps_no_look_waiting() {
+    if !available("metrics::a_redis_that_hangs_keeps_no_look_waiting") {
+        return;
+    }
+    let redis = Redis::start(Keep::Nothing).await;
+    let http = free_port();
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\nhealth_check_ms = 300\n[queue]\nurl = \"{}\"\ncommand_ms = 20000\n",
+        redis.url()
+    );
+    let gateway = Gateway::start_with(free_port(), &settings).await;
+    let until = Instant::now() + Duration::from_secs(30);
+    while tokio::net::TcpStream::connect(http).await.is_err() {
+        assert!(Instant::now() < until, "{}", gateway.log());
+        sleep(Duration::from_millis(20)).await;
+    }
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let token = format!("Authorization: Bearer {}", token.trim());
+    let ask = async |target| {
+        let answer = request(http, "GET", target, &[&token], "").await;
+        (answer.status, answer.json())
+    };
+    let check = |full: &serde_json::Value, name: &str| {
+        full["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).cloned().unwrap()
+    };
+    let (status, full) = ask("/health/full").await;
+    assert_eq!((status, &full["status"]), (200, &"HEALTHY".into()), "{full:#}");
+    assert!(check(&full, "redis")["measured"]["memory_bytes"].as_u64().unwrap() > 100_000, "{full:#}");
+    assert_eq!(check(&full, "queue")["measured"]["by_priority"]["high"]["waiting"], 0);
+
+    // It takes connections and says nothing.
+    assert!(redis.ask("CLIENT PAUSE 60000 ALL").contains("OK"));
+    let until = Instant::now() + Duration::from_secs(30);
+    let full = loop {
+        let (status, full) = ask("/health/full").await;
+        assert_eq!(status, 200, "{full:#}");
+        if full["status"] == "DEGRADED" {
+            break full;
+        }
+        // The last look serves for a moment.
+        assert!(Instant::now() < until, "{full:#}");
+        sleep(Duration::from_millis(100)).await;
+    };
+    for name in ["queue", "redis"] {
+        assert_eq!(check(&full, name)["problem"], "no answer within 300 ms", "{full:#}");
+    }
+    assert_eq!(check(&full, "database")["status"], "HEALTHY");
+    let (status, health) = ask("/health").await;
+    assert_eq!((status, &health["queue"]["reachable"]), (200, &false.into()), "{health}");
+    assert_eq!(ask("/ready").await, (200, serde_json::json!({ "status": "ready" })));
 }

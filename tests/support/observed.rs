@@ -17,7 +17,10 @@ use super::mock_services::{MockServices, three_ports};
 use super::sink::Sink;
 
 const RULES: [(&str, &str); 2] = [
-    ("matches.yml", "name: \"Observed\"\ntype: \"rule\"\nsource: |\n  strings.icontains(subject.subject, \"observed\")\n"),
+    (
+        "matches.yml",
+        "name: \"Observed\"\ntype: \"rule\"\nsource: |\n  strings.icontains(subject.subject, \"observed\")\n",
+    ),
     (
         "undecided.yml",
         "name: \"Undecided\"\ntype: \"rule\"\nsource: |\n  any(ml.logo_detect(file.message_screenshot()).brands, .name == \"Any\")\n",
@@ -91,7 +94,8 @@ impl Observed {
             )
         };
         // In two halves, so that this file is none.
-        let pattern = |letter| format!("{letter}JS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD{}", "-ANTI-UBE-TEST-EMAIL*C.34X");
+        let pattern =
+            |letter| format!("{letter}JS*C4JDBQADN1.NSBN3*2IDNEN*GTUBE-STANDARD{}", "-ANTI-UBE-TEST-EMAIL*C.34X");
         let mut client = Client::connect(self.gateway.relay).await;
         for (line, reply) in [("plain".to_owned(), "250"), (pattern('X'), "550"), (pattern('Y'), "250")] {
             let said = client.send("a@firm.example", &["b@example.com"], message(&line).as_bytes()).await;

@@ -56,9 +56,11 @@ impl Prometheus {
         let shipped = read("prometheus.yml");
         let config = shipped.replace("127.0.0.1:8025", &target.to_string()).replace("15s", "1s");
         assert_ne!(config, shipped);
-        for (name, text) in
-            [("prometheus.yml", config.as_str()), ("mailweir.rules.yml", &read("mailweir.rules.yml")), ("mailweir.token", token)]
-        {
+        for (name, text) in [
+            ("prometheus.yml", config.as_str()),
+            ("mailweir.rules.yml", &read("mailweir.rules.yml")),
+            ("mailweir.token", token),
+        ] {
             std::fs::write(folder.path().join(name), text).unwrap();
         }
         let address = free_port();

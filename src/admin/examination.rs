@@ -154,8 +154,12 @@ impl Examination {
         for (name, folder) in &self.surroundings.feeds {
             looks.push((format!("feed:{name}"), false, self.feed(name, folder).boxed()));
         }
-        let looks = looks.into_iter().map(|(name, critical, look)| self.within(name, critical, look));
-        let mut checks: Vec<Check> = stream::iter(looks).buffered(TOGETHER).collect().await;
+        // Boxed one by one: the compiler cannot see through a closure here that all of it may be sent.
+        let mut bounded: Vec<BoxFuture<'_, Check>> = Vec::with_capacity(looks.len());
+        for (name, critical, look) in looks {
+            bounded.push(self.within(name, critical, look).boxed());
+        }
+        let mut checks: Vec<Check> = stream::iter(bounded).buffered(TOGETHER).collect().await;
         checks.extend(self.services());
         self.show(&checks);
         checks

@@ -38,6 +38,18 @@ pub struct Config {
     pub failed_tokens_per_minute: u32,
     /// Free space of the body store below which `/health` says DEGRADED, in bytes. Folders only.
     pub low_space_bytes: u64,
+    /// Days before its end from which a certificate makes `/health/full` say DEGRADED.
+    pub certificate_days: u32,
+    /// Time that each look of `/health/full` may take, in milliseconds.
+    pub health_check_ms: u64,
+    /// How often the metrics are summed up for `/metrics/snapshots`, and everything is looked at for `/health/full`, in seconds.
+    pub snapshot_seconds: u64,
+    /// Summaries of the metrics kept in memory.
+    pub snapshots: usize,
+    /// File that is written anew with the newest summaries as JSON. None: no file.
+    pub metrics_file: Option<PathBuf>,
+    /// How often that file is written, in seconds.
+    pub metrics_file_seconds: u64,
 }
 
 impl Config {
@@ -50,6 +62,10 @@ impl Config {
             ("connections", self.connections as u64),
             ("requests", self.requests as u64),
             ("bodies", self.bodies as u64),
+            ("health_check_ms", self.health_check_ms),
+            ("snapshot_seconds", self.snapshot_seconds),
+            ("snapshots", self.snapshots as u64),
+            ("metrics_file_seconds", self.metrics_file_seconds),
             ("failed_tokens_per_minute", self.failed_tokens_per_minute.into()),
         ];
         sizes.iter().find(|(_, value)| *value == 0).map_or(Ok(()), |(name, _)| Err(AdminError::Zero(name)))
@@ -72,6 +88,12 @@ impl Default for Config {
             view_bytes: 256 * 1024,
             failed_tokens_per_minute: 20,
             low_space_bytes: 1024 * 1024 * 1024,
+            certificate_days: 14,
+            health_check_ms: 2_000,
+            snapshot_seconds: 60,
+            snapshots: 100,
+            metrics_file: None,
+            metrics_file_seconds: 300,
         }
     }
 }

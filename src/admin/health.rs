@@ -5,9 +5,10 @@
 //!   still flows and only what must be held is answered 451, message by message; taking the gateway out of service would turn
 //!   that into an outage for all mail. The body then says `degraded`.
 //! - `/health`: for people and monitoring. UNHEALTHY (503): the database does not answer, nothing can be held. DEGRADED (200):
-//!   the body store runs out of space, or the gateway drains.
+//!   the queue does not answer, the body store runs out of space, or the gateway drains.
 //!
-//! Where database and bodies are is told only to those who send the token.
+//! Where database and bodies are is told only to those who send the token. Everything else that can be looked at is in
+//! `full_health`.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use utoipa::ToSchema;
 
 use super::front::Trusted;
 use super::router::Shared;
+use crate::deferred::Queue;
 use crate::records::Records;
 
 /// How long the database, and the file system of the bodies, may take to answer.
@@ -35,6 +37,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// What health is told from.
 pub(super) struct Health {
     records: Arc<Records>,
+    queue: Option<Arc<dyn Queue>>,
     low_space_bytes: u64,
     started: Instant,
     draining: OnceLock<CancellationToken>,
@@ -55,13 +58,21 @@ struct Asked {
 struct Vitals {
     /// How long the database took to answer; `None`: it did not.
     database: Option<Duration>,
+    /// How many jobs wait and how long that took to tell; `None`: the queue did not answer, or there is none.
+    queue: Option<(u64, Duration)>,
     /// Free bytes of the body store; `None` for an object store, or when the system does not say in time.
     free_bytes: Option<u64>,
 }
 
 impl Health {
-    pub(super) fn new(records: Arc<Records>, low_space_bytes: u64) -> Self {
-        Self { records, low_space_bytes, started: Instant::now(), draining: OnceLock::new(), asked: Mutex::default() }
+    pub(super) fn new(records: Arc<Records>, queue: Option<Arc<dyn Queue>>, low_space_bytes: u64) -> Self {
+        let (started, draining, asked) = (Instant::now(), OnceLock::new(), Mutex::default());
+        Self { records, queue, low_space_bytes, started, draining, asked }
+    }
+
+    /// Seconds since the start.
+    pub(super) fn uptime_seconds(&self) -> u64 {
+        self.started.elapsed().as_secs()
     }
 
     /// Tells what says that the gateway drains.
@@ -70,7 +81,7 @@ impl Health {
         let _ = self.draining.set(draining);
     }
 
-    fn draining(&self) -> bool {
+    pub(super) fn draining(&self) -> bool {
         self.draining.get().is_some_and(CancellationToken::is_cancelled)
     }
 
@@ -86,8 +97,12 @@ impl Health {
             let answered = timeout(PING, self.records.ping()).await;
             matches!(answered, Ok(Ok(()))).then(|| begun.elapsed())
         };
-        let (database, free_bytes) = tokio::join!(database, self.free_bytes(&mut asked.measuring));
-        let vitals = Vitals { database, free_bytes };
+        let queue = async {
+            let depth = timeout(PING, self.queue.as_ref()?.depth()).await.ok()?.ok()?;
+            Some((depth.waiting(), begun.elapsed()))
+        };
+        let (database, queue, free_bytes) = tokio::join!(database, queue, self.free_bytes(&mut asked.measuring));
+        let vitals = Vitals { database, queue, free_bytes };
         asked.last = Some((Instant::now(), vitals));
         vitals
     }
@@ -122,7 +137,7 @@ pub(super) struct ReadyReport {
 }
 
 /// The state of the gateway in one word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "UPPERCASE")]
 pub(super) enum HealthStatus {
     /// Everything works.
@@ -140,6 +155,8 @@ pub(super) struct HealthReport {
     /// What is wrong, in words; empty when nothing is.
     reasons: Vec<&'static str>,
     database: DatabaseReport,
+    /// None when this process has no queue.
+    queue: Option<QueueReport>,
     body_store: BodyStoreReport,
     /// Whether the gateway is about to end.
     draining: bool,
@@ -157,6 +174,16 @@ pub(super) struct DatabaseReport {
     /// Where it is, without password; only with the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     place: Option<String>,
+}
+
+/// The queue of jobs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QueueReport {
+    reachable: bool,
+    /// Milliseconds until it answered; none when it did not within 500 ms.
+    latency_ms: Option<f64>,
+    /// Jobs that wait.
+    waiting: Option<u64>,
 }
 
 /// The store of held messages' bytes.
@@ -198,7 +225,7 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
     let health = &shared.health;
     let trusted = extensions.get::<Trusted>().is_some();
     let (database_place, body_place) = health.records.places();
-    let Vitals { database: latency, free_bytes } = health.vitals().await;
+    let Vitals { database: latency, queue, free_bytes } = health.vitals().await;
     let draining = health.draining();
     let mut reasons = Vec::new();
     let mut status = HealthStatus::Healthy;
@@ -210,6 +237,10 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
         reasons.push("the body store runs out of space (http.low_space_bytes)");
         status = HealthStatus::Degraded;
     }
+    if health.queue.is_some() && queue.is_none() {
+        reasons.push("the queue does not answer: work after the reply waits");
+        status = HealthStatus::Degraded;
+    }
     if latency.is_none() {
         reasons.push("the database does not answer: mail that must be held is deferred");
         status = HealthStatus::Unhealthy;
@@ -219,14 +250,23 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
         reasons,
         database: DatabaseReport {
             reachable: latency.is_some(),
-            latency_ms: latency.map(|took| took.as_micros() as f64 / 1_000.0),
+            latency_ms: latency.map(millis),
             place: trusted.then_some(database_place),
         },
+        queue: health.queue.as_ref().map(|_| QueueReport {
+            reachable: queue.is_some(),
+            latency_ms: queue.map(|(_, took)| millis(took)),
+            waiting: queue.map(|(waiting, _)| waiting),
+        }),
         body_store: BodyStoreReport { free_bytes, place: trusted.then_some(body_place) },
         draining,
         version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: health.started.elapsed().as_secs(),
+        uptime_seconds: health.uptime_seconds(),
     };
     let code = if status == HealthStatus::Unhealthy { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     (code, Json(report)).into_response()
+}
+
+fn millis(took: Duration) -> f64 {
+    took.as_micros() as f64 / 1_000.0
 }

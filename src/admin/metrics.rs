@@ -1,12 +1,15 @@
 //! Metrics of the HTTP side, and the text of all of them.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::http::StatusCode;
 use prometheus::{
-    Encoder, Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+
+use super::numbers::Numbers;
+use super::process::Process;
 
 /// Counters of the HTTP side, and the registry of the whole process.
 pub(super) struct Metrics {
@@ -17,7 +20,13 @@ pub(super) struct Metrics {
     pub(super) connections: IntGauge,
     pub(super) connections_refused: IntCounter,
     pub(super) panics: IntCounter,
-    resident: IntGauge,
+    /// 0 healthy, 1 degraded, 2 unhealthy: of the whole, and of each check.
+    pub(super) health: IntGauge,
+    pub(super) checks: IntGaugeVec,
+    pub(super) check_seconds: GaugeVec,
+    pub(super) free_bytes: IntGaugeVec,
+    pub(super) certificates: IntGaugeVec,
+    pub(super) feeds: GaugeVec,
 }
 
 impl Metrics {
@@ -40,7 +49,33 @@ impl Metrics {
                 "Connections closed at once because `http.connections` were open.",
             )?,
             panics: IntCounter::new("mailweir_http_panics_total", "Panics caught while a request was answered.")?,
-            resident: IntGauge::new("process_resident_memory_bytes", "Resident memory of the process in bytes.")?,
+            health: IntGauge::new("mailweir_health", "State at the last look: 0 healthy, 1 degraded, 2 unhealthy.")?,
+            checks: IntGaugeVec::new(
+                Opts::new(
+                    "mailweir_health_check",
+                    "State of one part at the last look: 0 healthy, 1 degraded, 2 unhealthy.",
+                ),
+                &["check"],
+            )?,
+            check_seconds: GaugeVec::new(
+                Opts::new("mailweir_health_check_seconds", "How long the last look at one part took."),
+                &["check"],
+            )?,
+            free_bytes: IntGaugeVec::new(
+                Opts::new("mailweir_disk_free_bytes", "Free space at the last look, by what is kept there."),
+                &["place"],
+            )?,
+            certificates: IntGaugeVec::new(
+                Opts::new(
+                    "mailweir_tls_certificate_expiry_timestamp_seconds",
+                    "When a certificate that we show ends, in seconds since 1970.",
+                ),
+                &["certificate"],
+            )?,
+            feeds: GaugeVec::new(
+                Opts::new("mailweir_rule_feed_age_seconds", "Age of the newest file of a feed of rules."),
+                &["feed"],
+            )?,
             registry: registry.clone(),
         };
         registry.register(Box::new(metrics.requests.clone()))?;
@@ -49,7 +84,12 @@ impl Metrics {
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.connections_refused.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
-        registry.register(Box::new(metrics.resident.clone()))?;
+        registry.register(Box::new(metrics.health.clone()))?;
+        registry.register(Box::new(metrics.checks.clone()))?;
+        registry.register(Box::new(metrics.check_seconds.clone()))?;
+        registry.register(Box::new(metrics.free_bytes.clone()))?;
+        registry.register(Box::new(metrics.certificates.clone()))?;
+        registry.register(Box::new(metrics.feeds.clone()))?;
         for reason in ["missing", "wrong", "too_many"] {
             metrics.refused.with_label_values(&[reason]);
         }
@@ -57,9 +97,7 @@ impl Metrics {
             GaugeVec::new(Opts::new("mailweir_build_info", "Always 1; the labels tell the build."), &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
         registry.register(Box::new(build))?;
-        let started = Gauge::new("process_start_time_seconds", "Start of the process in seconds since 1970.")?;
-        started.set(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64());
-        registry.register(Box::new(started))?;
+        registry.register(Box::new(Process::new()?))?;
         Ok(metrics)
     }
 
@@ -78,18 +116,13 @@ impl Metrics {
 
     /// All metrics of the process in Prometheus' text format 0.0.4.
     pub(super) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
-        if let Some(bytes) = resident_bytes() {
-            self.resident.set(bytes);
-        }
         let mut text = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
-}
 
-/// Resident memory, as Linux tells it; `None` elsewhere.
-fn resident_bytes() -> Option<i64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<i64>().ok().map(|kib| kib * 1024)
+    /// All metrics of the process, to be read by name.
+    pub(super) fn numbers(&self) -> Numbers {
+        Numbers::new(self.registry.gather())
+    }
 }

@@ -7,19 +7,26 @@
 
 mod access;
 mod api;
+mod certificate;
 mod config;
 mod error;
+mod examination;
 mod front;
+mod full_health;
 mod health;
 mod metrics;
+mod numbers;
 mod paced;
 mod problem;
+mod process;
 mod router;
 mod server;
+mod summary;
 
 pub use crate::mail::{clean, defang};
 pub use api::Workforce;
 pub use config::Config;
 pub use error::AdminError;
+pub use examination::Surroundings;
 pub use router::openapi;
 pub use server::Admin;

@@ -12,13 +12,17 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::api::{self, Api};
+use super::full_health::{self, FullHealth};
 use super::health::{self, Health};
 use super::metrics::Metrics;
 use super::problem::{Denied, Problem};
+use super::summary::{self, Snapshots};
 
 /// What the routes work with.
 pub(super) struct Shared {
     pub(super) health: Health,
+    pub(super) full_health: FullHealth,
+    pub(super) snapshots: Snapshots,
     pub(super) api: Api,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -46,7 +50,11 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(health::alive))
         .routes(routes!(health::ready))
         .routes(routes!(health::health))
+        .routes(routes!(full_health::full))
+        .routes(routes!(full_health::metrics))
         .routes(routes!(metrics))
+        .routes(routes!(summary::summary))
+        .routes(routes!(summary::snapshots))
         .routes(routes!(openapi_json))
         .merge(api::routes())
 }
@@ -61,7 +69,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
     components(schemas(Problem)),
     modifiers(&Token),
     tags(
-        (name = "health", description = "For probes; no token needed"),
+        (name = "health", description = "For probes, without token; and for people, with it"),
         (name = "messages", description = "What was judged, and why"),
         (name = "quarantine", description = "What is held"),
         (name = "scalability", description = "Job queue and workers"),

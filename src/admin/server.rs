@@ -19,11 +19,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::api::{Api, Workforce};
+use super::examination::{Examination, Surroundings};
 use super::front::Front;
+use super::full_health::FullHealth;
 use super::health::Health;
 use super::metrics::Metrics;
 use super::paced::Paced;
 use super::router::{self, Shared};
+use super::summary::Snapshots;
 use super::{AdminError, Config};
 use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release};
@@ -41,7 +44,7 @@ pub struct Admin {
 
 impl Admin {
     /// Puts it together: what is asked comes from `records`, releases go through `release`, `/metrics` shows `registry`;
-    /// `work` is the process's queue and workers.
+    /// `work` is the process's queue and workers, `surroundings` what health looks at besides.
     ///
     /// # Errors
     /// When a setting or the token is of no use, or a metric's name is taken in the registry.
@@ -52,12 +55,18 @@ impl Admin {
         release: Arc<Release<R>>,
         registry: Registry,
         work: Option<Workforce>,
+        surroundings: Surroundings,
     ) -> Result<Self, AdminError> {
         config.check()?;
         let access = Access::new(&token, config.failed_tokens_per_minute)?;
         let metrics = Arc::new(Metrics::new(registry)?);
+        let queue = work.as_ref().map(|work| Arc::clone(&work.queue));
+        let (store, its) = (Arc::clone(&records), Arc::clone(&metrics));
+        let examination = Examination::new(config, store, work.clone(), surroundings, its);
         let shared = Arc::new(Shared {
-            health: Health::new(Arc::clone(&records), config.low_space_bytes),
+            health: Health::new(Arc::clone(&records), queue, config.low_space_bytes),
+            full_health: FullHealth::new(examination, Arc::clone(&metrics), config.snapshot_seconds),
+            snapshots: Snapshots::new(config, Arc::clone(&metrics)),
             api: Api::new(config, records, release, work),
             metrics: Arc::clone(&metrics),
         });
@@ -78,11 +87,15 @@ impl Admin {
     pub async fn serve(self, listener: TcpListener, draining: CancellationToken, stop: CancellationToken) {
         self.shared.health.drains_with(draining);
         let mut clients = JoinSet::new();
+        let (snapshots, looks) = (self.shared.snapshots.run(), self.shared.full_health.run());
+        let watch = async { tokio::join!(snapshots, looks) };
+        let mut watch = std::pin::pin!(watch);
         let mut pause = Duration::from_millis(5);
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                _ = &mut watch => {}
                 Some(_) = clients.join_next(), if !clients.is_empty() => {}
                 accepted = listener.accept() => match accepted {
                     Ok((stream, peer)) => {

@@ -49,6 +49,9 @@ impl Reload {
             &["outcome"],
         )?;
         registry.register(Box::new(reloads.clone()))?;
+        for outcome in ["done", "refused"] {
+            reloads.with_label_values(&[outcome]);
+        }
         let reload = Self { loaded, common, pipeline, level, reloads, outside };
         reload.keep_version();
         Ok(reload)

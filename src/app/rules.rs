@@ -162,9 +162,14 @@ fn within(feed: &Path, file: &Path) -> String {
     parts.join("/")
 }
 
-fn feed(settings: &FeedConfig) -> Feed {
+/// The name of a feed: its own, else its folder's.
+pub(super) fn feed_name(settings: &FeedConfig) -> String {
     let folder = || settings.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let name = if settings.name.is_empty() { folder() } else { settings.name.clone() };
+    if settings.name.is_empty() { folder() } else { settings.name.clone() }
+}
+
+fn feed(settings: &FeedConfig) -> Feed {
+    let name = feed_name(settings);
     Feed { name, label: settings.path.display().to_string(), default_mode: settings.mode }
 }
 

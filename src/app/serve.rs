@@ -17,8 +17,8 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, standing, telemetry};
-use crate::admin::{Admin, Workforce};
+use super::{data, rules, standing, telemetry};
+use crate::admin::{Admin, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
@@ -54,8 +54,8 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
     let outside = Arc::new(Outside::new(&registry)?);
-    let (standing, rules) = standing::build(&config, false, &outside)?;
-    rules.log();
+    let (standing, report) = standing::build(&config, false, &outside)?;
+    report.log();
     data::prepare(&config)?;
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
@@ -125,7 +125,13 @@ async fn set_up(
     for listener in relay.iter().flat_map(|(listeners, _)| listeners) {
         doors.push(("relay".to_owned(), listener.local_addr()?.to_string()));
     }
-    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors)).await?;
+    let surroundings = Surroundings {
+        outside: Some(Arc::clone(outside)),
+        certificates: relay.as_ref().and(relay_certificate(&config)).into_iter().collect(),
+        feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
+        data: Some(config.data.clone()),
+    };
+    let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     let alerting = Alerting::new(&config, &records, outside, &next_hops, registry).context("[alerts]")?;
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
 }
@@ -139,8 +145,9 @@ pub(super) async fn admin_side(
     work: &Work,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     let key = data::pass_key(config)?;
-    let admin = admin_with(config, records, registry, (next_hops, key), work.workforce(Vec::new())).await?;
-    Ok(admin)
+    let surroundings = Surroundings { data: Some(config.data.clone()), ..Surroundings::default() };
+    let work = work.workforce(Vec::new());
+    admin_with(config, records, registry, (next_hops, key), work, surroundings).await
 }
 
 async fn admin_with(
@@ -149,6 +156,7 @@ async fn admin_with(
     registry: &Registry,
     (next_hops, key): (&Arc<NextHops>, records::PassKey),
     work: Workforce,
+    surroundings: Surroundings,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     if !config.http.enabled {
         return Ok(None);
@@ -156,9 +164,19 @@ async fn admin_with(
     let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
     let token = data::admin_token(config)?;
     let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
-    let admin = Admin::new(&config.http, token, records, release, registry, Some(work))?;
+    let admin = Admin::new(&config.http, token, records, release, registry, Some(work), surroundings)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
+}
+
+/// The certificate that the relay shows: its name for people, and its file.
+fn relay_certificate(config: &Config) -> Option<(String, PathBuf)> {
+    let tls = &config.relay.tls;
+    let file = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(_)) => cert.clone(),
+        _ => config.data.join("certs").join("relay.crt"),
+    };
+    tls.enabled.then(|| ("relay".to_owned(), file))
 }
 
 async fn bind(setting: &str, address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

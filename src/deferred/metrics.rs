@@ -79,6 +79,16 @@ impl Metrics {
         registry.register(Box::new(metrics.workers.clone()))?;
         registry.register(Box::new(metrics.utilisation.clone()))?;
         registry.register(Box::new(metrics.scalings.clone()))?;
+        // Closed sets begin at zero, so that the first of each is seen as an increase.
+        for outcome in ["queued", "duplicate", "full", "refused"] {
+            metrics.enqueued.with_label_values(&[outcome]);
+        }
+        for attempt in ["pump", "claim", "beat", "settle", "measure"] {
+            metrics.failures.with_label_values(&[attempt]);
+        }
+        for cause in ["depth", "age", "cpu", "quiet", "bounds", "asked"] {
+            metrics.scalings.with_label_values(&[cause]);
+        }
         Ok(metrics)
     }
 

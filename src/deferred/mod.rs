@@ -30,5 +30,5 @@ pub use outbox::{Outbox, OutboxError, pump};
 pub use pool::{
     Crew, Failure, Handler, Handlers, JobRun, Outcome, Pool, Sample, ScalingEvent, WorkerState, WorkerStatus,
 };
-pub use queue::{Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, Settlement, Ticket, Waiting, open};
+pub use queue::{Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, ServerFacts, Settlement, Ticket, Waiting, open};
 pub use scaling::{Cause, Load, Mode};

@@ -131,6 +131,17 @@ impl Depth {
     }
 }
 
+/// What a server that keeps the queue says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct ServerFacts {
+    /// Memory in use, in bytes.
+    pub memory_bytes: u64,
+    /// Memory that it may use, in bytes; `None`: as much as there is.
+    pub memory_max_bytes: Option<u64>,
+    /// Keys in its database, those of others too.
+    pub keys: u64,
+}
+
 /// A queue.
 pub trait Queue: fmt::Debug + Send + Sync {
     /// Takes jobs in; one answer for each. With `Err` nothing is known of any of them: to do it again is safe.
@@ -158,6 +169,11 @@ pub trait Queue: fmt::Debug + Send + Sync {
 
     /// Throws dead letters away; all of them without keys. Gives how many.
     fn purge<'a>(&'a self, keys: Option<&'a [String]>) -> Answer<'a, u64>;
+
+    /// What the server says of itself; `None` where there is no server.
+    fn server(&self) -> Answer<'_, Option<ServerFacts>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 
     /// Where it is, for people; without password.
     fn place(&self) -> String;

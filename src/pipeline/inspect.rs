@@ -59,11 +59,13 @@ impl Pipeline {
         metrics: Arc<Metrics>,
     ) -> Self {
         let broken = Broken::default();
+        metrics.loaded(&standing.rules);
         Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken }
     }
 
     /// Replaces all that judging depends on; messages under way keep what they began with.
     pub fn replace(&self, standing: Standing) {
+        self.metrics.loaded(&standing.rules);
         self.standing.store(Arc::new(standing));
     }
 
@@ -181,6 +183,7 @@ impl Pipeline {
             return answer;
         }
         let Inspected { mut record, mut judgement, message } = self.judge(&standing, &transaction).await;
+        self.metrics.saw(&message);
         let wanted = standing.services.on_failure(&record.facts.services);
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
@@ -301,6 +304,7 @@ impl Pipeline {
             metrics.degraded.with_label_values(&[what, why.as_str()]).inc();
         }
         metrics.count_rules(&record.rules);
+        metrics.count_reasons(&record);
         let risk = (record.score.risk * 10.0).round() / 10.0;
         tracing::info!(
             id = %record.id, door = record.connection.door.as_str(), action = record.action.as_str(), risk,

@@ -1,7 +1,13 @@
 //! Metrics of the inspection.
 
-use crate::policy::{RuleFindings, RuleMode};
-use prometheus::{Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+
+use crate::analysis::Code;
+use crate::mail::Message;
+use crate::policy::{Reason, RuleFindings, RuleMode, RuleSet};
+use crate::records::Record;
 
 /// Counters and histograms of the inspection; declared here, with help, and nowhere else.
 #[derive(Debug)]
@@ -19,6 +25,12 @@ pub struct Metrics {
     pub(super) not_looked_at_again: IntCounterVec,
     pub(super) panics: IntCounter,
     pub(super) in_flight: IntGauge,
+    signals: IntCounterVec,
+    reasons: IntCounterVec,
+    links: Histogram,
+    attachments: Histogram,
+    recipients: Histogram,
+    rules_loaded: IntGaugeVec,
 }
 
 impl Metrics {
@@ -76,6 +88,21 @@ impl Metrics {
             )?,
             panics: IntCounter::new("mailweir_panics_total", "Judgements that broke down and were answered 451.")?,
             in_flight: IntGauge::new("mailweir_inspections_in_flight", "Messages being judged now.")?,
+            signals: IntCounterVec::new(
+                Opts::new("mailweir_signals_total", "Terms of the score that a detector gave, by its signal."),
+                &["signal"],
+            )?,
+            reasons: IntCounterVec::new(
+                Opts::new("mailweir_verdict_reasons_total", "Verdicts, one a recipient, by what decided."),
+                &["reason"],
+            )?,
+            links: few("mailweir_message_links", "Links in a judged message.")?,
+            attachments: few("mailweir_message_attachments", "Attachments of a judged message.")?,
+            recipients: few("mailweir_message_recipients", "Recipients of a judged message.")?,
+            rules_loaded: IntGaugeVec::new(
+                Opts::new("mailweir_rules_loaded", "Rules that are loaded, by mode."),
+                &["mode"],
+            )?,
         };
         registry.register(Box::new(metrics.messages.clone()))?;
         registry.register(Box::new(metrics.verdicts.clone()))?;
@@ -90,7 +117,54 @@ impl Metrics {
         registry.register(Box::new(metrics.not_looked_at_again.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
         registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.signals.clone()))?;
+        registry.register(Box::new(metrics.reasons.clone()))?;
+        registry.register(Box::new(metrics.links.clone()))?;
+        registry.register(Box::new(metrics.attachments.clone()))?;
+        registry.register(Box::new(metrics.recipients.clone()))?;
+        registry.register(Box::new(metrics.rules_loaded.clone()))?;
+        for code in Code::ALL {
+            metrics.signals.with_label_values(&[code.as_str()]);
+        }
+        for mode in ["enforce", "shadow"] {
+            metrics.rule_matches.with_label_values(&[mode]);
+        }
         Ok(metrics)
+    }
+
+    /// Counts what a message was made of.
+    pub(super) fn saw(&self, message: &Message) {
+        self.links.observe(message.links().len() as f64);
+        self.attachments.observe(message.attachments().count() as f64);
+    }
+
+    /// Counts what decided, and the signals that had a part in it.
+    pub(super) fn count_reasons(&self, record: &Record) {
+        self.recipients.observe(record.envelope.recipients.len() as f64);
+        for term in &record.score.terms {
+            self.signals.with_label_values(&[term.code.as_str()]).inc();
+        }
+        for one in &record.verdicts {
+            let reason = match one.verdict.reason {
+                Reason::Score => "score",
+                Reason::Gtube => "gtube",
+                Reason::BlockList(_) => "block_list",
+                Reason::AllowList(_) => "allow_list",
+                Reason::Malware(_) => "malware",
+                Reason::Unjudged => "unjudged",
+                Reason::Unasked => "unasked",
+                Reason::Waiting => "waiting",
+            };
+            self.reasons.with_label_values(&[reason]).inc();
+        }
+    }
+
+    /// Shows how many rules are in effect.
+    pub(super) fn loaded(&self, rules: &RuleSet) {
+        for (mode, name) in [(RuleMode::Enforce, "enforce"), (RuleMode::Shadow, "shadow"), (RuleMode::Off, "off")] {
+            let count = rules.rules().iter().filter(|rule| rule.mode == mode).count();
+            self.rules_loaded.with_label_values(&[name]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
     }
 
     /// Counts what the rules found in one message.
@@ -103,4 +177,9 @@ impl Metrics {
             self.rules_undecided.with_label_values(&[capability]).inc_by(*count as u64);
         }
     }
+}
+
+fn few(name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
+    let buckets = vec![0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0];
+    Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
 }

@@ -89,6 +89,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether something failed: not that the message is not held, nor an address that was never right.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self, Self::Query { .. } | Self::Row { .. } | Self::Slow(_) | Self::Stopped)
+    }
+
     /// Pairs a driver's error with what was attempted.
     pub(super) fn query(attempt: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { attempt, source }

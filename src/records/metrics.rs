@@ -1,6 +1,36 @@
 //! Metrics of the stores.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
+use sqlx::AnyPool;
+use tokio::time::Instant;
+
+use super::StoreError;
+use super::store::Store;
+
+/// What the database is asked for, as named in the metrics.
+const OPERATIONS: [&str; 17] = [
+    "add_pass",
+    "clock",
+    "count",
+    "delete_held",
+    "expire",
+    "held",
+    "history",
+    "hold",
+    "ledger",
+    "messages",
+    "outbox_done",
+    "outbox_queued",
+    "outbox_read",
+    "ping",
+    "record",
+    "release",
+    "use_pass",
+];
 
 /// Counters and histograms of the stores; declared here, with help, and nowhere else.
 #[derive(Debug)]
@@ -10,6 +40,12 @@ pub struct Metrics {
     pub(super) commit_seconds: Histogram,
     pub(super) body_seconds: Histogram,
     pub(super) expired: IntCounterVec,
+    pub(super) ledger_rows: IntCounter,
+    pub(super) ledger_waiting: IntGauge,
+    pub(super) rows: IntGaugeVec,
+    seconds: HistogramVec,
+    errors: IntCounterVec,
+    registry: Registry,
 }
 
 impl Metrics {
@@ -45,12 +81,112 @@ impl Metrics {
                 Opts::new("mailweir_retention_expired_total", "Rows and bodies removed by retention, by kind."),
                 &["kind"],
             )?,
+            ledger_rows: IntCounter::new("mailweir_ledger_rows_total", "Ledger rows committed.")?,
+            ledger_waiting: IntGauge::new("mailweir_ledger_rows_waiting", "Ledger rows that wait for their commit.")?,
+            rows: IntGaugeVec::new(
+                Opts::new("mailweir_database_rows", "Rows of the tables when they were last counted."),
+                &["table"],
+            )?,
+            seconds: HistogramVec::new(
+                HistogramOpts::new("mailweir_database_seconds", "Time of a call to the database, by operation.")
+                    .buckets(vec![
+                        0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+                    ]),
+                &["operation"],
+            )?,
+            errors: IntCounterVec::new(
+                Opts::new("mailweir_database_errors_total", "Calls to the database that failed, by operation."),
+                &["operation"],
+            )?,
+            registry: registry.clone(),
         };
+        registry.register(Box::new(metrics.ledger_rows.clone()))?;
+        registry.register(Box::new(metrics.ledger_waiting.clone()))?;
+        registry.register(Box::new(metrics.rows.clone()))?;
+        registry.register(Box::new(metrics.seconds.clone()))?;
+        registry.register(Box::new(metrics.errors.clone()))?;
+        for operation in OPERATIONS {
+            metrics.seconds.with_label_values(&[operation]);
+            metrics.errors.with_label_values(&[operation]);
+        }
+        for outcome in ["committed", "failed"] {
+            metrics.held.with_label_values(&[outcome]);
+        }
+        for kind in ["ledger", "quarantine", "history", "body"] {
+            metrics.expired.with_label_values(&[kind]);
+        }
         registry.register(Box::new(metrics.ledger_dropped.clone()))?;
         registry.register(Box::new(metrics.held.clone()))?;
         registry.register(Box::new(metrics.commit_seconds.clone()))?;
         registry.register(Box::new(metrics.body_seconds.clone()))?;
         registry.register(Box::new(metrics.expired.clone()))?;
         Ok(metrics)
+    }
+
+    /// Times one call to the database, and counts it when it failed. That something is not there is no failure.
+    pub(super) async fn timed<T>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let result = call.await;
+        self.took(operation, started, matches!(result, Err(ref error) if error.is_failure()));
+        result
+    }
+
+    /// The same for a call whose result is told otherwise.
+    pub(super) fn took(&self, operation: &'static str, started: Instant, failed: bool) {
+        self.seconds.with_label_values(&[operation]).observe(started.elapsed().as_secs_f64());
+        if failed {
+            self.errors.with_label_values(&[operation]).inc();
+        }
+    }
+
+    /// Shows the connections of a database that was opened. A second one in the same process is not shown.
+    pub(super) fn watch(&self, store: &Store) {
+        let Ok(pools) = Pools::new(store) else { return };
+        if let Err(error) = self.registry.register(Box::new(pools)) {
+            tracing::debug!(%error, "the connections of this database are not in the metrics");
+        }
+    }
+}
+
+/// Connections to the database, looked at when the metrics are read.
+struct Pools {
+    pools: [(&'static str, AnyPool); 2],
+    open: IntGaugeVec,
+    most: IntGaugeVec,
+}
+
+impl Pools {
+    fn new(store: &Store) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            pools: [("read", store.read.clone()), ("write", store.write.clone())],
+            open: IntGaugeVec::new(
+                Opts::new("mailweir_database_connections", "Open connections to the database, by pool and state."),
+                &["pool", "state"],
+            )?,
+            most: IntGaugeVec::new(
+                Opts::new("mailweir_database_connections_max", "Connections that a pool may open."),
+                &["pool"],
+            )?,
+        })
+    }
+}
+
+impl Collector for Pools {
+    fn desc(&self) -> Vec<&Desc> {
+        self.open.desc().into_iter().chain(self.most.desc()).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        for (name, pool) in &self.pools {
+            let idle = i64::try_from(pool.num_idle()).unwrap_or(i64::MAX);
+            self.open.with_label_values(&[name, "idle"]).set(idle);
+            self.open.with_label_values(&[name, "busy"]).set((i64::from(pool.size()) - idle).max(0));
+            self.most.with_label_values(&[name]).set(i64::from(pool.options().get_max_connections()));
+        }
+        self.open.collect().into_iter().chain(self.most.collect()).collect()
     }
 }

@@ -70,6 +70,7 @@ impl Records {
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let bodies = Bodies::open(config, data)?;
         let store = Store::open(config, data).await?;
+        metrics.watch(&store);
         let (writer, run) = Writer::new(store.clone(), config, Arc::clone(&metrics));
         let closing = store.clone();
         let run = async move {
@@ -182,7 +183,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn messages(&self, query: &MessageQuery) -> Result<Vec<MessageSummary>, StoreError> {
-        self.store.messages(query).await
+        self.metrics.timed("messages", self.store.messages(query)).await
     }
 
     /// The record of one message.
@@ -190,7 +191,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer or the record cannot be read.
     pub async fn record(&self, id: MessageId) -> Result<Option<Record>, StoreError> {
-        self.store.record(id).await
+        self.metrics.timed("record", self.store.record(id)).await
     }
 
     /// Lists held messages, newest first.
@@ -198,7 +199,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn held(&self, query: &HeldQuery) -> Result<Vec<HeldMessage>, StoreError> {
-        self.store.held(query).await
+        self.metrics.timed("held", self.store.held(query)).await
     }
 
     /// One held message.
@@ -206,7 +207,7 @@ impl Records {
     /// # Errors
     /// [`StoreError::NotHeld`] when there is none.
     pub async fn held_message(&self, id: MessageId) -> Result<HeldMessage, StoreError> {
-        self.store.held_message(id).await
+        self.metrics.timed("held", self.store.held_message(id)).await
     }
 
     /// The bytes of a held message, as they came.
@@ -227,7 +228,7 @@ impl Records {
         recipients: &[String],
         now_ms: i64,
     ) -> Result<Vec<String>, StoreError> {
-        self.store.lease(id, recipients, now_ms).await
+        self.metrics.timed("release", self.store.lease(id, recipients, now_ms)).await
     }
 
     /// Ends a release: with the time of the next hop's 250, or with the reason why it failed (it can be tried again).
@@ -240,7 +241,7 @@ impl Records {
         recipients: &[String],
         outcome: Result<i64, &str>,
     ) -> Result<(), StoreError> {
-        self.store.end_release(id, recipients, outcome).await?;
+        self.metrics.timed("release", self.store.end_release(id, recipients, outcome)).await?;
         let Ok(now_ms) = outcome else { return Ok(()) };
         // The message is delivered: that this cannot be remembered is no failure of the release.
         if let Err(error) = self.remember_release(id, now_ms).await {
@@ -261,7 +262,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn history(&self, at_ms: i64, keys: &HistoryKeys) -> Result<Fact<History>, StoreError> {
-        self.store.history(at_ms, keys, &self.config.history).await
+        self.metrics.timed("history", self.store.history(at_ms, keys, &self.config.history)).await
     }
 
     /// Names of one message that the history is asked about at most.
@@ -274,7 +275,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn delete_held(&self, id: MessageId, recipients: &[String], now_ms: i64) -> Result<u64, StoreError> {
-        self.store.delete_held(id, recipients, now_ms).await
+        self.metrics.timed("delete_held", self.store.delete_held(id, recipients, now_ms)).await
     }
 
     /// Notes a single-use pass through our own doors.
@@ -282,7 +283,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn add_pass(&self, nonce: &str, id: MessageId, expires_ms: i64) -> Result<(), StoreError> {
-        self.store.add_pass(nonce, id, expires_ms).await
+        self.metrics.timed("add_pass", self.store.add_pass(nonce, id, expires_ms)).await
     }
 
     /// Uses a pass up; `false` when it is unknown, used or too old.
@@ -290,7 +291,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn use_pass(&self, nonce: &str, now_ms: i64) -> Result<bool, StoreError> {
-        self.store.use_pass(nonce, now_ms).await
+        self.metrics.timed("use_pass", self.store.use_pass(nonce, now_ms)).await
     }
 
     /// Asks the database for an answer.
@@ -298,7 +299,35 @@ impl Records {
     /// # Errors
     /// When there is none.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.store.ping().await
+        self.metrics.timed("ping", self.store.ping()).await
+    }
+
+    /// Asks an object store of bodies for an answer; a folder has nothing to say.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn ping_bodies(&self) -> Result<(), StoreError> {
+        self.bodies.ping().await
+    }
+
+    /// Rows of each table: takes long where there are many.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn counts(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        let counts = self.metrics.timed("count", self.store.counts()).await?;
+        for (table, count) in &counts {
+            self.metrics.rows.with_label_values(&[table]).set(i64::try_from(*count).unwrap_or(i64::MAX));
+        }
+        Ok(counts)
+    }
+
+    /// The database's clock, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn clock_ms(&self) -> Result<i64, StoreError> {
+        self.metrics.timed("clock", self.store.clock_ms()).await
     }
 
     /// Where database and bodies are, for people; without passwords.

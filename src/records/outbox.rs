@@ -83,7 +83,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn unfinished(&self, now_ms: i64, limit: u32) -> Result<Vec<OutboxJob>, StoreError> {
-        self.store.unfinished(now_ms, limit).await
+        self.metrics.timed("outbox_read", self.store.unfinished(now_ms, limit)).await
     }
 
     /// These jobs are in the queue; each is due again at its time, should it have no result by then.
@@ -91,7 +91,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn queued(&self, jobs: &[(String, i64)]) -> Result<(), StoreError> {
-        self.store.queued(jobs).await
+        self.metrics.timed("outbox_queued", self.store.queued(jobs)).await
     }
 
     /// These jobs have their result: forgets them. Gives how many were still known.
@@ -99,7 +99,7 @@ impl Records {
     /// # Errors
     /// When the database does not answer; they are not forgotten then.
     pub async fn done(&self, keys: &[String]) -> Result<u64, StoreError> {
-        self.store.done(keys).await
+        self.metrics.timed("outbox_done", self.store.done(keys)).await
     }
 }
 

@@ -22,6 +22,10 @@ impl Records {
     /// # Errors
     /// The first failure of the database or the store of bodies; what was removed until then stays removed.
     pub async fn expire(&self, now_ms: i64) -> Result<(), StoreError> {
+        self.metrics.timed("expire", Box::pin(self.expire_all(now_ms))).await
+    }
+
+    async fn expire_all(&self, now_ms: i64) -> Result<(), StoreError> {
         if self.config.ledger_days > 0 {
             let before = boundary(now_ms, self.config.ledger_days);
             let rows = [

@@ -15,6 +15,15 @@ use super::{Config, StoreError};
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_MS: u64 = 5_000;
 
+/// The tables that grow, and how their rows are counted.
+const TABLES: [(&str, &str); 5] = [
+    ("messages", "SELECT count(*) FROM messages"),
+    ("quarantine", "SELECT count(*) FROM quarantine"),
+    ("release_passes", "SELECT count(*) FROM release_passes"),
+    ("history", "SELECT count(*) FROM history"),
+    ("outbox", "SELECT count(*) FROM outbox"),
+];
+
 /// Handles to the database; cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Store {
@@ -62,6 +71,26 @@ impl Store {
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         let row = sqlx::query("SELECT id FROM messages LIMIT 1").fetch_optional(&self.read).await;
         row.map(drop).map_err(StoreError::query("ping"))
+    }
+
+    /// Rows of each table.
+    pub(super) async fn counts(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        let mut counts = Vec::new();
+        for (table, sql) in TABLES {
+            let count = sqlx::query_scalar::<_, i64>(sql).fetch_one(&self.read).await;
+            counts.push((table, count.map_err(StoreError::query("count rows"))?.unsigned_abs()));
+        }
+        Ok(counts)
+    }
+
+    /// What time the database says it is, milliseconds since 1970.
+    pub(super) async fn clock_ms(&self) -> Result<i64, StoreError> {
+        let sql = if self.sqlite {
+            "SELECT CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
+        } else {
+            "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)"
+        };
+        sqlx::query_scalar(sql).fetch_one(&self.read).await.map_err(StoreError::query("read the clock"))
     }
 
     /// Closes all connections; what was committed stays.

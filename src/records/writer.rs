@@ -58,6 +58,8 @@ impl Writer {
             let why =
                 if matches!(refused, mpsc::error::TrySendError::Full(_)) { "queue full" } else { "writer stopped" };
             tracing::warn!(why, "ledger row dropped");
+        } else {
+            self.metrics.ledger_waiting.inc();
         }
     }
 
@@ -113,6 +115,7 @@ async fn commit_held(
     let rows: Vec<&HeldRow> = held.iter().map(|(row, _)| row).collect();
     let mut together = insert_held(store, &rows).await;
     metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+    metrics.took("hold", started, together.is_err());
     // One bad row must not take the others with it: after a failure each is tried by itself.
     let alone = together.is_err() && held.len() > 1;
     for (row, done) in held.drain(..) {
@@ -168,8 +171,11 @@ async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Met
         return;
     }
     for attempt in 1..=RETRIES {
-        match insert_ledger(store, ledger).await {
-            Ok(()) => break,
+        match metrics.timed("ledger", insert_ledger(store, ledger)).await {
+            Ok(()) => {
+                metrics.ledger_rows.inc_by(ledger.len() as u64);
+                break;
+            }
             Err(error) if attempt == RETRIES => {
                 metrics.ledger_dropped.inc_by(ledger.len() as u64);
                 tracing::error!(rows = ledger.len(), %error, source = ?std::error::Error::source(&error), "ledger rows dropped");
@@ -180,6 +186,7 @@ async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Met
             }
         }
     }
+    metrics.ledger_waiting.sub(i64::try_from(ledger.len()).unwrap_or(i64::MAX));
     ledger.clear();
 }
 

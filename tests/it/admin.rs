@@ -48,7 +48,11 @@ fn the_document_lists_every_route_and_resolves() {
         "GET /api/v1/scalability/scaling/config",
         "GET /api/v1/scalability/scaling/status",
         "GET /health",
+        "GET /health/full",
+        "GET /health/metrics",
         "GET /metrics",
+        "GET /metrics/snapshots",
+        "GET /metrics/summary",
         "GET /openapi.json",
         "GET /ready",
         "POST /api/v1/alerts/acknowledgements",
@@ -193,6 +197,11 @@ async fn little_space_is_degraded_and_no_database_is_unhealthy_but_ready() {
     let health = request(gateway.address, "GET", "/health", &[], "").await;
     assert_eq!((health.status, health.json()["status"].as_str()), (200, Some("DEGRADED")), "{}", health.text());
 
+    let full = gateway.get("/health/full").await;
+    assert_eq!((full.status, full.json()["status"].as_str()), (200, Some("DEGRADED")), "{}", full.text());
+    let reasons = full.json()["reasons"].to_string();
+    assert!(reasons.contains("body_store: ") && reasons.contains("disk: "), "{reasons}");
+
     // Nothing has read yet, so the readers' first connection finds no database.
     let gateway = Gateway::start(Config::default()).await;
     std::fs::remove_dir_all(gateway.folder.path()).unwrap();
@@ -200,6 +209,10 @@ async fn little_space_is_degraded_and_no_database_is_unhealthy_but_ready() {
     let health = bare("/health").await;
     assert_eq!((health.status, health.json()["status"].as_str()), (503, Some("UNHEALTHY")), "{}", health.text());
     assert_eq!(health.json()["database"]["reachable"], false);
+    let full = gateway.get("/health/full").await;
+    assert_eq!((full.status, full.json()["status"].as_str()), (503, Some("UNHEALTHY")), "{}", full.text());
+    assert!(full.json()["reasons"].to_string().contains("database: "), "{}", full.text());
+    assert_eq!(full.json()["history"][0]["status"], "UNHEALTHY");
     let ready = bare("/ready").await;
     assert_eq!(
         (ready.status, ready.json()["status"].as_str()),

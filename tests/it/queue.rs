@@ -103,6 +103,7 @@ async fn contract(site: &Site) {
     leases(&site.part().with_short_leases()).await;
     dead_letters(&site.part()).await;
     bounds(site).await;
+    server(site).await;
     each_once(&site.part()).await;
 }
 
@@ -304,6 +305,17 @@ async fn bounds(site: &Site) {
     }
     let dead: Vec<String> = queue.dead(9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
     assert_eq!((dead.len(), queue.depth().await.unwrap().dead), (2, 2), "the oldest went: {dead:?}");
+}
+
+/// What the server says of itself, where there is one.
+async fn server(site: &Site) {
+    let part = site.part();
+    let queue = part.open().await;
+    let said = queue.server().await.unwrap();
+    match said {
+        None => assert!(site.url.is_empty(), "a server says something of itself"),
+        Some(said) => assert!(!site.url.is_empty() && said.memory_bytes > 100_000 && said.keys > 0, "{said:?}"),
+    }
 }
 
 /// Several handles at once: each job is claimed by one.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use mailweir::admin::{Admin, Config, Workforce};
+use mailweir::admin::{Admin, Config, Surroundings, Workforce};
 use mailweir::analysis::{Code, Facts, Why};
 use mailweir::deferred::{self, Handlers, Pool, QueueConfig, WorkersConfig};
 use mailweir::enforcement::alert::Board;
@@ -68,7 +68,9 @@ impl Gateway {
         let key = PassKey::new([7; 32]);
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
         let work = workforce(folder.path(), &registry).await;
-        let admin = Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work)).unwrap();
+        let around = Surroundings { data: Some(folder.path().to_owned()), ..Surroundings::default() };
+        let admin =
+            Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work), around).unwrap();
         let admin = admin.with_alerts(Board::new(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -188,7 +188,7 @@ fn signal(child: &Child, signal: Signal) {
 }
 
 /// Tables are merged, everything else replaced.
-fn lay_over(table: &mut toml::Table, over: toml::Table) {
+pub fn lay_over(table: &mut toml::Table, over: toml::Table) {
     for (key, value) in over {
         match (table.get_mut(&key), value) {
             (Some(toml::Value::Table(below)), toml::Value::Table(above)) => lay_over(below, above),

@@ -33,7 +33,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 }
 
 /// The parameters of the query; unknown and repeated ones are refused.
-pub(super) struct Asked<T>(pub(super) T);
+pub(in crate::admin) struct Asked<T>(pub(in crate::admin) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;

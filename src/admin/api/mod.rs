@@ -28,6 +28,7 @@ use crate::enforcement::{Reinject, Release, ReleaseError, Released};
 use crate::mail::MessageId;
 use crate::records::Records;
 
+pub(super) use ask::Asked;
 pub use scalability::Workforce;
 pub(super) use settle::NotReleased;
 

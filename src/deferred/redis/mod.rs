@@ -27,7 +27,8 @@ use redis::{Script, ScriptInvocation};
 
 use super::queue::{Answer, Waiting, in_order, new_owner, now_ms};
 use super::{
-    Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Settlement, Ticket,
+    Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, ServerFacts,
+    Settlement, Ticket,
 };
 use link::Link;
 
@@ -63,6 +64,7 @@ struct Scripts {
     dead: Script,
     replay: Script,
     purge: Script,
+    server: Script,
 }
 
 impl Scripts {
@@ -77,6 +79,7 @@ impl Scripts {
             dead: Script::new(include_str!("dead.lua")),
             replay: Script::new(include_str!("replay.lua")),
             purge: Script::new(include_str!("purge.lua")),
+            server: Script::new("return {redis.call('INFO', 'memory'), redis.call('DBSIZE')}"),
         }
     }
 }
@@ -331,6 +334,21 @@ impl Queue for Streams {
             let mut call = self.call(&self.scripts.purge);
             call.arg(keys.unwrap_or_default());
             self.link.run::<u64>("purge dead letters", &call).await
+        }
+        .boxed()
+    }
+
+    fn server(&self) -> Answer<'_, Option<ServerFacts>> {
+        async {
+            let call = self.call(&self.scripts.server);
+            let (memory, keys) = self.link.run::<(String, u64)>("ask the server", &call).await?;
+            let field =
+                |name: &str| memory.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+            Ok(Some(ServerFacts {
+                memory_bytes: field("used_memory:").unwrap_or(0),
+                memory_max_bytes: field("maxmemory:").filter(|most| *most > 0),
+                keys,
+            }))
         }
         .boxed()
     }

@@ -41,7 +41,7 @@ impl Metrics {
         };
         let connections = IntGauge::new("mailweir_milter_connections", "Connections of MTAs that are open.")?;
         registry.register(Box::new(connections.clone()))?;
-        Ok(Self {
+        let metrics = Self {
             connections,
             connections_total: counter("connections_total", "Connections of MTAs taken.")?,
             connections_refused_total: counter(
@@ -65,6 +65,17 @@ impl Metrics {
                 "accept_errors_total",
                 "Connections that could not be taken for want of resources.",
             )?,
-        })
+        };
+        // Closed sets begin at zero, so that the first of each is seen as an increase.
+        for limit in ["message", "header", "recipients"] {
+            metrics.overruns_total.with_label_values(&[limit]);
+        }
+        for kind in ["timeout", "panic"] {
+            metrics.verdicts_missing_total.with_label_values(&[kind]);
+        }
+        for kind in ["frame_empty", "frame_too_long", "out_of_order", "malformed", "version", "timeout", "io"] {
+            metrics.protocol_errors_total.with_label_values(&[kind]);
+        }
+        Ok(metrics)
     }
 }

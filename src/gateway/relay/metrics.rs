@@ -2,6 +2,8 @@
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
+use crate::protocol::smtp::Violation;
+
 /// Counters of the relay.
 #[derive(Debug, Clone)]
 pub struct RelayMetrics {
@@ -42,6 +44,16 @@ impl RelayMetrics {
         registry.register(Box::new(metrics.tls.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
+        // Closed sets begin at zero, so that the first of each is seen as an increase.
+        for limit in ["connections", "connections_per_client", "memory", "message_rate", "proxy_header"] {
+            metrics.refused.with_label_values(&[limit]);
+        }
+        for violation in Violation::ALL {
+            metrics.violations.with_label_values(&[violation.as_str()]);
+        }
+        for result in ["ok", "failed"] {
+            metrics.tls.with_label_values(&[result]);
+        }
         Ok(metrics)
     }
 }

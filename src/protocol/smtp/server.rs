@@ -107,6 +107,17 @@ pub enum Violation {
 }
 
 impl Violation {
+    /// Every kind.
+    pub const ALL: [Self; 7] = [
+        Self::BareCr,
+        Self::BareLf,
+        Self::Nul,
+        Self::EarlyTalk,
+        Self::LineTooLong,
+        Self::TlsInjection,
+        Self::TooManyErrors,
+    ];
+
     /// The word used in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -83,6 +83,15 @@ impl Bodies {
         }
     }
 
+    /// Asks an object store for an answer.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Files(_) => Ok(()),
+            #[cfg(feature = "s3")]
+            Self::Objects(objects) => objects.ping().await,
+        }
+    }
+
     /// Removes a body; one that is gone already is no error.
     pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
         match self {

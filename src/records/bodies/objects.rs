@@ -70,6 +70,18 @@ impl Objects {
         self.within("read", name, read).await.map(|bytes| bytes.to_vec())
     }
 
+    /// Asks for an object that is not there.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        let path = self.path("ping");
+        let ask = async {
+            match self.store.head(&path).await {
+                Err(object_store::Error::NotFound { .. }) => Ok(()),
+                other => other.map(drop),
+            }
+        };
+        self.within("reach", "", ask).await
+    }
+
     pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
         let path = self.path(name);
         let delete = async {

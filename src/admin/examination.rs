@@ -1,0 +1,356 @@
+//! Everything that can be looked at, all at once, each within its own time: for `/health/full` and the metrics.
+//!
+//! Critical is what mail cannot be held without: database and bodies. Of the rest nothing makes the gateway UNHEALTHY: mail is
+//! judged without it, jobs wait in the outbox.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, stream};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
+use utoipa::ToSchema;
+
+use super::Config;
+use super::api::Workforce;
+use super::certificate;
+use super::health::HealthStatus;
+use super::metrics::Metrics;
+use super::summary::now_ms;
+use crate::enrichment::Outside;
+use crate::records::Records;
+
+/// How long counted rows serve: counting reads the whole table.
+const COUNTED: Duration = Duration::from_secs(300);
+/// Difference between our clock and another from which it counts as wrong, in milliseconds.
+const CLOCK_MS: i64 = 5_000;
+/// Age of the oldest job from which the queue counts as late, in milliseconds.
+const LATE_MS: u64 = 5 * 60 * 1_000;
+/// Files of a feed that are looked at.
+const FEED_FILES: usize = 20_000;
+/// Looks at a time: all of them, unless somebody has very many feeds.
+const TOGETHER: usize = 64;
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
+/// What health looks at besides records and queue.
+#[derive(Debug, Default)]
+pub struct Surroundings {
+    /// Services that are asked.
+    pub outside: Option<Arc<Outside>>,
+    /// Certificates that we show: name, and file in PEM.
+    pub certificates: Vec<(String, PathBuf)>,
+    /// Feeds of rules: name and folder.
+    pub feeds: Vec<(String, PathBuf)>,
+    /// The folder of the data.
+    pub data: Option<PathBuf>,
+}
+
+/// What a look at one part found.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Check {
+    /// `database`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`, `certificate:NAME`, `feed:NAME`.
+    pub(super) name: String,
+    pub(super) status: HealthStatus,
+    /// Whether mail cannot be held without it.
+    pub(super) critical: bool,
+    /// How long the look took, in milliseconds.
+    took_ms: f64,
+    /// What is wrong; none when nothing is.
+    pub(super) problem: Option<String>,
+    /// What was measured.
+    #[schema(value_type = Object)]
+    measured: Value,
+}
+
+/// What was measured, and what is wrong with it.
+struct Found {
+    measured: Value,
+    problem: Option<String>,
+}
+
+impl Found {
+    fn new(measured: Value) -> Self {
+        Self { measured, problem: None }
+    }
+
+    fn with(self, wrong: bool, problem: impl FnOnce() -> String) -> Self {
+        let problem = self.problem.or_else(|| wrong.then(problem));
+        Self { problem, ..self }
+    }
+}
+
+/// A look: what it found, or why it could not.
+type Look<'a> = BoxFuture<'a, Result<Found, String>>;
+
+/// Looks at everything.
+pub(super) struct Examination {
+    records: Arc<Records>,
+    work: Option<Workforce>,
+    surroundings: Surroundings,
+    metrics: Arc<Metrics>,
+    patience: Duration,
+    low_space_bytes: u64,
+    certificate_days: i64,
+    /// Both clocks at the start.
+    started: (Instant, SystemTime),
+    counted: Mutex<Option<(Instant, Value)>>,
+    shown: std::sync::Mutex<BTreeSet<String>>,
+}
+
+impl Examination {
+    pub(super) fn new(
+        config: &Config,
+        records: Arc<Records>,
+        work: Option<Workforce>,
+        surroundings: Surroundings,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            records,
+            work,
+            surroundings,
+            metrics,
+            patience: Duration::from_millis(config.health_check_ms),
+            low_space_bytes: config.low_space_bytes,
+            certificate_days: config.certificate_days.into(),
+            started: (Instant::now(), SystemTime::now()),
+            counted: Mutex::default(),
+            shown: std::sync::Mutex::default(),
+        }
+    }
+
+    /// The services that are asked.
+    pub(super) fn outside(&self) -> Option<&Outside> {
+        self.surroundings.outside.as_deref()
+    }
+
+    /// Looks at everything, all at once.
+    pub(super) async fn look(&self) -> Vec<Check> {
+        let mut looks: Vec<(String, bool, Look<'_>)> = vec![
+            ("database".into(), true, self.database().boxed()),
+            ("body_store".into(), true, self.body_store().boxed()),
+            ("clock".into(), false, self.clock().boxed()),
+        ];
+        if let Some(work) = &self.work {
+            looks.push(("queue".into(), false, queue(work).boxed()));
+            if work.queue.place().starts_with("redis") {
+                looks.push(("redis".into(), false, redis(work).boxed()));
+            }
+            if work.crew.is_some() {
+                looks.push(("workers".into(), false, async { Ok(workers(work)) }.boxed()));
+            }
+        }
+        if let Some(data) = &self.surroundings.data {
+            looks.push(("disk".into(), false, self.space("data", data.clone()).boxed()));
+        }
+        for (name, file) in &self.surroundings.certificates {
+            looks.push((format!("certificate:{name}"), false, self.certificate(name, file).boxed()));
+        }
+        for (name, folder) in &self.surroundings.feeds {
+            looks.push((format!("feed:{name}"), false, self.feed(name, folder).boxed()));
+        }
+        // Boxed one by one: the compiler cannot see through a closure here that all of it may be sent.
+        let mut bounded: Vec<BoxFuture<'_, Check>> = Vec::with_capacity(looks.len());
+        for (name, critical, look) in looks {
+            bounded.push(self.within(name, critical, look).boxed());
+        }
+        let mut checks: Vec<Check> = stream::iter(bounded).buffered(TOGETHER).collect().await;
+        checks.extend(self.services());
+        self.show(&checks);
+        checks
+    }
+
+    async fn within(&self, name: String, critical: bool, look: Look<'_>) -> Check {
+        let started = Instant::now();
+        let late = |_| Err(format!("no answer within {} ms", self.patience.as_millis()));
+        let found = timeout(self.patience, look).await.unwrap_or_else(late);
+        let took_ms = started.elapsed().as_micros() as f64 / 1_000.0;
+        let (status, problem, measured) = match found {
+            Ok(Found { measured, problem: None }) => (HealthStatus::Healthy, None, measured),
+            Ok(Found { measured, problem }) => (HealthStatus::Degraded, problem, measured),
+            Err(problem) if critical => (HealthStatus::Unhealthy, Some(problem), Value::Null),
+            Err(problem) => (HealthStatus::Degraded, Some(problem), Value::Null),
+        };
+        Check { name, status, critical, took_ms, problem, measured }
+    }
+
+    async fn database(&self) -> Result<Found, String> {
+        let started = Instant::now();
+        self.records.ping().await.map_err(|error| told(&error))?;
+        let latency_ms = started.elapsed().as_micros() as f64 / 1_000.0;
+        // Rows that cannot be counted in time are no illness.
+        let rows = timeout(self.patience / 2, self.rows()).await.unwrap_or(Value::Null);
+        Ok(Found::new(json!({ "latency_ms": latency_ms, "rows": rows, "place": self.records.places().0 })))
+    }
+
+    async fn rows(&self) -> Value {
+        let mut counted = self.counted.lock().await;
+        if let Some((_, rows)) = counted.as_ref().filter(|(at, _)| at.elapsed() < COUNTED) {
+            return rows.clone();
+        }
+        let rows = self.records.counts().await.map_or(Value::Null, |counts| {
+            Value::Object(counts.into_iter().map(|(table, rows)| (table.to_owned(), rows.into())).collect())
+        });
+        *counted = Some((Instant::now(), rows.clone()));
+        rows
+    }
+
+    async fn body_store(&self) -> Result<Found, String> {
+        let (_, place) = self.records.places();
+        if place.contains("://") {
+            self.records.ping_bodies().await.map_err(|error| told(&error))?;
+            return Ok(Found::new(json!({ "place": place })));
+        }
+        self.space("bodies", place.into()).await
+    }
+
+    async fn space(&self, name: &'static str, folder: PathBuf) -> Result<Found, String> {
+        let place = folder.display().to_string();
+        let look = tokio::task::spawn_blocking(move || rustix::fs::statvfs(&folder));
+        let stat = look.await.map_err(|error| error.to_string())?.map_err(|error| format!("{place}: {error}"))?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        let total = stat.f_blocks.saturating_mul(stat.f_frsize);
+        self.metrics.free_bytes.with_label_values(&[name]).set(i64::try_from(free).unwrap_or(i64::MAX));
+        let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+        let measured = json!({ "place": place, "free_bytes": free, "total_bytes": total, "free_inodes": inodes });
+        let low = free < self.low_space_bytes || inodes.is_some_and(|free| free < 1_000);
+        Ok(Found::new(measured).with(low, || format!("{place} runs out of space (http.low_space_bytes)")))
+    }
+
+    /// Our clock against the one that cannot be set, and against the database's.
+    async fn clock(&self) -> Result<Found, String> {
+        let (steady, wall) = self.started;
+        let expected = wall + steady.elapsed();
+        let now = SystemTime::now();
+        let stepped = now.duration_since(expected).map_or_else(|late| -millis(late.duration()), millis);
+        let before = now_ms();
+        let database = self.records.clock_ms().await.ok();
+        let middle = before + (now_ms() - before) / 2;
+        let offset = database.map(|database| middle - database);
+        let measured = json!({ "stepped_ms": stepped, "ahead_of_database_ms": offset });
+        let far = |ms: i64| ms.abs() > CLOCK_MS;
+        Ok(Found::new(measured)
+            .with(offset.is_some_and(far), || "our clock and the database's differ".into())
+            .with(far(stepped), || "the clock was set while the gateway ran".into()))
+    }
+
+    async fn certificate(&self, name: &str, file: &Path) -> Result<Found, String> {
+        let place = file.to_owned();
+        let look = tokio::task::spawn_blocking(move || certificate::end_of(&place));
+        let end = look.await.map_err(|error| error.to_string())??;
+        self.metrics.certificates.with_label_values(&[name]).set(end);
+        let days = (end - now_ms() / 1_000).div_euclid(DAY_SECONDS);
+        let measured = json!({ "file": file.display().to_string(), "ends": end, "days": days });
+        Ok(Found::new(measured)
+            .with(days < 0, || "the certificate has ended".into())
+            .with(days < self.certificate_days, || format!("the certificate ends in {days} days")))
+    }
+
+    async fn feed(&self, name: &str, folder: &Path) -> Result<Found, String> {
+        let place = folder.to_owned();
+        let look = tokio::task::spawn_blocking(move || newest(&place));
+        let (files, newest) = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+        let age = newest.and_then(|newest| newest.elapsed().ok()).unwrap_or_default().as_secs();
+        self.metrics.feeds.with_label_values(&[name]).set(age as f64);
+        let measured = json!({ "folder": folder.display().to_string(), "files": files, "age_seconds": age });
+        Ok(Found::new(measured).with(files == 0, || "the folder is empty".into()))
+    }
+
+    /// How each service is doing: what calls have shown, nothing is asked.
+    fn services(&self) -> Vec<Check> {
+        let snapshots = self.outside().map(Outside::snapshots).unwrap_or_default();
+        let mut checks = Vec::new();
+        for snapshot in snapshots {
+            let measured = json!(snapshot);
+            let closed = measured["state"] == "closed";
+            let problem = (!closed).then(|| "the breaker is not closed: mail is judged without it".to_owned());
+            let status = if closed { HealthStatus::Healthy } else { HealthStatus::Degraded };
+            let name = format!("service:{}", snapshot.name);
+            checks.push(Check { name, status, critical: false, took_ms: 0.0, problem, measured });
+        }
+        checks
+    }
+
+    fn show(&self, checks: &[Check]) {
+        let names: BTreeSet<String> = checks.iter().map(|check| check.name.clone()).collect();
+        for check in checks {
+            self.metrics.checks.with_label_values(&[&check.name]).set(check.status as i64);
+            self.metrics.check_seconds.with_label_values(&[&check.name]).set(check.took_ms / 1_000.0);
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for gone in shown.difference(&names) {
+            // A service that a new configuration does not name.
+            let _ = self.metrics.checks.remove_label_values(&[gone]);
+            let _ = self.metrics.check_seconds.remove_label_values(&[gone]);
+        }
+        *shown = names;
+    }
+}
+
+async fn queue(work: &Workforce) -> Result<Found, String> {
+    let depth = work.queue.depth().await.map_err(|error| told(&error))?;
+    let priorities = ["high", "medium", "low"].into_iter().zip(depth.by_priority);
+    let priorities: serde_json::Map<_, _> =
+        priorities.map(|(name, waiting)| (name.to_owned(), json!(waiting))).collect();
+    let measured = json!({ "by_priority": priorities, "dead_letters": depth.dead, "place": work.queue.place() });
+    let oldest = depth.oldest_ms();
+    Ok(Found::new(measured).with(oldest > LATE_MS, || format!("the oldest job waits {} s", oldest / 1_000)))
+}
+
+async fn redis(work: &Workforce) -> Result<Found, String> {
+    let server = work.queue.server().await.map_err(|error| told(&error))?;
+    let full = server.is_some_and(|s| s.memory_max_bytes.is_some_and(|most| s.memory_bytes > most / 10 * 9));
+    Ok(Found::new(json!(server)).with(full, || "Redis has used nine tenths of maxmemory".into()))
+}
+
+fn workers(work: &Workforce) -> Found {
+    let Some(crew) = &work.crew else { return Found::new(Value::Null) };
+    let (target, workers) = (crew.target(), crew.workers().len());
+    Found::new(json!({ "target": target, "workers": workers }))
+}
+
+/// Files below a folder, and when the newest was written.
+fn newest(folder: &Path) -> std::io::Result<(usize, Option<SystemTime>)> {
+    let (mut files, mut newest) = (0, None);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            // Links are not followed, hidden ones not looked at: as the rules are read.
+            let data = entry.metadata()?;
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
+            if data.is_dir() {
+                folders.push(entry.path());
+            } else {
+                files += 1;
+                newest = newest.max(data.modified().ok());
+            }
+            if files >= FEED_FILES {
+                return Ok((files, newest));
+            }
+        }
+    }
+    Ok((files, newest))
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// An error and its causes.
+fn told(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        text = format!("{text}: {next}");
+        cause = next.source();
+    }
+    text
+}

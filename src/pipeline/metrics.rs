@@ -7,7 +7,7 @@ use prometheus::{
 use crate::analysis::Code;
 use crate::mail::Message;
 use crate::policy::{Reason, RuleFindings, RuleMode, RuleSet};
-use crate::records::Record;
+use crate::records::{Change, Record};
 
 /// Counters and histograms of the inspection; declared here, with help, and nowhere else.
 #[derive(Debug)]
@@ -128,6 +128,16 @@ impl Metrics {
         }
         for mode in ["enforce", "shadow"] {
             metrics.rule_matches.with_label_values(&[mode]);
+        }
+        // Shown from the start, also where nothing is looked at again.
+        for reason in ["degraded", "grey", "first_contact", "sample"] {
+            metrics.second_looks.with_label_values(&[reason]);
+        }
+        for change in [Change::Same, Change::Worse, Change::Better] {
+            metrics.second_verdicts.with_label_values(&[change.as_str()]);
+        }
+        for reason in ["too_large", "busy"] {
+            metrics.not_looked_at_again.with_label_values(&[reason]);
         }
         Ok(metrics)
     }

@@ -172,7 +172,9 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
     let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
     let outcomes = text
         .lines()
-        .filter_map(|line| line.strip_prefix("mailweir_alert_deliveries_total{channel=\"webhook\",outcome="));
+        .filter_map(|line| line.strip_prefix("mailweir_alert_deliveries_total{channel=\"webhook\",outcome="))
+        // What never happened is shown as 0.
+        .filter(|line| !line.ends_with(" 0"));
     (endpoint.got(), outcomes.collect::<Vec<_>>().join(", "))
 }
 

@@ -2,7 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
-use super::kind::Severity;
+use super::kind::{Kind, Severity};
 use super::machine::Alert;
 
 /// Counters and gauges of alerts; declared here, with help, and nowhere else.
@@ -39,6 +39,13 @@ impl AlertMetrics {
         registry.register(Box::new(metrics.changes.clone()))?;
         registry.register(Box::new(metrics.deliveries.clone()))?;
         registry.register(Box::new(metrics.firing.clone()))?;
+        // Shown from the start, also without channels and while all is well.
+        for kind in Kind::ALL {
+            metrics.changes.with_label_values(&[kind.as_str(), "fired"]);
+        }
+        for channel in ["slack", "pagerduty", "mail", "webhook"] {
+            metrics.deliveries.with_label_values(&[channel, "ok"]);
+        }
         Ok(metrics)
     }
 

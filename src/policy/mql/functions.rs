@@ -10,10 +10,11 @@ use regex::Regex;
 
 use super::ast::Compare;
 use super::compile::{LENGTH, MAP_LENGTH, MAX, MIN};
-use super::evaluate::{Run, compare, lost};
+use super::evaluate::Run;
 use super::model::class;
 use super::needs::{Capability, Needs};
 use super::node::NodeId;
+use super::operate::{compare, lost};
 use super::signature;
 use super::value::{Source, Store, Value};
 

@@ -20,6 +20,7 @@ mod lex;
 mod model;
 mod needs;
 mod node;
+mod operate;
 mod parse;
 mod re2;
 mod scanner;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mailweir::analysis::{Facts, Site, Why};
+use mailweir::analysis::{Fact, Facts, History, Membership, Prevalence, Profile, Site, Why};
 use mailweir::content::ContentLimits;
 use mailweir::mail::{Message, MessageLimits};
 use mailweir::policy::Lists;
@@ -13,22 +13,20 @@ const MESSAGE: &str = "From: \"Ann Example\" <Ann@Mail.Example.co.uk>\r\nTo: Bob
     <p>Please pay the Invoice now.</p><a href=\"https://www.pay.example.com/a/b?x=1&amp;y=%20z#top\">Click here</a>\
     <a href=\"https://evil.example.net/\">https://good.example.org/</a>";
 
-/// What becomes of a source over the message.
+/// What becomes of a source over the message, with nothing known from outside.
 fn outcome(source: &str) -> Outcome {
+    outcome_with(source, &Facts::unknown(Why::Disabled))
+}
+
+/// What becomes of a source over the message.
+fn outcome_with(source: &str, facts: &Facts) -> Outcome {
     let mut builder = Builder::new(Arc::new(Lists::default()));
     builder.rule(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     let engine = builder.build();
     let message = Message::parse(MESSAGE.as_bytes().to_vec().into(), &MessageLimits::default());
-    let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
-    let view = View {
-        message: &message,
-        envelope: None,
-        connection: None,
-        facts: &facts,
-        site: &site,
-        content: &content,
-        now: 0,
-    };
+    let (site, content) = (Site::default(), ContentLimits::default());
+    let view =
+        View { message: &message, envelope: None, connection: None, facts, site: &site, content: &content, now: 0 };
     let outcome = engine.run(view, Budget::default(), &|| false).outcomes[0];
     assert_eq!(engine.run_naive(view, Budget::default()).outcomes[0], outcome, "{source}: naive run differs");
     outcome
@@ -229,4 +227,72 @@ fn long_is_fine_and_deep_is_refused() {
     assert!(Builder::new(Arc::new(Lists::default())).rule(&deep).is_err());
     let negated = format!("{}true", "not ".repeat(5_000));
     assert!(Builder::new(Arc::new(Lists::default())).rule(&negated).is_err());
+}
+
+#[test]
+fn history_and_its_lists() {
+    let profile = Profile {
+        prevalence: Prevalence::Outlier,
+        solicited: true,
+        any_messages_benign: true,
+        any_messages_malicious_or_spam: false,
+        any_false_positives: false,
+        auth_failed: false,
+        days_known: 12,
+        days_since_first_contact: Some(12),
+        days_since_last_contact: Some(3),
+        days_since_last_inbound: Some(3),
+        days_since_last_outbound: None,
+    };
+    let on = |sender, recipient| Membership { sender, recipient };
+    let members = [
+        ("ann@mail.example.co.uk".to_owned(), on(true, false)),
+        ("bob@b.example".to_owned(), on(false, true)),
+        ("b.example".to_owned(), on(false, true)),
+    ];
+    let history = History {
+        by_sender: Some(profile),
+        by_sender_email: None,
+        by_sender_domain: None,
+        by_reply_to: None,
+        members: members.into(),
+    };
+    let facts = Facts { history: Fact::Known(history), ..Facts::unknown(Why::Disabled) };
+    for source in [
+        "profile.by_sender().prevalence in ('outlier', 'rare') and profile.by_sender().solicited",
+        "profile.by_sender().days_known == 12 and profile.by_sender().days_since.last_contact < 4",
+        "profile.by_sender().days_since.last_outbound is null and profile.by_sender_email().solicited is null",
+        "sender.email.email in $sender_emails and not sender.email.email in $recipient_emails",
+        "any(recipients.to, .email.email in $recipient_emails and .email.domain.domain in $recipient_domains)",
+        "any($recipient_emails, strings.starts_with(., 'bob@'))",
+    ] {
+        assert_eq!(outcome_with(source, &facts), Outcome::Match, "{source}");
+    }
+    assert_eq!(outcome_with("profile.by_sender().prevalence == 'new'", &facts), Outcome::NoMatch);
+    let open = |source: &str, facts: &Facts| matches!(outcome_with(source, facts), Outcome::Undecided(needs) if needs.has(Capability::History));
+    // Nobody asked about these: they may be on the list or not.
+    assert!(open("'eve@c.example' in $recipient_emails", &facts));
+    assert!(open("not any($recipient_emails, strings.starts_with(., 'eve@'))", &facts));
+    // While it warms up history says nothing: nobody is new then.
+    let cold = Facts { history: Fact::Unknown(Why::WarmingUp), ..facts };
+    assert!(open("profile.by_sender().prevalence == 'new'", &cold));
+    assert!(open("sender.email.email not in $sender_emails", &cold));
+}
+
+#[test]
+fn answers_of_services() {
+    let mut facts = Facts::unknown(Why::Disabled);
+    let found =
+        serde_json::json!({"found": true, "days_old": 4, "registrar_name": 7, "name_servers": ["ns.evil.example.net"]});
+    facts.answers.insert("network.whois", "evil.example.net".into(), found);
+    for source in [
+        "any(body.links, network.whois(.href_url.domain).days_old < 5)",
+        "any(body.links, network.whois(.href_url.domain).found and network.whois(.href_url.domain).registrar_name is null)",
+        "any(body.links, any(network.whois(.href_url.domain).name_servers, .root_domain == 'example.net'))",
+    ] {
+        assert_eq!(outcome_with(source, &facts), Outcome::Match, "{source}");
+    }
+    // The other link was not asked about.
+    let all = outcome_with("all(body.links, network.whois(.href_url.domain).days_old < 5)", &facts);
+    assert!(matches!(all, Outcome::Undecided(needs) if needs.has(Capability::Whois)), "{all:?}");
 }

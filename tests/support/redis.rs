@@ -64,7 +64,9 @@ impl Redis {
 
     /// A cluster of one node that has all slots.
     pub async fn start_cluster() -> Self {
-        let redis = Self::start_with(Keep::Nothing, &["--cluster-enabled", "yes"]).await;
+        // Else it takes a port 10,000 above its own, which may be a connection's.
+        let bus = free_port().port().to_string();
+        let redis = Self::start_with(Keep::Nothing, &["--cluster-enabled", "yes", "--cluster-port", &bus]).await;
         let given = redis.ask("CLUSTER ADDSLOTSRANGE 0 16383");
         assert!(given.starts_with("+OK"), "{given}");
         redis.wait("cluster", || redis.ask("CLUSTER INFO").contains("cluster_state:ok")).await;

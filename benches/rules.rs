@@ -1,7 +1,7 @@
 //! What rules cost on top of reading a message: `cargo bench --bench rules [RULES MESSAGES [LISTS]]`.
 //!
 //! RULES: a folder of rule files, gone through with its folders; MESSAGES: a folder of `.eml` files; LISTS: a folder of
-//! named lists. Without them: our own rules over their own tests' messages. Prints what loading took, and microseconds a message of a
+//! named lists. Without them: our own rules over generated mail. Prints what loading took, and microseconds a message of a
 //! naive walk of the same rules (nothing shared, nothing remembered, no gates) beside the engine's, measured in one run.
 //! Every outcome of both is compared: where they differ, the bench says so and fails.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::panic, missing_docs)]

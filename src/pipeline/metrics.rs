@@ -123,23 +123,28 @@ impl Metrics {
         registry.register(Box::new(metrics.attachments.clone()))?;
         registry.register(Box::new(metrics.recipients.clone()))?;
         registry.register(Box::new(metrics.rules_loaded.clone()))?;
+        metrics.show();
+        Ok(metrics)
+    }
+
+    /// Shows at zero what comes from closed sets, so that a first increase is seen.
+    fn show(&self) {
         for code in Code::ALL {
-            metrics.signals.with_label_values(&[code.as_str()]);
+            self.signals.with_label_values(&[code.as_str()]);
         }
         for mode in ["enforce", "shadow"] {
-            metrics.rule_matches.with_label_values(&[mode]);
+            self.rule_matches.with_label_values(&[mode]);
         }
         // Shown from the start, also where nothing is looked at again.
         for reason in ["degraded", "grey", "first_contact", "sample"] {
-            metrics.second_looks.with_label_values(&[reason]);
+            self.second_looks.with_label_values(&[reason]);
         }
         for change in [Change::Same, Change::Worse, Change::Better] {
-            metrics.second_verdicts.with_label_values(&[change.as_str()]);
+            self.second_verdicts.with_label_values(&[change.as_str()]);
         }
         for reason in ["too_large", "busy"] {
-            metrics.not_looked_at_again.with_label_values(&[reason]);
+            self.not_looked_at_again.with_label_values(&[reason]);
         }
-        Ok(metrics)
     }
 
     /// Counts what a message was made of.

@@ -122,13 +122,7 @@ fn say_clauses(seen: &Seen, terminal: &Terminal) -> std::io::Result<()> {
 
 /// What nobody gives here: services, and YARA.
 fn absent() -> Needs {
-    services().and(Needs::of(Capability::Yara))
-}
-
-/// Capabilities that only a service outside gives.
-fn services() -> Needs {
-    let outside = |capability: &&Capability| matches!(capability.tier(), 'D'..='G' | 'P' | 'T');
-    Capability::ALL.iter().filter(outside).fold(Needs::NONE, |all, one| all.and(Needs::of(*one)))
+    Needs::services().and(Needs::of(Capability::Yara))
 }
 
 #[derive(Serialize)]
@@ -172,7 +166,7 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         tiers,
         without_service: detections
             .iter()
-            .filter(|place| engine.programs()[**place].needs().common(services()).is_none())
+            .filter(|place| engine.programs()[**place].needs().common(Needs::services()).is_none())
             .count(),
         can_match: detections.iter().filter(|place| engine.can_fire(**place, absent)).count(),
         missing_lists: missing_lists(&rules).into_iter().collect(),

@@ -1,7 +1,7 @@
-//! Archives: members listed and unpacked, within limits. Zip is opened, tar is listed, the others only looked at.
+//! Archives: members listed and unpacked, within limits. Zip and tar; what others share.
 //!
 //! The directory is counted before it is read, so that a forged one costs nothing. Names are never used as paths.
-//! Not here: gzip, 7z and RAR contents (no permissively licensed unpacker in the tree); they stay closed.
+//! Not here: 7z, cabinets and disk images (modules of their own), RAR contents (no free unpacker): those stay closed.
 
 use std::io::{Cursor, Read};
 
@@ -19,6 +19,13 @@ pub(super) struct Member {
     pub(super) bytes: Bytes,
     /// Whether the content is not all there.
     pub(super) cut: bool,
+}
+
+impl Member {
+    /// One without content.
+    pub(super) fn empty(name: String) -> Self {
+        Self { name, size: 0, encrypted: false, bytes: Bytes::new(), cut: false }
+    }
 }
 
 /// What an archive showed.

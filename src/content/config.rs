@@ -18,6 +18,8 @@ pub struct ContentLimits {
     pub max_unpacked_bytes: usize,
     /// How many times its packed size a member may claim to be, from 1 MiB up. Default 200.
     pub max_ratio: u64,
+    /// Bytes of the dictionary an LZMA, LZX or xz decoder may ask for; memory is taken as it fills. Default 64 MiB.
+    pub max_dictionary_bytes: usize,
     /// Bytes of one file read for markers (HTML, PDF, test virus). Default 16 MiB.
     pub max_read_bytes: usize,
     /// Links taken from one attachment. Default 500.
@@ -45,6 +47,7 @@ impl Default for ContentLimits {
             max_member_bytes: 8 << 20,
             max_unpacked_bytes: 32 << 20,
             max_ratio: 200,
+            max_dictionary_bytes: 64 << 20,
             max_read_bytes: 16 << 20,
             max_links: 500,
             max_work_bytes: 128 << 20,

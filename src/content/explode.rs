@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::scan::Answers;
-use super::{ContentLimits, FileType, archive, document, name, objects, ole, rar};
+use super::unpack::{Codec, End};
+use super::{ContentLimits, FileType, archive, cabinet, document, iso, name, objects, ole, rar, seven_zip, unpack};
 use crate::mail::{Link, Message, MessageLimits, PartKind};
 
 macro_rules! traits {
@@ -266,7 +267,7 @@ impl<'a> Work<'a> {
         if has_eicar(&bytes) {
             traits.push(Trait::Eicar);
         }
-        if depth >= self.limits.max_depth && (kind.is_archive() || kind == FileType::Mail) {
+        if depth >= self.limits.max_depth && (kind.is_archive() || matches!(kind, FileType::Mail | FileType::DiskImage)) {
             traits.push(Trait::TooDeep);
             self.add(index, &traits);
             return;
@@ -280,13 +281,13 @@ impl<'a> Work<'a> {
                 (archive::rar_encrypted(&bytes).then_some(Trait::Encrypted).into_iter().collect(), Vec::new())
             }
             FileType::Rtf => (rtf(&bytes), Vec::new()),
-            FileType::Zip | FileType::OfficeXml | FileType::OpenDocument => self.zip(index, &bytes),
-            FileType::Tar => (self.members(index, archive::tar(&bytes, self.limits)), Vec::new()),
-            FileType::Gzip if self.work.is_none() => {
-                if let Some(inner) = archive::gzip_name(&bytes) {
-                    self.push(Some(index), 0, depth + 1, &inner, "", FileType::Unknown, 0, Bytes::new());
-                }
-                (Vec::new(), Vec::new())
+            FileType::Zip | FileType::OfficeXml | FileType::OpenDocument => self.zip(index),
+            FileType::Tar => {
+                let listing = archive::tar(&self.files[index].bytes, self.limits);
+                (self.members(index, listing), Vec::new())
+            }
+            FileType::Gzip | FileType::SevenZip | FileType::OtherArchive | FileType::DiskImage => {
+                (self.unpack(index), Vec::new())
             }
             FileType::Mail => self.mail(index, bytes, mail_limits),
             _ => (Vec::new(), Vec::new()),
@@ -299,7 +300,42 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// What is in documents and in archives that detectors leave closed.
+    /// What is in 7z, cabinets, disk images, packed streams. Directories may stand at the end: all bytes are read.
+    fn unpack(&mut self, index: usize) -> Vec<Trait> {
+        let file = &self.files[index];
+        let (kind, bytes) = (file.kind, file.bytes.clone());
+        let listing = if kind == FileType::SevenZip {
+            seven_zip::open(&bytes, self.limits, &mut self.budget)
+        } else if bytes.starts_with(b"MSCF") {
+            cabinet::open(&bytes, self.limits, &mut self.budget)
+        } else if iso::is_iso(&bytes) {
+            iso::open(&bytes, self.limits, &mut self.budget)
+        } else if let Some(codec) = Codec::detect(&bytes) {
+            let name = archive::gzip_name(&bytes).filter(|_| codec == Codec::Gzip);
+            let name = name.or_else(|| codec.inner_name(&file.name));
+            let (content, end) = unpack::stream(codec, &bytes, self.limits, &mut self.budget);
+            let traits = match end {
+                End::Whole => None,
+                End::Cut => Some(Trait::Cut),
+                End::Bomb => Some(Trait::Bomb),
+                End::Broken => Some(Trait::Broken),
+            };
+            let known = name.is_some() || !content.is_empty();
+            let member = archive::Member {
+                size: content.len() as u64,
+                bytes: content.into(),
+                cut: end != End::Whole,
+                ..archive::Member::empty(name.unwrap_or_default())
+            };
+            let members = known.then_some(member).into_iter().collect();
+            archive::Listing { members, traits: traits.into_iter().collect() }
+        } else {
+            archive::Listing::default()
+        };
+        self.members(index, listing)
+    }
+
+    /// What is in documents, and the names in archives that stay closed.
     fn deepen(&mut self, index: usize) {
         let most = self.limits.max_members;
         let (kind, bytes) = (self.files[index].kind, self.files[index].bytes.clone());
@@ -316,17 +352,6 @@ impl<'a> Work<'a> {
             FileType::OneNote => found.extend(objects::onenote(&bytes, most, &mut self.budget).into_iter().map(plain)),
             FileType::Ole if bytes.len() <= self.limits.max_read_bytes => {
                 found.extend(ole::objects(&bytes, most, &mut self.budget).into_iter().map(plain))
-            }
-            FileType::Gzip => {
-                let (content, cut) = objects::gzip(&bytes, self.limits.max_member_bytes.min(self.budget));
-                self.budget -= content.len().min(self.budget);
-                if cut {
-                    self.add(index, &[Trait::Cut]);
-                }
-                let outer = self.files[index].name.clone();
-                let inner = outer.strip_suffix(".gz").map(str::to_owned);
-                let name = archive::gzip_name(&bytes).or(inner).unwrap_or_default();
-                found.push((name, content.into(), None));
             }
             FileType::Rar => self.rar(index, &bytes),
             _ => {}
@@ -381,8 +406,8 @@ impl<'a> Work<'a> {
         self.add(index, &traits);
     }
 
-    fn zip(&mut self, index: usize, bytes: &Bytes) -> (Vec<Trait>, Vec<Link>) {
-        let listing = archive::zip(bytes, self.limits, &mut self.budget);
+    fn zip(&mut self, index: usize) -> (Vec<Trait>, Vec<Link>) {
+        let listing = archive::zip(&self.files[index].bytes, self.limits, &mut self.budget);
         if self.files[index].kind == FileType::Zip {
             return (self.members(index, listing), Vec::new());
         }

@@ -165,13 +165,19 @@ fn magic(bytes: &[u8]) -> Option<FileType> {
     if memchr::memmem::find(&bytes[..bytes.len().min(1024)], b"%PDF-").is_some() {
         return Some(Pdf);
     }
-    if at(0x8001, b"CD001") || at(0x8801, b"CD001") || at(bytes.len().saturating_sub(512), b"koly") {
+    let footer = bytes.len().saturating_sub(512);
+    if at(0x8001, b"CD001")
+        || at(0x8001, b"BEA01")
+        || at(0x8801, b"CD001")
+        || at(footer, b"koly")
+        || at(footer, b"conectix")
+    {
         return Some(DiskImage);
     }
     if at(257, b"ustar") {
         return Some(Tar);
     }
-    at(7, b"**ACE**").then_some(OtherArchive)
+    (at(7, b"**ACE**") || super::unpack::is_lzma(bytes)).then_some(OtherArchive)
 }
 
 fn zip_kind(bytes: &[u8]) -> FileType {

@@ -219,6 +219,9 @@ pub(super) fn flavors(
     add(kind == FileType::Rar, "rar_file");
     add(kind == FileType::SevenZip, "_7zip_file");
     add(kind == FileType::Gzip, "gzip_file");
+    add(mime == "application/x-bzip2", "bzip2_file");
+    add(mime == "application/x-xz", "xz_file");
+    add(mime == "application/vnd.ms-cab-compressed", "cab_file");
     add(kind == FileType::Tar, "tar_file");
     add(kind == FileType::Rtf, "rtf_file");
     add(kind == FileType::Shortcut, "lnk_file");

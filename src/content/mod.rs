@@ -4,9 +4,10 @@
 //! be opened carries a trait that says why. [`explode`] is the fast look at a message for the detectors, [`explode_file`]
 //! opens one file in depth for rules; what rules ask about a file is computed when it is first asked ([`File`]).
 //! Not here: judging (`analysis`), virus scanning (`enrichment`), rendering and text in pictures, passwords, the contents
-//! of RAR and 7z.
+//! of RAR.
 
 mod archive;
+mod cabinet;
 mod calendar;
 mod config;
 mod document;
@@ -14,6 +15,7 @@ mod exif;
 mod explode;
 mod file_type;
 mod flavor;
+mod iso;
 mod javascript;
 mod name;
 mod objects;
@@ -26,8 +28,10 @@ mod pdf;
 mod picture;
 mod rar;
 mod scan;
+mod seven_zip;
 mod shortcut;
 mod strings;
+mod unpack;
 mod vba;
 mod xml;
 

@@ -1,9 +1,7 @@
-//! Files packed into others without a directory: objects of RTF, files of OneNote, the content of gzip.
+//! Files packed into others without a directory: objects of RTF, files of OneNote.
 //!
 //! Found by their marks, never by walking structures, so that broken files show them all the same. Bounded by the number
 //! of members and the bytes that may still be unpacked.
-
-use std::io::Read;
 
 use memchr::memmem;
 
@@ -66,18 +64,8 @@ pub(super) fn onenote(bytes: &[u8], most: usize, budget: &mut usize) -> Vec<Foun
     out
 }
 
-/// What a gzip holds, all of its members after one another; the flag tells that there is more, or that it is broken.
-pub(super) fn gzip(bytes: &[u8], most: usize) -> (Vec<u8>, bool) {
-    let mut out = Vec::new();
-    let read = flate2::read::MultiGzDecoder::new(bytes).take(most as u64).read_to_end(&mut out);
-    let cut = read.is_err() || out.len() >= most;
-    (out, cut)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     #[test]
@@ -106,17 +94,5 @@ mod tests {
         for at in 0..bytes.len() {
             onenote(&bytes[..at], 9, &mut 100);
         }
-    }
-
-    #[test]
-    fn gzip_is_bounded() {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&vec![0; 1 << 20]).unwrap();
-        let packed = packed.finish().unwrap();
-        assert_eq!(gzip(&packed, 2 << 20).0.len(), 1 << 20);
-        assert!(!gzip(&packed, 2 << 20).1);
-        let (out, cut) = gzip(&packed, 1_000);
-        assert!(out.len() == 1_000 && cut);
-        assert!(gzip(&packed[..packed.len() / 2], 2 << 20).1);
     }
 }

@@ -9,6 +9,7 @@ mod support;
 mod admin;
 mod alerts;
 mod architecture;
+mod archives;
 mod bodies;
 mod cases;
 mod configuration;

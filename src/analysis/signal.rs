@@ -186,6 +186,7 @@ catalogue! {
     HtmlCredentialForm "HTML_CREDENTIAL_FORM" Attachments "An attached page asks for a password.";
     SvgScript "SVG_SCRIPT" Attachments "An attached picture holds scripts.";
     ActivePdf "ACTIVE_PDF" Attachments "An attached PDF runs something.";
+    YaraMatch "YARA_MATCH" Attachments "A YARA rule matches an attachment or a file in it.";
     Unscannable "UNSCANNABLE" Attachments "An attachment could not be opened within the limits.";
     Eicar "EICAR" Hard "The EICAR test file.";
 

@@ -1,7 +1,9 @@
 //! What the detectors are given: the message and what is around it, and what they know of the operator.
 
+use std::sync::Arc;
+
 use super::Facts;
-use crate::content::ContentLimits;
+use crate::content::{ContentLimits, Yara};
 use crate::mail::{Address, Connection, Envelope, Message};
 
 /// Everything a detector may look at.
@@ -28,6 +30,8 @@ pub struct Site {
     pub vips: Vec<Vip>,
     /// How far attachments are opened.
     pub content: ContentLimits,
+    /// YARA rules that attachments are scanned with.
+    pub yara: Option<Arc<Yara>>,
 }
 
 /// A protected person.
@@ -51,6 +55,7 @@ impl Site {
             own_domains: own_domains.iter().map(|d| d.trim().trim_matches('.').to_lowercase()).collect(),
             vips: vips.iter().filter_map(vip).collect(),
             content: ContentLimits::default(),
+            yara: None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::brands::{BrandSet, owners};
 use super::words;
 use super::{ArcResult, Code, DkimResult, Fact, Input, SpfResult};
-use crate::content::{self, File};
+use crate::content::{self, File, Means};
 use crate::mail::{Address, Link, Mailbox, Message, registrable_domain};
 
 /// Bytes of text read for wording; what a letter is about is said at its start.
@@ -74,7 +74,10 @@ impl<'a> View<'a> {
         let text = wording(&subject_lower, message.text());
         let phrases = words::find(&text).into_iter().map(|(code, found)| (code, found.len())).collect();
         let files = match message.attachments().next() {
-            Some(_) => content::explode(message, &input.site.content),
+            Some(_) => {
+                let limits = &input.site.content;
+                content::explode_with(message, limits, &Means::new(limits, input.site.yara.as_ref()))
+            }
             None => Vec::new(),
         };
         let from_domain = registrable_domain(from_host);

@@ -15,6 +15,7 @@ mod telemetry;
 mod terminal;
 mod work;
 mod worker;
+mod yara;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -123,8 +123,8 @@ fn read_feeds(feeds: &[FeedConfig], config: &RulesConfig) -> anyhow::Result<(Fil
     for settings in feeds {
         let feed = Arc::new(feed(settings));
         let mut paths = Vec::new();
-        gather(&settings.path, config.max_files - count, &mut paths)
-            .with_context(|| format!("policy.rules.paths: {}", settings.path.display()))?;
+        gather(&settings.path, &["yml", "yaml"], config.max_files - count, &mut paths)
+            .with_context(|| format!("policy.rules.paths: {} (policy.rules.max_files)", settings.path.display()))?;
         count += paths.len();
         for path in paths {
             let label = path.display().to_string();
@@ -186,14 +186,14 @@ pub(super) fn rule_files(paths: &[PathBuf], max_files: usize) -> anyhow::Result<
     let mut files = Vec::new();
     for path in paths {
         let mut below = Vec::new();
-        gather(path, max_files.saturating_sub(files.len()), &mut below)?;
+        gather(path, &["yml", "yaml"], max_files.saturating_sub(files.len()), &mut below)?;
         files.extend(below);
     }
     Ok(files)
 }
 
 /// All rule files below a path, in order of their names.
-fn gather(path: &Path, max_files: usize, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+pub(super) fn gather(path: &Path, kinds: &[&str], max_files: usize, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     let cannot = |path: &Path| format!("cannot read {}", path.display());
     if !fs::metadata(path).with_context(|| cannot(path))?.is_dir() {
         into.push(path.to_owned());
@@ -211,9 +211,9 @@ fn gather(path: &Path, max_files: usize, into: &mut Vec<PathBuf>) -> anyhow::Res
                 if depth < MAX_DEPTH {
                     folders.push((below, depth + 1));
                 }
-            } else if below.extension().is_some_and(|ending| ending == "yml" || ending == "yaml") && below.is_file() {
+            } else if below.extension().is_some_and(|ending| kinds.iter().any(|kind| ending == *kind)) && below.is_file() {
                 if into.len() >= max_files {
-                    bail!("more rule files than policy.rules.max_files");
+                    bail!("more rule files than there may be");
                 }
                 into.push(below);
             }
@@ -233,7 +233,7 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> anyhow::Result<Result<St
 }
 
 /// The bytes of a file; `None` when it has more than that.
-fn read_bounded(path: &Path, max_bytes: u64) -> anyhow::Result<Option<Vec<u8>>> {
+pub(super) fn read_bounded(path: &Path, max_bytes: u64) -> anyhow::Result<Option<Vec<u8>>> {
     let cannot = || format!("cannot read {}", path.display());
     let mut bytes = Vec::new();
     let file = fs::File::open(path).with_context(cannot)?;

@@ -8,8 +8,9 @@ use anyhow::Context;
 
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
+use super::yara;
 use crate::analysis::Site;
-use crate::content::ContentLimits;
+use crate::content::{ContentLimits, Yara};
 use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
 use crate::pipeline::{Deep, Standing};
 use crate::policy::mql::{Budget, Capability, Needs};
@@ -26,9 +27,10 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
     let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights, given(config, offline))?;
     let report = RuleReport::new(&rules, broken);
+    let yara = yara::load(&config.inspection.yara)?.map(Arc::new);
     let files = PolicyFiles {
         weights,
-        rules_digest: rules::digest(&rules),
+        rules_digest: rules::digest(&rules) + &yara.as_deref().map(yara::digest).unwrap_or_default(),
         allow: optional("policy.lists.allow_file", policy.lists.allow_file.as_deref())?,
         block: optional("policy.lists.block_file", policy.lists.block_file.as_deref())?,
     };
@@ -46,7 +48,11 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
         judge,
-        site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
+        site: Site {
+            content: config.inspection.content.clone(),
+            yara: yara.clone(),
+            ..Site::new(&policy.own_domains, &policy.vips)
+        },
         sender_auth,
         services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
@@ -56,7 +62,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         rule_budget: policy.rules.budget(),
         rule_time: Duration::from_millis(policy.rules.max_message_ms),
         config: config.inspection.clone(),
-        deep: deep(config),
+        deep: deep(config, yara),
     };
     Ok((standing, report))
 }
@@ -94,7 +100,7 @@ fn given(config: &Config, offline: bool) -> Needs {
 }
 
 /// What is spent when a message is looked at again: the budgets of the inspection, so many times.
-fn deep(config: &Config) -> Deep {
+fn deep(config: &Config, yara: Option<Arc<Yara>>) -> Deep {
     let (reassess, rules) = (&config.reassess, config.policy.rules.budget());
     let times = reassess.times_budgets.max(1) as usize;
     let more = |n: usize| n.saturating_mul(times);
@@ -109,6 +115,8 @@ fn deep(config: &Config) -> Deep {
         max_text_bytes: more(content.max_text_bytes),
         max_pages: more(content.max_pages),
         max_pixels: more(content.max_pixels),
+        max_message_pixels: more(content.max_message_pixels),
+        max_pdf_bytes: more(content.max_pdf_bytes),
         ..content.clone()
     };
     Deep {
@@ -118,7 +126,7 @@ fn deep(config: &Config) -> Deep {
             ..rules
         },
         rule_time: Duration::from_millis(config.policy.rules.max_message_ms.saturating_mul(times as u64)),
-        site: Site { content, ..Site::new(&config.policy.own_domains, &config.policy.vips) },
+        site: Site { content, yara, ..Site::new(&config.policy.own_domains, &config.policy.vips) },
         config: reassess.clone(),
     }
 }

@@ -34,6 +34,10 @@ pub struct ContentLimits {
     pub max_pages: usize,
     /// Pixels of a picture that is decoded. Default 16,000,000.
     pub max_pixels: usize,
+    /// Pixels of all pictures of a message that are decoded. Default 64,000,000.
+    pub max_message_pixels: usize,
+    /// Bytes of work on all PDF files of a message opened in depth: objects, unpacked streams, pages. Default 64 MiB.
+    pub max_pdf_bytes: usize,
     /// QR codes read from one picture. Default 20.
     pub max_codes: usize,
 }
@@ -55,6 +59,8 @@ impl Default for ContentLimits {
             max_text_bytes: 1 << 20,
             max_pages: 50,
             max_pixels: 16_000_000,
+            max_message_pixels: 64_000_000,
+            max_pdf_bytes: 64 << 20,
             max_codes: 20,
         }
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::scan::Answers;
 use super::unpack::{Codec, End};
-use super::{ContentLimits, FileType, archive, cabinet, document, iso, name, objects, ole, rar, seven_zip, unpack};
+use super::{ContentLimits, FileType, Means, archive, cabinet, document, iso, name, objects, ole, rar, seven_zip, unpack};
 use crate::mail::{Link, Message, MessageLimits, PartKind};
 
 macro_rules! traits {
@@ -113,6 +113,7 @@ pub struct File {
     /// Links found inside.
     pub links: Vec<Link>,
     pub(super) limits: Arc<ContentLimits>,
+    pub(super) means: Arc<Means>,
     pub(super) answers: Answers,
     sha256: OnceLock<[u8; 32]>,
 }
@@ -136,7 +137,12 @@ impl File {
 
 /// Opens all attachments of a message. Archives come before what they hold.
 pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
-    let mut work = Work::new(limits, None);
+    explode_with(message, limits, &Means::new(limits, None))
+}
+
+/// The same, with what there is for the files of this message.
+pub fn explode_with(message: &Message, limits: &ContentLimits, means: &Arc<Means>) -> Vec<File> {
+    let mut work = Work::new(limits, means, None);
     work.attachments(message, None, 0);
     while let Some(index) = work.open.pop_front() {
         work.examine(index, message.limits());
@@ -150,7 +156,20 @@ pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
 /// that are read, `max_work_bytes`; what is beyond stays closed and is marked [`Trait::Cut`]. RAR is listed only, what
 /// needs a password stays closed.
 pub fn explode_file(name: &str, declared: &str, bytes: Bytes, limits: &ContentLimits) -> Vec<File> {
-    let mut work = Work::new(limits, Some(limits.max_work_bytes));
+    explode_file_with(name, declared, bytes, limits, &Means::new(limits, None), &|| false)
+}
+
+/// The same, with what there is for the files of this message. `out_of_time` is asked before each file: what is then still
+/// unopened is marked [`Trait::Cut`].
+pub fn explode_file_with(
+    name: &str,
+    declared: &str,
+    bytes: Bytes,
+    limits: &ContentLimits,
+    means: &Arc<Means>,
+    out_of_time: &dyn Fn() -> bool,
+) -> Vec<File> {
+    let mut work = Work::new(limits, means, Some(limits.max_work_bytes));
     let kind = match FileType::detect(&bytes, name) {
         FileType::Text if declared.eq_ignore_ascii_case("message/rfc822") => FileType::Mail,
         FileType::Text if declared.eq_ignore_ascii_case("text/html") => FileType::Html,
@@ -162,13 +181,11 @@ pub fn explode_file(name: &str, declared: &str, bytes: Bytes, limits: &ContentLi
     while let Some(index) = work.open.pop_front() {
         let size = work.files[index].bytes.len();
         match work.work.as_mut() {
-            Some(left) if *left < size => work.add(index, &[Trait::Cut]),
-            left => {
-                if let Some(left) = left {
-                    *left -= size;
-                }
+            Some(left) if *left >= size && !out_of_time() => {
+                *left -= size;
                 work.examine(index, &mail);
             }
+            _ => work.add(index, &[Trait::Cut]),
         }
     }
     work.files
@@ -177,6 +194,7 @@ pub fn explode_file(name: &str, declared: &str, bytes: Bytes, limits: &ContentLi
 struct Work<'a> {
     limits: &'a ContentLimits,
     shared: Arc<ContentLimits>,
+    means: Arc<Means>,
     /// Bytes that may still be read, when files are opened in depth.
     work: Option<usize>,
     files: Vec<File>,
@@ -185,9 +203,10 @@ struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    fn new(limits: &'a ContentLimits, work: Option<usize>) -> Self {
+    fn new(limits: &'a ContentLimits, means: &Arc<Means>, work: Option<usize>) -> Self {
         let (shared, budget) = (Arc::new(limits.clone()), limits.max_unpacked_bytes);
-        Self { limits, shared, work, files: Vec::new(), open: VecDeque::new(), budget }
+        let means = Arc::clone(means);
+        Self { limits, shared, means, work, files: Vec::new(), open: VecDeque::new(), budget }
     }
 
     fn attachments(&mut self, message: &Message, parent: Option<usize>, depth: usize) {
@@ -230,7 +249,7 @@ impl<'a> Work<'a> {
         }
         let (name, declared) = (name.chars().take(500).collect(), declared.to_owned());
         let (traits, links, sha256) = (Vec::new(), Vec::new(), OnceLock::new());
-        let (limits, answers) = (self.shared.clone(), Answers::default());
+        let (limits, means, answers) = (self.shared.clone(), self.means.clone(), Answers::default());
         self.files.push(File {
             parent,
             part,
@@ -243,6 +262,7 @@ impl<'a> Work<'a> {
             traits,
             links,
             limits,
+            means,
             answers,
             sha256,
         });
@@ -382,6 +402,7 @@ impl<'a> Work<'a> {
         let mut traits = Vec::new();
         traits.extend(pdf.encrypted.then_some(Trait::Encrypted));
         traits.extend(pdf.broken.then_some(Trait::Broken));
+        traits.extend(pdf.cut.then_some(Trait::Cut));
         traits.extend((!pdf.scripts.is_empty()).then_some(Trait::PdfScript));
         found.push(("text".to_owned(), pdf.text.clone().into(), Some(FileType::Text)));
         let scripts = pdf.scripts.iter().map(|s| ("javascript".to_owned(), s.clone().into(), Some(FileType::Script)));

@@ -1,9 +1,12 @@
 //! PDF in depth (ISO 32000): links, information, text, scripts, files and pictures inside; object streams are unpacked.
 //!
 //! Read by `lopdf`, which repairs broken cross references and opens what the empty password opens. It is held by
-//! `max_member_bytes` a stream, `max_pages` and `max_text_bytes`; a panic in it counts as a broken file.
+//! `max_member_bytes` a stream, `max_pages` and `max_text_bytes`, and all of it by what is left of `max_pdf_bytes` for the
+//! message: objects count what they hold, streams what they unpack to, pictures their pixels. Beyond that the file is [`cut`](Pdf::cut).
+//! A panic counts as a broken file.
 //! Not here: the marker scan for detectors (`document`), rendering, passwords.
 
+use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
@@ -30,16 +33,51 @@ pub struct Pdf {
     pub encrypted: bool,
     /// Whether it could not be read.
     pub broken: bool,
+    /// Whether the message's work on PDF files was used up before all of it was read.
+    pub cut: bool,
 }
 
-/// Reads a PDF.
-pub(super) fn read(bytes: &[u8], limits: &ContentLimits) -> Pdf {
-    let broken = Pdf { broken: true, ..Pdf::default() };
-    catch_unwind(AssertUnwindSafe(|| load(bytes, limits))).unwrap_or(broken)
+/// Bytes that an object counts besides what it holds.
+const OBJECT_BYTES: usize = 32;
+
+/// Reads a PDF with so many bytes of work; the second value says how many it took.
+pub(super) fn read(bytes: &[u8], limits: &ContentLimits, work: usize) -> (Pdf, usize) {
+    if work <= bytes.len() {
+        return (Pdf { cut: true, ..Pdf::default() }, work);
+    }
+    // What broke it may have taken all.
+    let broken = (Pdf { broken: true, ..Pdf::default() }, work);
+    catch_unwind(AssertUnwindSafe(|| load(bytes, limits, work))).unwrap_or(broken)
 }
 
-fn load(bytes: &[u8], limits: &ContentLimits) -> Pdf {
-    let options = LoadOptions::with_max_decompressed_size(limits.max_member_bytes);
+/// Streams that hold objects or cross references: they are unpacked when the file is loaded, all of them. Their own dictionaries
+/// are never packed, but a name may be written with `#53` for `S` (7.3.5).
+fn unpacked_on_load(bytes: &[u8]) -> usize {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let is_one = |name: &[u8]| {
+        let (mut rest, mut plain) = (name, [0; 7]);
+        for (at, slot) in plain.iter_mut().enumerate() {
+            let next = match rest {
+                [b'#', high, low, tail @ ..] => digit(*high).zip(digit(*low)).map(|(h, l)| ((h * 16 + l) as u8, tail)),
+                [byte, tail @ ..] => Some((*byte, tail)),
+                [] => None,
+            };
+            match next {
+                Some((byte, tail)) => (*slot, rest) = (byte, tail),
+                None => return at >= 4 && plain.starts_with(b"XRef"),
+            }
+        }
+        plain.starts_with(b"ObjStm") || plain.starts_with(b"XRef")
+    };
+    memchr::memchr_iter(b'/', bytes).filter(|at| is_one(&bytes[at + 1..])).count()
+}
+
+fn load(bytes: &[u8], limits: &ContentLimits, work: usize) -> (Pdf, usize) {
+    let left = work - bytes.len();
+    // Each may take its share and no more, so that together they stay within what is left.
+    let share = left / unpacked_on_load(bytes).max(1);
+    let most = limits.max_member_bytes.min(share);
+    let options = LoadOptions::with_max_decompressed_size(most);
     let mut out = Pdf::default();
     let document = match Document::load_mem_with_options(bytes, options) {
         Ok(document) => document,
@@ -52,24 +90,25 @@ fn load(bytes: &[u8], limits: &ContentLimits) -> Pdf {
             } else {
                 out.information.push(("Warning".into(), "Invalid xref table".into()));
             }
-            return out;
+            return (out, bytes.len());
         }
     };
-    let budget = limits.max_unpacked_bytes;
-    let mut walk = Walk { document: &document, limits, budget, out };
+    let mut walk = Walk { document: &document, limits, budget: left, named: HashSet::new(), out };
     walk.information(bytes);
     walk.objects();
     if !walk.out.encrypted {
         walk.text();
     }
-    walk.out
+    (walk.out, work - walk.budget)
 }
 
 struct Walk<'a> {
     document: &'a Document,
     limits: &'a ContentLimits,
-    /// Bytes that streams may still unpack to.
+    /// Bytes of work that are left.
     budget: usize,
+    /// Embedded files that a file specification names.
+    named: HashSet<ObjectId>,
     out: Pdf,
 }
 
@@ -149,12 +188,41 @@ impl<'a> Walk<'a> {
         self.out.information = fields;
     }
 
+    /// Takes work; `false`, and the file is cut, when there is not so much left.
+    fn spend(&mut self, bytes: usize) -> bool {
+        let enough = bytes <= self.budget;
+        self.budget -= bytes.min(self.budget);
+        self.out.cut |= !enough;
+        enough
+    }
+
+    /// Gathers the embedded files that have a name somewhere.
+    fn specifications(&mut self) {
+        let document = self.document;
+        for object in document.objects.values() {
+            let Some(files) = object.as_dict().ok().and_then(|d| d.get(b"EF").ok()) else { continue };
+            if let Ok(files) = self.follow(files).as_dict() {
+                let named: Vec<_> = files.iter().filter_map(|(_, value)| value.as_reference().ok()).collect();
+                self.named.extend(named);
+            }
+        }
+    }
+
     fn objects(&mut self) {
         let document = self.document;
+        self.specifications();
         for (id, object) in &document.objects {
             // Inner objects are walked with a list, not the stack.
             let mut open = vec![object];
             while let Some(object) = open.pop() {
+                let holds = match object {
+                    Object::String(text, _) | Object::Name(text) => text.len(),
+                    Object::Stream(stream) => stream.content.len(),
+                    _ => 0,
+                };
+                if !self.spend(OBJECT_BYTES.saturating_add(holds)) {
+                    return;
+                }
                 match object {
                     Object::Array(list) => open.extend(list),
                     Object::Dictionary(dictionary) => {
@@ -228,19 +296,15 @@ impl<'a> Walk<'a> {
         if is(b"Subtype", b"Image") {
             let filters = stream.filters().unwrap_or_default();
             let whole = filters.last().is_some_and(|last| matches!(*last, b"DCTDecode" | b"JPXDecode"));
-            if whole && filters.len() == 1 && stream.content.len() <= self.budget {
-                self.budget -= stream.content.len();
+            if whole && filters.len() == 1 && self.spend(stream.content.len()) {
                 self.file(name, stream.content.clone());
             } else if !whole && let Some(picture) = self.pixels(stream) {
                 self.file(name, picture);
             }
         } else if is(b"Type", b"EmbeddedFile") {
-            let named = self.document.objects.values().any(|object| {
-                let specification = object.as_dict().ok().and_then(|d| d.get(b"EF").ok());
-                let files = specification.map(|ef| self.follow(ef)).and_then(|ef| ef.as_dict().ok());
-                files.is_some_and(|files| files.iter().any(|(_, value)| value.as_reference().is_ok_and(|r| r == id)))
-            });
-            if !named && let Some(content) = self.unpack(stream) {
+            if !self.named.contains(&id)
+                && let Some(content) = self.unpack(stream)
+            {
                 self.file(name, content);
             }
         }
@@ -249,11 +313,14 @@ impl<'a> Walk<'a> {
     fn unpack(&mut self, stream: &Stream) -> Option<Vec<u8>> {
         let most = self.limits.max_member_bytes.min(self.budget);
         let content = match stream.is_compressed() {
-            true => stream.decompressed_content_with_limit(most).ok()?,
-            false => stream.content.get(..stream.content.len().min(most))?.to_vec(),
+            true => stream.decompressed_content_with_limit(most).ok(),
+            false => stream.content.get(..stream.content.len().min(most)).map(<[u8]>::to_vec),
         };
-        self.budget -= content.len().min(self.budget);
-        Some(content)
+        // What did not fit was unpacked up to there all the same.
+        let spent = content.as_ref().map_or(most, Vec::len);
+        self.budget -= spent.min(self.budget);
+        self.out.cut |= self.budget == 0;
+        content
     }
 
     /// A PNG of a picture that is kept as bare pixels, so that codes in it can be read.
@@ -268,6 +335,9 @@ impl<'a> Walk<'a> {
             return None;
         }
         let content = self.unpack(stream)?;
+        if !self.spend(pixels) {
+            return None;
+        }
         let gray: Vec<u8> = match (bits, content.len() / pixels) {
             (8, 1) => content.get(..pixels)?.to_vec(),
             (8, 3) => content.as_chunks::<3>().0.iter().take(pixels).map(|[r, g, b]| luma(*r, *g, *b)).collect(),
@@ -291,14 +361,20 @@ impl<'a> Walk<'a> {
     }
 
     fn text(&mut self) {
-        let mut budget = self.limits.max_member_bytes;
         for (number, id) in self.document.get_pages().into_iter().take(self.limits.max_pages) {
-            let Ok(content) = self.document.get_page_content_with_limit(id, budget) else { continue };
-            budget -= content.len().min(budget);
-            if budget == 0 || self.out.text.len() >= self.limits.max_text_bytes {
+            let most = self.limits.max_member_bytes.min(self.budget);
+            let content = self.document.get_page_content_with_limit(id, most).map(|content| content.len());
+            // It is unpacked twice: to know its size, and for its text.
+            if !self.spend(content.as_ref().map_or(most, |size| size.saturating_mul(2))) {
                 break;
             }
-            if let Ok(page) = self.document.extract_text_with_limit(&[number], self.limits.max_member_bytes) {
+            if content.is_err() {
+                continue;
+            }
+            if self.out.text.len() >= self.limits.max_text_bytes {
+                break;
+            }
+            if let Ok(page) = self.document.extract_text_with_limit(&[number], most) {
                 self.out.text.push_str(&page);
             }
         }
@@ -315,6 +391,16 @@ fn luma(red: u8, green: u8, blue: u8) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn streams_unpacked_on_load() {
+        let text = b"<</Type/ObjStm/N 1>> <</Type /XRef>> <</Type/O#62jStm>> <</Type/#58Ref>> /ObjStX /Object /XRe /XRef";
+        assert_eq!(unpacked_on_load(text), 5);
+        for at in 0..text.len() {
+            unpacked_on_load(&text[..at]);
+        }
+        assert_eq!(unpacked_on_load(b"/#"), 0);
+    }
 
     #[test]
     fn dates_and_text() {

@@ -3,7 +3,7 @@
 //! The size is read from the header before anything is decoded: above `max_pixels` a picture stays closed. A panic in a
 //! decoder counts as no code found. Not here: metadata (`exif`), other bar codes.
 
-use super::ContentLimits;
+use super::{ContentLimits, Means};
 
 /// One QR code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,15 +45,18 @@ impl QrCode {
     }
 }
 
-/// All codes of a picture.
+/// All codes of a picture; `None`: the message has no pixels left.
 #[cfg(feature = "qr")]
-pub(super) fn codes(bytes: &[u8], limits: &ContentLimits) -> Vec<QrCode> {
+pub(super) fn codes(bytes: &[u8], limits: &ContentLimits, means: &Means) -> Option<Vec<QrCode>> {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    let Some((width, height)) = super::exif::size(bytes) else { return Vec::new() };
-    let pixels = u64::from(width) * u64::from(height);
-    if pixels == 0 || pixels > limits.max_pixels as u64 {
-        return Vec::new();
+    let Some((width, height)) = super::exif::size(bytes) else { return Some(Vec::new()) };
+    let pixels = usize::try_from(u64::from(width) * u64::from(height)).unwrap_or(usize::MAX);
+    if pixels == 0 || pixels > limits.max_pixels {
+        return Some(Vec::new());
+    }
+    if !means.allows_pixels(pixels) {
+        return None;
     }
     let read = || {
         let mut bounds = image::Limits::default();
@@ -85,7 +88,7 @@ pub(super) fn codes(bytes: &[u8], limits: &ContentLimits) -> Vec<QrCode> {
         }
         Some(out)
     };
-    catch_unwind(AssertUnwindSafe(read)).ok().flatten().unwrap_or_default()
+    Some(catch_unwind(AssertUnwindSafe(read)).ok().flatten().unwrap_or_default())
 }
 
 #[cfg(feature = "qr")]
@@ -102,13 +105,18 @@ fn flatten(picture: &image::DynamicImage) -> image::GrayImage {
 
 /// Without the feature nothing is found.
 #[cfg(not(feature = "qr"))]
-pub(super) fn codes(_bytes: &[u8], _limits: &ContentLimits) -> Vec<QrCode> {
-    Vec::new()
+pub(super) fn codes(_bytes: &[u8], _limits: &ContentLimits, _means: &Means) -> Option<Vec<QrCode>> {
+    Some(Vec::new())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "qr")]
+    fn codes(bytes: &[u8], limits: &ContentLimits) -> Vec<QrCode> {
+        super::codes(bytes, limits, &Means::new(limits, None)).unwrap()
+    }
 
     #[test]
     fn kinds() {
@@ -162,6 +170,15 @@ mod tests {
         assert!(codes(&draw(255, 255, image::ImageFormat::Png), &limits).is_empty());
         let tight = ContentLimits { max_pixels: 100, ..limits };
         assert!(codes(&draw(0, 255, image::ImageFormat::Png), &tight).is_empty());
+    }
+
+    #[test]
+    #[cfg(feature = "qr")]
+    fn all_pictures_of_a_message_share_its_pixels() {
+        let limits = ContentLimits { max_message_pixels: 132 * 132 * 2, ..ContentLimits::default() };
+        let (means, picture) = (Means::new(&limits, None), draw(0, 255, image::ImageFormat::Png));
+        let read = || super::codes(&picture, &limits, &means).map(|codes| codes.len());
+        assert_eq!([read(), read(), read()], [Some(1), Some(1), None]);
     }
 
     #[test]

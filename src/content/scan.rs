@@ -19,6 +19,7 @@ use super::picture::QrCode;
 use super::strings::{Charset, Text};
 use super::vba::Vba;
 use super::xml::Xml;
+use super::yara::YaraFindings;
 use super::{File, FileType, Trait, calendar, exif, flavor, office, ole, page, picture, strings, vba, xml};
 
 /// The answers already known of a file.
@@ -38,8 +39,9 @@ pub(super) struct Answers {
     pdf: OnceLock<Option<Pdf>>,
     zip: OnceLock<Option<Zip>>,
     hashes: OnceLock<Hashes>,
-    qr: OnceLock<Vec<QrCode>>,
+    qr: OnceLock<(Vec<QrCode>, bool)>,
     vba: OnceLock<Option<Vba>>,
+    yara: OnceLock<Option<YaraFindings>>,
 }
 
 /// URLs of a file.
@@ -208,7 +210,13 @@ impl File {
     /// A PDF.
     #[cfg(feature = "pdf")]
     pub fn pdf(&self) -> Option<&Pdf> {
-        let read = || (self.kind == FileType::Pdf).then(|| super::pdf::read(self.head(), &self.limits));
+        let read = || {
+            (self.kind == FileType::Pdf).then(|| {
+                let (pdf, spent) = super::pdf::read(self.head(), &self.limits, self.means.pdf());
+                self.means.spend_on_pdf(spent);
+                pdf
+            })
+        };
         self.answers.pdf.get_or_init(read).as_ref()
     }
 
@@ -224,11 +232,28 @@ impl File {
 
     /// QR codes of a picture. Empty without the feature `qr`.
     pub fn qr(&self) -> &[QrCode] {
+        &self.codes().0
+    }
+
+    /// Whether the pictures before it took all that one message may: codes in it are not known.
+    pub fn qr_left_out(&self) -> bool {
+        self.codes().1
+    }
+
+    fn codes(&self) -> &(Vec<QrCode>, bool) {
         let read = || match self.kind {
-            FileType::Image => picture::codes(&self.bytes, &self.limits),
-            _ => Vec::new(),
+            FileType::Image => match picture::codes(&self.bytes, &self.limits, &self.means) {
+                Some(codes) => (codes, false),
+                None => (Vec::new(), true),
+            },
+            _ => (Vec::new(), false),
         };
         self.answers.qr.get_or_init(read)
+    }
+
+    /// What YARA rules say of the content; `None` when there are no rules.
+    pub fn yara(&self) -> Option<&YaraFindings> {
+        self.answers.yara.get_or_init(|| self.means.scan(&self.bytes)).as_ref()
     }
 
     /// The directory of a zip, Office files included.

@@ -136,7 +136,7 @@ fn directory(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize) -> Resul
         match rest.byte() {
             Some(1) => return contents(&mut rest, limits),
             Some(0x17) => {
-                let streams = streams(&mut rest, limits.max_members).ok_or(Trait::Broken)?;
+                let streams = streams(&mut rest).ok_or(Trait::Broken)?;
                 let folder = streams.folders.first().ok_or(Trait::Broken)?;
                 if folder.is_encrypted() {
                     return Err(Trait::Encrypted);
@@ -171,8 +171,8 @@ fn contents(rest: &mut Rest<'_>, limits: &ContentLimits) -> Result<Directory, Tr
                 let size = rest.count(rest.0.len())?;
                 rest.take(size)?;
             },
-            3 => drop(streams(rest, limits.max_members)?),
-            4 => out.streams = streams(rest, limits.max_members)?,
+            3 => drop(streams(rest)?),
+            4 => out.streams = streams(rest)?,
             5 => {
                 out.count = rest.count(usize::MAX)?;
                 many = out.count > limits.max_members;
@@ -191,7 +191,7 @@ fn contents(rest: &mut Rest<'_>, limits: &ContentLimits) -> Result<Directory, Tr
     }
 }
 
-fn streams(rest: &mut Rest<'_>, most: usize) -> Option<Streams> {
+fn streams(rest: &mut Rest<'_>) -> Option<Streams> {
     let mut out = Streams::default();
     loop {
         match rest.byte()? {
@@ -209,7 +209,7 @@ fn streams(rest: &mut Rest<'_>, most: usize) -> Option<Streams> {
                 }
             }
             7 => out.folders(rest)?,
-            8 => out.substreams(rest, most)?,
+            8 => out.substreams(rest)?,
             _ => return None,
         }
     }
@@ -295,11 +295,13 @@ impl Streams {
         }
     }
 
-    fn substreams(&mut self, rest: &mut Rest<'_>, most: usize) -> Option<()> {
+    fn substreams(&mut self, rest: &mut Rest<'_>) -> Option<()> {
         let mut counts = vec![1; self.folders.len()];
         let mut kind = rest.byte()?;
         if kind == 0x0d {
-            counts = (0..counts.len()).map(|_| rest.count(most)).collect::<Option<_>>()?;
+            // Each but the last of a folder has a size of at least one byte.
+            let count = |_| rest.count(rest.0.len().saturating_add(1));
+            counts = (0..counts.len()).map(count).collect::<Option<_>>()?;
             kind = rest.byte()?;
         }
         // The last of a folder is what the others leave.
@@ -307,7 +309,7 @@ impl Streams {
             let mut left = folder.size()?;
             let mut sizes = Vec::new();
             for _ in 1..*count {
-                let size = if kind == 9 { rest.number()? } else { 0 };
+                let size = if kind == 9 { rest.number()? } else { return None };
                 left = left.checked_sub(size)?;
                 sizes.push(size);
             }

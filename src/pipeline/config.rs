@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::content::ContentLimits;
+use crate::content::{ContentLimits, YaraConfig};
 use crate::mail::MessageLimits;
 
 /// How long a message may be looked at, and what is said about it.
@@ -21,6 +21,8 @@ pub struct Config {
     pub message: MessageLimits,
     /// Bounds of what is opened inside attachments.
     pub content: ContentLimits,
+    /// YARA rules over attachments and what is in them.
+    pub yara: YaraConfig,
 }
 
 impl Default for Config {
@@ -32,6 +34,7 @@ impl Default for Config {
             panic_retries: 3,
             message: MessageLimits::default(),
             content: ContentLimits::default(),
+            yara: YaraConfig::default(),
         }
     }
 }

@@ -59,13 +59,13 @@ impl Pipeline {
         metrics: Arc<Metrics>,
     ) -> Self {
         let broken = Broken::default();
-        metrics.loaded(&standing.rules);
+        metrics.loaded(&standing.rules, standing.site.yara.as_deref());
         Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken }
     }
 
     /// Replaces all that judging depends on; messages under way keep what they began with.
     pub fn replace(&self, standing: Standing) {
-        self.metrics.loaded(&standing.rules);
+        self.metrics.loaded(&standing.rules, standing.site.yara.as_deref());
         self.standing.store(Arc::new(standing));
     }
 

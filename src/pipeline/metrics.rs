@@ -5,6 +5,7 @@ use prometheus::{
 };
 
 use crate::analysis::Code;
+use crate::content::Yara;
 use crate::mail::Message;
 use crate::policy::{Reason, RuleFindings, RuleMode, RuleSet};
 use crate::records::{Change, Record};
@@ -31,6 +32,7 @@ pub struct Metrics {
     attachments: Histogram,
     recipients: Histogram,
     rules_loaded: IntGaugeVec,
+    yara_rules_loaded: IntGauge,
 }
 
 impl Metrics {
@@ -103,6 +105,7 @@ impl Metrics {
                 Opts::new("mailweir_rules_loaded", "Rules that are loaded, by mode."),
                 &["mode"],
             )?,
+            yara_rules_loaded: IntGauge::new("mailweir_yara_rules_loaded", "YARA rules that are loaded.")?,
         };
         registry.register(Box::new(metrics.messages.clone()))?;
         registry.register(Box::new(metrics.verdicts.clone()))?;
@@ -123,6 +126,7 @@ impl Metrics {
         registry.register(Box::new(metrics.attachments.clone()))?;
         registry.register(Box::new(metrics.recipients.clone()))?;
         registry.register(Box::new(metrics.rules_loaded.clone()))?;
+        registry.register(Box::new(metrics.yara_rules_loaded.clone()))?;
         metrics.show();
         Ok(metrics)
     }
@@ -175,7 +179,9 @@ impl Metrics {
     }
 
     /// Shows how many rules are in effect.
-    pub(super) fn loaded(&self, rules: &RuleSet) {
+    pub(super) fn loaded(&self, rules: &RuleSet, yara: Option<&Yara>) {
+        let count = yara.map_or(0, Yara::rules);
+        self.yara_rules_loaded.set(i64::try_from(count).unwrap_or(i64::MAX));
         for (mode, name) in [(RuleMode::Enforce, "enforce"), (RuleMode::Shadow, "shadow"), (RuleMode::Off, "off")] {
             let count = rules.rules().iter().filter(|rule| rule.mode == mode).count();
             self.rules_loaded.with_label_values(&[name]).set(i64::try_from(count).unwrap_or(i64::MAX));

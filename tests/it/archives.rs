@@ -8,13 +8,13 @@ use bytes::Bytes;
 use mailweir::content::{ContentLimits, File, FileType, Trait, explode, explode_file};
 use mailweir::mail::{Message, MessageLimits};
 
-const PROGRAM: &[u8] = b"MZ\x90 a program";
+const PROGRAM: &[u8] = b"MZ\x90\0 a program";
 const NOTE: &[u8] = b"hello hello hello hello\n";
 const LINK: &[u8] = b"https://in.example/path\n";
 
 macro_rules! sample {
     ($name:literal) => {
-        ($name, &include_bytes!(concat!("../support/archives/", $name))[..])
+        ($name, include_bytes!(concat!("../support/archives/", $name)).as_slice())
     };
 }
 

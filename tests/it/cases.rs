@@ -53,7 +53,9 @@ fn cases() {
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    let without: Vec<_> = Code::ALL.iter().filter(|c| !fired.contains(c) || !silent.contains(c)).collect();
+    // YARA rules are the operator's: shown in `yara.rs`.
+    let ours = Code::ALL.iter().filter(|c| **c != Code::YaraMatch);
+    let without: Vec<_> = ours.filter(|c| !fired.contains(c) || !silent.contains(c)).collect();
     assert!(without.is_empty(), "no case, or no twin, for {without:?}");
     println!("{count} cases");
 }

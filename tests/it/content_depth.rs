@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write};
 
 use bytes::Bytes;
-use mailweir::content::{ContentLimits, File, FileType, Trait, explode_file};
+use mailweir::content::{ContentLimits, File, FileType, Means, Trait, explode_file, explode_file_with};
 use zip::write::SimpleFileOptions;
 
 fn open(name: &str, bytes: impl Into<Bytes>) -> Vec<File> {
@@ -218,4 +218,48 @@ fn mail_and_calendar() {
     assert_eq!(names(&files)[1], (Some(0), 1, "a.ics"));
     assert_eq!(files[1].ics().unwrap()[0].events().next().and_then(|event| event.uid()), Some("1"));
     assert_eq!(files[1].urls().urls, ["https://c.example/"]);
+}
+
+/// All PDF files of a message are read with one allowance: what is beyond it is a finding of that file.
+#[test]
+fn work_on_pdf_is_bounded_for_a_message() {
+    let sample: Bytes = sample_pdf().into();
+    let read = |limits: &ContentLimits| {
+        let means = Means::new(limits, None);
+        [(); 3].map(|()| {
+            let files = explode_file_with("a.pdf", "", sample.clone(), limits, &means, &|| false);
+            (files[0].is(Trait::Cut), files[0].is(Trait::Broken), files.len())
+        })
+    };
+    let whole = read(&ContentLimits::default());
+    assert!(whole[0].2 > 1 && whole.iter().all(|one| *one == (false, false, whole[0].2)), "{whole:?}");
+    // The least with which one file is whole; with as much again and half, two are not.
+    let of = |max_pdf_bytes| ContentLimits { max_pdf_bytes, ..ContentLimits::default() };
+    let one = (1..200).map(|n| n * 512).find(|bytes| !read(&of(*bytes))[0].0).unwrap();
+    let [first, second, third] = read(&of(one * 3 / 2));
+    assert!(!first.0 && second.0 && third.0 && !second.1 && !third.1);
+    assert_eq!(read(&of(0)).map(|one| (one.0, one.1)), [(true, false); 3]);
+}
+
+/// Tens of thousands of object streams, each small and growing a thousandfold, share what one PDF may take.
+#[test]
+fn many_growing_object_streams() {
+    let object = stream("/Type/ObjStm/N 1/First 4", &[b' '; 1 << 20]);
+    let bytes = pdf(&vec![object; 400], "");
+    let limits = ContentLimits { max_pdf_bytes: 8 << 20, ..ContentLimits::default() };
+    let files = explode_file("a.pdf", "", bytes.into(), &limits);
+    assert_eq!(files[0].kind, FileType::Pdf);
+}
+
+#[test]
+fn files_are_opened_while_there_is_time() {
+    let members: Vec<(String, &[u8])> = (0..9).map(|n| (format!("{n}.txt"), &b"text"[..])).collect();
+    let members: Vec<(&str, &[u8])> = members.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
+    let limits = ContentLimits::default();
+    let asked = std::cell::Cell::new(0);
+    let late = || asked.replace(asked.get() + 1) >= 4;
+    let means = Means::new(&limits, None);
+    let files = explode_file_with("a.zip", "", pack(&members).into(), &limits, &means, &late);
+    let cut: Vec<bool> = files.iter().map(|file| file.is(Trait::Cut)).collect();
+    assert_eq!(cut, [vec![false; 4], vec![true; 6]].concat());
 }

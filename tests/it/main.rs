@@ -41,3 +41,4 @@ mod signing;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;
+mod yara;

@@ -296,3 +296,41 @@ fn answers_of_services() {
     let all = outcome_with("all(body.links, network.whois(.href_url.domain).days_old < 5)", &facts);
     assert!(matches!(all, Outcome::Undecided(needs) if needs.has(Capability::Whois)), "{all:?}");
 }
+
+/// Time is asked before each file that a rule looks into: what it did not come to is not known.
+#[test]
+fn no_time_for_one_more_file() {
+    let part = |name: &str| {
+        format!("--b\nContent-Type: application/octet-stream\nContent-Disposition: attachment; filename=\"{name}\"\n\n{name} text\n")
+    };
+    let text = format!(
+        "From: a@a.example\nContent-Type: multipart/mixed; boundary=b\n\n{}{}{}--b--\n",
+        part("a.txt"),
+        part("b.txt"),
+        part("c.txt")
+    );
+    let message = Message::parse(text.into_bytes().into(), &MessageLimits::default());
+    let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
+    let view = View {
+        message: &message,
+        envelope: None,
+        connection: None,
+        facts: &facts,
+        site: &site,
+        content: &content,
+        now: 0,
+    };
+    let outcome = |source: &str, questions: usize| {
+        let mut builder = Builder::new(Arc::new(Lists::default()));
+        builder.rule(source).unwrap();
+        let asked = std::cell::Cell::new(0);
+        let out_of_time = || asked.replace(asked.get() + 1) >= questions;
+        builder.build().run(view, Budget::default(), &out_of_time).outcomes[0]
+    };
+    let last = "any(attachments, any(file.explode(.), any(.scan.strings.strings, . == 'c.txt text')))";
+    assert_eq!(outcome(last, 1_000), Outcome::Match);
+    // One question for the rule, one for the first attachment: no more.
+    assert!(matches!(outcome(last, 2), Outcome::Undecided(needs) if needs.has(Capability::Budget)));
+    let first = "any(attachments, .file_name == 'a.txt')";
+    assert_eq!(outcome(first, 2), Outcome::Match);
+}

@@ -10,6 +10,7 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
     for file in &view.files {
         runs(file, &view.files, out);
         documents(view, file, out);
+        yara(file, out);
         pages(file, out);
     }
     // In the text of the message as well: that is where an operator writes it to try the gateway.
@@ -63,6 +64,20 @@ fn documents(view: &View<'_>, file: &File, out: &mut Signals) {
     }
     if [Trait::Bomb, Trait::TooDeep, Trait::TooManyMembers].iter().any(|what| file.is(*what)) {
         out.add(Code::Unscannable, 1.0, &file.name);
+    }
+}
+
+/// What the operator's YARA rules say. A rule without a severity counts as one of medium.
+fn yara(file: &File, out: &mut Signals) {
+    for one in file.yara().map(|found| found.matches.as_slice()).unwrap_or_default() {
+        let strength = match one.severity().as_deref() {
+            Some("informational" | "info" | "none") => continue,
+            Some("low") => 0.3,
+            Some("high") => 0.85,
+            Some("critical") => 1.0,
+            _ => 0.6,
+        };
+        out.add(Code::YaraMatch, strength, &format!("{} in {}", one.name, file.name));
     }
 }
 

@@ -247,7 +247,7 @@ impl Engine {
         self.programs.get(program).is_some_and(|program| self.graph.can_be_true(program.compiled.root, missing))
     }
 
-    /// Runs all programs. `out_of_time` is asked between rules.
+    /// Runs all programs. `out_of_time` is asked between rules, and between the files that one looks into.
     pub fn run(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> Verdicts {
         self.run_with(view, budget, out_of_time, false)
     }
@@ -260,7 +260,7 @@ impl Engine {
     fn run_with(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool, naive: bool) -> Verdicts {
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive);
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive, out_of_time);
         let (mut cut, mut ran) = (false, 0);
         if !naive {
             run.ask_gates();
@@ -291,7 +291,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return Vec::new() };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
         let mut clauses = Vec::new();
         for (node, span) in &program.clauses {
             let (value, saw) = run.watch(*node, budget.max_rule_steps);
@@ -308,7 +308,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return (Truth::NULL, Needs::NONE, Vec::new()) };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
         let (value, saw) = run.watch(program.compiled.root, budget.max_rule_steps);
         let (truth, needs) = value.truth();
         (truth, needs, saw)
@@ -319,7 +319,7 @@ impl Engine {
         let program = self.programs.get(program)?;
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false);
+        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
         let value = run.evaluate(program.compiled.root, budget.max_rule_steps);
         to_json(value, 0)
     }

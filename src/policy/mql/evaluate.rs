@@ -4,20 +4,21 @@
 //! Over 500 lines: the operations of the language stand together, as one match and its arms.
 
 use std::cell::{Cell, RefCell};
+use std::sync::Arc;
 
 use super::ast::{Arithmetic, Compare};
 use super::functions::{self, Ask};
 use super::gate::Open;
 use super::graph::Graph;
 use super::hits::{ByText, Hits, Passes, key as key_of};
-use super::model::{FileBytes, Root, scan};
+use super::model::{FileBytes, Root, class, scan};
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Each, NodeId, Op, TextTest};
 use super::operate::{arithmetic, compare, excerpt, holds, key, lost, shown};
-use super::schema::schema;
+use super::schema::{ClassId, schema};
 use super::truth::Truth;
 use super::value::{Store, Value};
-use crate::content::File;
+use crate::content::{File, Means};
 use crate::mail::{Dom, spells_by_number};
 use crate::policy::fold;
 
@@ -46,10 +47,22 @@ pub(super) struct Run<'m> {
     /// Pages that may spell attribute values by number.
     spelled: RefCell<ByText<bool>>,
     files: RefCell<ByText<&'m Vec<File>>>,
+    /// What may still be spent on all of them.
+    means: Arc<Means>,
+    out_of_time: &'m dyn Fn() -> bool,
+    /// What may take long to look at: files, and what is in them.
+    slow: [ClassId; 2],
 }
 
 impl<'m> Run<'m> {
-    pub(super) fn new(graph: &'m Graph, store: &'m Store, root: &'m Root<'m>, max_bytes: usize, naive: bool) -> Self {
+    pub(super) fn new(
+        graph: &'m Graph,
+        store: &'m Store,
+        root: &'m Root<'m>,
+        max_bytes: usize,
+        naive: bool,
+        out_of_time: &'m dyn Fn() -> bool,
+    ) -> Self {
         Self {
             graph,
             store,
@@ -69,7 +82,15 @@ impl<'m> Run<'m> {
             trees: RefCell::default(),
             spelled: RefCell::default(),
             files: RefCell::default(),
+            means: Means::new(root.view.content, root.view.site.yara.as_ref()),
+            out_of_time,
+            slow: ["Attachment", "ScanRecord"].map(class),
         }
+    }
+
+    /// Whether there is no time to look at one more file.
+    fn too_late_for(&self, item: Value<'m>) -> bool {
+        matches!(item, Value::Object(object) if self.slow.contains(&object.class)) && (self.out_of_time)()
     }
 
     /// Steps taken so far.
@@ -190,7 +211,8 @@ impl<'m> Run<'m> {
         let key = (std::ptr::from_ref(file) as usize, 0);
         let known = self.files.borrow().get(&key).copied();
         let files = known.unwrap_or_else(|| {
-            let files = self.store.keep(scan::explode(file, self.root.view.content));
+            let files = scan::explode(file, self.root.view.content, &self.means, self.out_of_time);
+            let files = self.store.keep(files);
             self.files.borrow_mut().insert(key, files);
             files
         });
@@ -488,6 +510,7 @@ impl<'m> Run<'m> {
         };
         let mut run = |item: Value<'m>| match body {
             None => item,
+            Some(_) if self.too_late_for(item) => Value::Unavailable(Needs::of(Capability::Budget)),
             Some(body) => self.within(item, || self.eval(body)),
         };
         match each {

@@ -152,7 +152,7 @@ impl RuleSet {
         self.engine.programs().iter().any(|program| program.needs().has(capability))
     }
 
-    /// Runs all rules over a message. `out_of_time` is asked between rules.
+    /// Runs all rules over a message. `out_of_time` is asked between rules and files.
     pub fn find(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> RuleFindings {
         self.find_and_ask(view, budget, out_of_time).0
     }

@@ -1,8 +1,13 @@
 //! What is inside a file: scan records, and the answers of functions over one file.
 
+use std::sync::Arc;
+
 use super::attachment::FileBytes;
 use super::{AttachmentSource, HtmlSource, Value, class, facts_missing, links, name, url};
-use crate::content::{Calendar, Component, ContentLimits, Exif, File, OleSummary, Participant, explode_file};
+use crate::content::{
+    Calendar, Component, ContentLimits, Exif, File, Means, OleSummary, Participant, YaraFindings, YaraMatch, YaraValue,
+    explode_file_with,
+};
 use crate::mail::Link;
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
@@ -13,8 +18,13 @@ type Text<'m> = &'m str;
 const MAX_LINKS: usize = 500;
 
 /// The explosion of a file.
-pub(in crate::policy::mql) fn explode(file: &FileBytes, limits: &ContentLimits) -> Vec<File> {
-    explode_file(&file.name, &file.declared, file.bytes.clone(), limits)
+pub(in crate::policy::mql) fn explode(
+    file: &FileBytes,
+    limits: &ContentLimits,
+    means: &Arc<Means>,
+    out_of_time: &dyn Fn() -> bool,
+) -> Vec<File> {
+    explode_file_with(&file.name, &file.declared, file.bytes.clone(), limits, means, out_of_time)
 }
 
 /// All files as scan records, the file itself first.
@@ -122,9 +132,13 @@ impl<'m> Source<'m> for ScanSource<'m> {
         };
         match field {
             "ocr" => Value::Unavailable(Needs::of(Capability::Ocr)),
-            "yara" => Value::Unavailable(Needs::of(Capability::Yara)),
+            "yara" => match file.yara() {
+                Some(findings) => store.object(class("ScanYara"), Yara(findings)),
+                None => Value::Unavailable(Needs::of(Capability::Yara)),
+            },
             "strings" => part("ScanStrings", true),
             "url" => part("ScanUrl", true),
+            "qr" if file.qr_left_out() => Value::Unavailable(Needs::of(Capability::Budget)),
             "qr" => match file.qr().first() {
                 Some(code) => store.object(class("ScanQr"), Code { kind: code.kind, data: &code.data }),
                 None => Value::Null,
@@ -141,7 +155,8 @@ impl<'m> Source<'m> for ScanSource<'m> {
             "pptx" => part("ScanOffice", file.pptx().is_some()),
             "hash" => part("ScanHash", true),
             "xml" => part("ScanXml", file.xml().is_some()),
-            // Object hashes of PDF and cracked passwords: nobody works them out here.
+            // Cracked passwords: nobody tries any here. The object hash of a PDF is defined by one program's way of reading
+            // broken files alone, so one of our own would differ where it matters, and say "no match" where it is not known.
             _ => Value::Unavailable(Needs::of(Capability::Files)),
         }
     }
@@ -170,6 +185,39 @@ fn pdf<'m>(file: &'m File, field: &str, store: &'m Store) -> Value<'m> {
 #[cfg(not(feature = "pdf"))]
 fn pdf<'m>(_: &'m File, _: &str, _: &'m Store) -> Value<'m> {
     Value::Unavailable(Needs::of(Capability::Files))
+}
+
+/// What YARA rules say of a file.
+struct Yara<'m>(&'m YaraFindings);
+
+impl<'m> Source<'m> for Yara<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            // Without all of them, whether one is among them is not known.
+            "matches" if self.0.cut => Value::Unavailable(Needs::of(Capability::Budget)),
+            "matches" => store.array(self.0.matches.iter().map(|one| store.object(class("YaraMatch"), One(one)))),
+            _ if self.0.cut => store.texts(["cut"]),
+            _ => Value::Array(&[]),
+        }
+    }
+}
+
+struct One<'m>(&'m YaraMatch);
+
+impl<'m> Source<'m> for One<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "name" => Value::Text(&self.0.name),
+            _ => store.map(self.0.meta.iter().map(|(key, value)| {
+                let value = match value {
+                    YaraValue::Text(text) => Value::Text(text),
+                    YaraValue::Int(number) => Value::Int(*number),
+                    YaraValue::Bool(is) => Value::bool(*is),
+                };
+                (key.as_str(), value)
+            })),
+        }
+    }
 }
 
 /// What one scanner found in a file.
@@ -315,6 +363,9 @@ struct Code<'m> {
 impl<'m> Source<'m> for QrSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
         let codes = self.0.qr();
+        if self.0.qr_left_out() {
+            return Value::Unavailable(Needs::of(Capability::Budget));
+        }
         match field {
             "found" => Value::bool(!codes.is_empty()),
             _ => store.array(

@@ -211,7 +211,9 @@ pub(super) fn gather(path: &Path, kinds: &[&str], max_files: usize, into: &mut V
                 if depth < MAX_DEPTH {
                     folders.push((below, depth + 1));
                 }
-            } else if below.extension().is_some_and(|ending| kinds.iter().any(|kind| ending == *kind)) && below.is_file() {
+            } else if below.extension().is_some_and(|ending| kinds.iter().any(|kind| ending == *kind))
+                && below.is_file()
+            {
                 if into.len() >= max_files {
                     bail!("more rule files than there may be");
                 }

@@ -10,7 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::scan::Answers;
 use super::unpack::{Codec, End};
-use super::{ContentLimits, FileType, Means, archive, cabinet, document, iso, name, objects, ole, rar, seven_zip, unpack};
+use super::{
+    ContentLimits, FileType, Means, archive, cabinet, document, iso, name, objects, ole, rar, seven_zip, unpack,
+};
 use crate::mail::{Link, Message, MessageLimits, PartKind};
 
 macro_rules! traits {
@@ -287,7 +289,8 @@ impl<'a> Work<'a> {
         if has_eicar(&bytes) {
             traits.push(Trait::Eicar);
         }
-        if depth >= self.limits.max_depth && (kind.is_archive() || matches!(kind, FileType::Mail | FileType::DiskImage)) {
+        if depth >= self.limits.max_depth && (kind.is_archive() || matches!(kind, FileType::Mail | FileType::DiskImage))
+        {
             traits.push(Trait::TooDeep);
             self.add(index, &traits);
             return;

@@ -4,6 +4,7 @@
 //! may share bytes, so each counts against the budget. Not here: UDF alone, raw sectors, Rock Ridge, sessions.
 
 use std::collections::{HashSet, VecDeque};
+use std::ops::Range;
 
 use bytes::Bytes;
 
@@ -13,6 +14,8 @@ use super::{ContentLimits, Trait};
 const SECTOR: usize = 2_048;
 /// Descriptors looked at; real images have three or four.
 const MAX_DESCRIPTORS: usize = 64;
+/// Records looked at for each member there may be: every folder has two that name no member.
+const RECORDS: usize = 4;
 /// Folders inside one another.
 const MAX_FOLDERS: usize = 32;
 
@@ -63,11 +66,11 @@ impl Volume<'_> {
         text.strip_suffix('.').unwrap_or(text).to_owned()
     }
 
-    /// The bytes a record points to, and whether they are not all there.
-    fn extent(&self, bytes: &Bytes, record: &[u8]) -> Option<(Bytes, bool)> {
+    /// Where what a record points to lies, and whether it is not all there.
+    fn extent(&self, length: usize, record: &[u8]) -> Option<(Range<usize>, bool)> {
         let (start, size) = (le32(record, 2)?.checked_mul(self.block)?, le32(record, 10)?);
         let end = start.checked_add(size)?;
-        (start <= bytes.len()).then(|| (bytes.slice(start..end.min(bytes.len())), end > bytes.len()))
+        (start <= length).then(|| (start..end.min(length), end > length))
     }
 }
 
@@ -78,18 +81,18 @@ pub(super) fn open(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize) ->
         out.traits.push(Trait::Broken);
         return out;
     };
-    let mut seen = HashSet::new();
+    let (mut seen, mut left) = (HashSet::new(), limits.max_members.saturating_mul(RECORDS));
     let mut folders = VecDeque::from([(String::new(), volume.root, 0)]);
     while let Some((path, record, depth)) = folders.pop_front() {
         let fresh = le32(record, 2).is_some_and(|start| seen.insert(start));
-        let Some((content, cut)) = volume.extent(bytes, record).filter(|_| fresh) else {
+        let Some((range, cut)) = volume.extent(bytes.len(), record).filter(|_| fresh) else {
             out.traits.push(Trait::Broken);
             continue;
         };
         out.traits.extend(cut.then_some(Trait::Cut));
-        let place = content.as_ptr() as usize - bytes.as_ptr() as usize;
-        for record in records(&bytes[place..place + content.len()], volume.block) {
-            if out.members.len() + seen.len() + folders.len() > limits.max_members {
+        for record in records(&bytes[range], volume.block) {
+            left = left.saturating_sub(1);
+            if left == 0 || out.members.len() + seen.len() + folders.len() > limits.max_members {
                 out.traits.push(Trait::TooManyMembers);
                 return out;
             }
@@ -107,11 +110,12 @@ pub(super) fn open(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize) ->
                 continue;
             }
             let size = le32(record, 10).unwrap_or(0) as u64;
-            let (content, cut) = volume.extent(bytes, record).unwrap_or((Bytes::new(), true));
-            let kept = content.slice(..content.len().min(limits.max_member_bytes).min(*budget));
-            *budget -= kept.len();
-            let cut = cut || kept.len() < content.len();
-            out.members.push(Member { size, bytes: kept, cut, ..Member::empty(name) });
+            let (range, cut) = volume.extent(bytes.len(), record).unwrap_or((0..0, true));
+            let kept = range.len().min(limits.max_member_bytes).min(*budget);
+            *budget -= kept;
+            let cut = cut || kept < range.len();
+            let content = bytes.slice(range.start..range.start + kept);
+            out.members.push(Member { size, bytes: content, cut, ..Member::empty(name) });
         }
     }
     out

@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::yara::{Yara, YaraFindings};
 use super::ContentLimits;
+use super::yara::{Yara, YaraFindings};
 
 /// Files of one message whose scan may run out of time before no more are scanned.
 #[cfg(feature = "yara")]
@@ -76,8 +76,8 @@ impl Means {
 
     /// What YARA rules say of a file: there are none.
     #[cfg(not(feature = "yara"))]
-    pub(super) fn scan(&self, _bytes: &[u8]) -> Option<YaraFindings> {
-        self.yara.as_deref().map(|none| match *none {})
+    pub(super) fn scan(&self, bytes: &[u8]) -> Option<YaraFindings> {
+        self.yara.as_deref().map(|none| none.scan(bytes))
     }
 }
 

@@ -301,12 +301,11 @@ impl<'a> Walk<'a> {
             } else if !whole && let Some(picture) = self.pixels(stream) {
                 self.file(name, picture);
             }
-        } else if is(b"Type", b"EmbeddedFile") {
-            if !self.named.contains(&id)
-                && let Some(content) = self.unpack(stream)
-            {
-                self.file(name, content);
-            }
+        } else if is(b"Type", b"EmbeddedFile")
+            && !self.named.contains(&id)
+            && let Some(content) = self.unpack(stream)
+        {
+            self.file(name, content);
         }
     }
 
@@ -394,7 +393,8 @@ mod tests {
 
     #[test]
     fn streams_unpacked_on_load() {
-        let text = b"<</Type/ObjStm/N 1>> <</Type /XRef>> <</Type/O#62jStm>> <</Type/#58Ref>> /ObjStX /Object /XRe /XRef";
+        let text =
+            b"<</Type/ObjStm/N 1>> <</Type /XRef>> <</Type/O#62jStm>> <</Type/#58Ref>> /ObjStX /Object /XRe /XRef";
         assert_eq!(unpacked_on_load(text), 5);
         for at in 0..text.len() {
             unpacked_on_load(&text[..at]);

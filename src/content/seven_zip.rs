@@ -167,10 +167,12 @@ fn contents(rest: &mut Rest<'_>, limits: &ContentLimits) -> Result<Directory, Tr
         match rest.byte()? {
             0 => return Some(()),
             // Properties of the archive: kind, size, bytes.
-            2 => while rest.number()? != 0 {
-                let size = rest.count(rest.0.len())?;
-                rest.take(size)?;
-            },
+            2 => {
+                while rest.number()? != 0 {
+                    let size = rest.count(rest.0.len())?;
+                    rest.take(size)?;
+                }
+            }
             3 => drop(streams(rest)?),
             4 => out.streams = streams(rest)?,
             5 => {
@@ -323,7 +325,8 @@ impl Streams {
             match kind {
                 0 => return Some(()),
                 0x0a => {
-                    let own = |(folder, count): (&Folder, &usize)| if *count == 1 && folder.checked { 0 } else { *count };
+                    let own =
+                        |(folder, count): (&Folder, &usize)| if *count == 1 && folder.checked { 0 } else { *count };
                     let unknown = self.folders.iter().zip(&counts).map(own).sum();
                     rest.checksums(unknown)?;
                 }

@@ -89,12 +89,7 @@ fn memory(limits: &ContentLimits) -> u32 {
 }
 
 /// Reads what a decoder of `packed` bytes gives, within the limits.
-pub(super) fn read(
-    reader: impl Read,
-    packed: usize,
-    limits: &ContentLimits,
-    budget: &mut usize,
-) -> (Vec<u8>, End) {
+pub(super) fn read(reader: impl Read, packed: usize, limits: &ContentLimits, budget: &mut usize) -> (Vec<u8>, End) {
     let room = limits.max_member_bytes.min(*budget);
     let ratio = most_of(packed, limits);
     let (content, end) = fill(reader, room.min(ratio));

@@ -5,8 +5,9 @@
 //! matches the same today and tomorrow. A scan is bounded by time and bytes of a file, and by bytes of a message; what was
 //! not looked at whole says so. Without the feature there is no way to make [`Yara`].
 
-use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 /// YARA rules and what they may take: section `[inspection.yara]`. Needs a build with the feature `yara`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,9 +141,9 @@ mod compiled {
             compiler.set_params(CompilerParams::default().disable_includes(true));
             let mut digest = Sha256::new();
             for YaraSource { name, text } in sources {
-                compiler.add_rules_str_in_namespace(text, name).map_err(|error| {
-                    YaraError::Broken(generate_description(&error.to_diagnostic(), name, text))
-                })?;
+                compiler
+                    .add_rules_str_in_namespace(text, name)
+                    .map_err(|error| YaraError::Broken(generate_description(&error.to_diagnostic(), name, text)))?;
                 digest.update((text.len() as u64).to_le_bytes());
                 digest.update(text);
             }
@@ -203,28 +204,40 @@ mod compiled {
     impl Eq for Yara {}
 }
 
-/// Compiled rules: without the feature there are none.
 #[cfg(not(feature = "yara"))]
-#[derive(Debug, PartialEq, Eq)]
-pub enum Yara {}
+pub use absent::Yara;
 
 #[cfg(not(feature = "yara"))]
-impl Yara {
-    /// Compiles rules: not in this build.
-    ///
-    /// # Errors
-    /// Always.
-    pub fn compile(_sources: &[YaraSource<'_>], _config: &YaraConfig) -> Result<Self, YaraError> {
-        Err(YaraError::Absent)
-    }
+mod absent {
+    use std::convert::Infallible;
 
-    /// Rules that can match.
-    pub fn rules(&self) -> usize {
-        match *self {}
-    }
+    use super::{YaraConfig, YaraError, YaraFindings, YaraSource};
 
-    /// What tells apart two sets of rules.
-    pub fn digest(&self) -> &[u8; 32] {
-        match *self {}
+    /// Compiled rules: without the feature there are none.
+    #[derive(Debug, PartialEq, Eq)]
+    pub struct Yara(Infallible);
+
+    impl Yara {
+        /// Compiles rules: not in this build.
+        ///
+        /// # Errors
+        /// Always.
+        pub fn compile(_sources: &[YaraSource<'_>], _config: &YaraConfig) -> Result<Self, YaraError> {
+            Err(YaraError::Absent)
+        }
+
+        /// Rules that can match.
+        pub fn rules(&self) -> usize {
+            match self.0 {}
+        }
+
+        /// What tells apart two sets of rules.
+        pub fn digest(&self) -> &[u8; 32] {
+            match self.0 {}
+        }
+
+        pub(in crate::content) fn scan(&self, _bytes: &[u8]) -> YaraFindings {
+            match self.0 {}
+        }
     }
 }

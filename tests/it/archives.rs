@@ -290,8 +290,10 @@ fn changed_anywhere() {
     let lzx = lzx(NOTE);
     let samples = SAMPLES.iter().copied().chain([("lzx.cab", &lzx[..])]);
     for (name, whole) in samples {
-        for at in 0..whole.len() {
-            for change in [0x01, 0x80, 0xff] {
+        // Images are large once unpacked: fewer of their bytes.
+        let step = if name.ends_with(".iso.xz") { 9 } else { 1 };
+        for at in (0..whole.len()).step_by(step) {
+            for change in [0x01, 0xff] {
                 let mut changed = whole.to_vec();
                 changed[at] ^= change;
                 let files = explode_file(name, "", changed.into(), &limits);
@@ -302,22 +304,24 @@ fn changed_anywhere() {
     }
 }
 
-/// The images themselves, not only their packed form: each byte of descriptors and folders changed.
+/// The images themselves, not only their packed form: bytes of descriptors and folders changed.
 #[test]
 fn changed_disk_images() {
     let limits = ContentLimits::default();
     for name in ["joliet.iso.xz", "plain.iso.xz"] {
         let image = open(name)[1].bytes.clone();
         let used: Vec<usize> = (0x8000..image.len()).filter(|at| image[*at] != 0).collect();
-        for at in used {
-            for value in [0, 1, 0x7f, 0xff] {
+        // Without the sectors of zeros behind it.
+        let image = image.slice(..used.last().unwrap() + 1);
+        for at in used.into_iter().step_by(3) {
+            for value in [0, 0xff] {
                 let mut changed = image.to_vec();
                 changed[at] = value;
                 let files = explode_file("a.iso", "", changed.into(), &limits);
                 assert!(files.len() <= limits.max_files);
             }
         }
-        for at in (0x8000..image.len()).step_by(97) {
+        for at in (0x8000..image.len()).step_by(397) {
             explode_file("a.iso", "", image.slice(..at), &limits);
         }
     }

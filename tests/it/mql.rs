@@ -301,7 +301,9 @@ fn answers_of_services() {
 #[test]
 fn no_time_for_one_more_file() {
     let part = |name: &str| {
-        format!("--b\nContent-Type: application/octet-stream\nContent-Disposition: attachment; filename=\"{name}\"\n\n{name} text\n")
+        format!(
+            "--b\nContent-Type: application/octet-stream\nContent-Disposition: attachment; filename=\"{name}\"\n\n{name} text\n"
+        )
     };
     let text = format!(
         "From: a@a.example\nContent-Type: multipart/mixed; boundary=b\n\n{}{}{}--b--\n",

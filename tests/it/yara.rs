@@ -2,11 +2,30 @@
 
 use mailweir::content::{Yara, YaraConfig, YaraError, YaraSource};
 
+/// `mailweir scan` with rules of this text; whether it went well, and all that it wrote.
+fn scan(rules: &str, message: &[u8]) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::fs::create_dir(at("yara")).unwrap();
+    std::fs::write(at("yara/own.yar"), rules).unwrap();
+    std::fs::write(at("yara/notes.txt"), "no rules").unwrap();
+    std::fs::write(at("m.eml"), message).unwrap();
+    std::fs::write(at("mailweir.toml"), format!("[inspection.yara]\npaths = [{:?}]\n", at("yara"))).unwrap();
+    #[allow(clippy::disallowed_methods)] // Starts the program under test; nothing here comes from mail.
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mailweir"));
+    command.args(["scan", "--json", "--offline", "--config"]).arg(at("mailweir.toml")).arg(at("m.eml"));
+    let output = command.env_remove("MAILWEIR_CONFIG").output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    (output.status.success(), text)
+}
+
 #[cfg(not(feature = "yara"))]
 #[test]
 fn a_build_without_it_says_so() {
     let sources = [YaraSource { name: "a.yar", text: "rule a { condition: true }" }];
     assert!(matches!(Yara::compile(&sources, &YaraConfig::default()), Err(YaraError::Absent)));
+    let (well, text) = scan("rule a { condition: true }", b"From: a@a.example\n\ntext\n");
+    assert!(!well && text.contains("this build has no YARA"), "{text}");
 }
 
 #[cfg(feature = "yara")]
@@ -14,12 +33,12 @@ mod with {
     use std::io::{Cursor, Write};
     use std::sync::Arc;
 
-    use mailweir::analysis::{Code, Facts, Input, Site, Why, analyse};
     use bytes::Bytes;
+    use mailweir::analysis::{Code, Facts, Input, Site, Why, analyse};
     use mailweir::content::{ContentLimits, Means, YaraValue, explode_file_with, explode_with};
     use mailweir::mail::{Connection, Door, Envelope, Message, MessageLimits};
     use mailweir::policy::Lists;
-    use mailweir::policy::mql::{Builder, Budget, Outcome, View};
+    use mailweir::policy::mql::{Budget, Builder, Outcome, View};
     use zip::write::SimpleFileOptions;
 
     use super::*;
@@ -130,7 +149,8 @@ mod with {
     fn bounds_of_time() {
         let limits = ContentLimits::default();
         let config = YaraConfig { max_file_ms: 1, ..YaraConfig::default() };
-        let endless = "rule endless { condition: for all i in (0..2000000000) : (for all j in (0..2000000000) : (i + j >= 0)) }";
+        let endless =
+            "rule endless { condition: for all i in (0..2000000000) : (for all j in (0..2000000000) : (i + j >= 0)) }";
         let means = Means::new(&limits, Some(&rules(endless, &config)));
         for _ in 0..5 {
             let files = explode_file_with("a.txt", "", Bytes::from_static(b"text"), &limits, &means, &|| false);
@@ -162,8 +182,7 @@ mod with {
         let yara = || Some(rules(RULES, &YaraConfig::default()));
         let named = "any(attachments, any(file.explode(.), any(.scan.yara.matches, .name == 'weir_program')))";
         assert_eq!(outcome(named, yara()), Outcome::Match);
-        let severe =
-            "any(attachments, any(file.explode(.), any(.scan.yara.matches, .meta.severity == 'High' and .meta.score == 70)))";
+        let severe = "any(attachments, any(file.explode(.), any(.scan.yara.matches, .meta.severity == 'High' and .meta.score == 70)))";
         assert_eq!(outcome(severe, yara()), Outcome::Match);
         let other = "any(attachments, any(file.explode(.), any(.scan.yara.matches, .name == 'weir_note')))";
         assert_eq!(outcome(other, yara()), Outcome::NoMatch);
@@ -179,7 +198,8 @@ mod with {
             let site = Site { yara: Some(rules(text, &YaraConfig::default())), ..Site::default() };
             let (message, facts) = (message("a.zip", &packed()), Facts::unknown(Why::Disabled));
             let (envelope, connection) = (Envelope::default(), Connection::unknown(Door::Relay));
-            let input = Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site };
+            let input =
+                Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site };
             let found = analyse(&input).into_iter().find(|signal| signal.code == Code::YaraMatch);
             found.map(|signal| (signal.strength, signal.evidence.clone()))
         };
@@ -189,5 +209,15 @@ mod with {
         assert_eq!(signals("rule none { strings: $a = \"not in there\" condition: $a }"), None);
         let quiet = "rule told { meta: severity = \"info\" strings: $a = \"weir\" condition: $a }";
         assert_eq!(signals(quiet), None);
+    }
+
+    #[test]
+    fn from_the_settings() {
+        let message = message("a.zip", &packed());
+        let (well, text) = scan(RULES, message.raw());
+        assert!(well && text.contains("YARA_MATCH") && text.contains("weir_program in a.exe"), "{text}");
+        let (well, text) = scan("rule a {\n  condition: $b\n}", message.raw());
+        assert!(!well && text.contains("own.yar:2:14: ") && text.contains("inspection.yara.paths"), "{text}");
+        assert!(!text.contains("YARA_MATCH"), "{text}");
     }
 }

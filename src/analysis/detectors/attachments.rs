@@ -77,7 +77,7 @@ fn yara(file: &File, out: &mut Signals) {
             Some("critical") => 1.0,
             _ => 0.6,
         };
-        out.add(Code::YaraMatch, strength, &format!("{} in {}", one.name, file.name));
+        out.add(Code::YaraMatch, strength, format!("{} in {}", one.name, file.name));
     }
 }
 

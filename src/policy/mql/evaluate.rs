@@ -50,8 +50,8 @@ pub(super) struct Run<'m> {
     /// What may still be spent on all of them.
     means: Arc<Means>,
     out_of_time: &'m dyn Fn() -> bool,
-    /// What may take long to look at: files, and what is in them.
-    slow: [ClassId; 2],
+    /// What may take long to look at: a file that was opened.
+    slow: ClassId,
 }
 
 impl<'m> Run<'m> {
@@ -84,13 +84,13 @@ impl<'m> Run<'m> {
             files: RefCell::default(),
             means: Means::new(root.view.content, root.view.site.yara.as_ref()),
             out_of_time,
-            slow: ["Attachment", "ScanRecord"].map(class),
+            slow: class("ScanRecord"),
         }
     }
 
     /// Whether there is no time to look at one more file.
     fn too_late_for(&self, item: Value<'m>) -> bool {
-        matches!(item, Value::Object(object) if self.slow.contains(&object.class)) && (self.out_of_time)()
+        matches!(item, Value::Object(object) if object.class == self.slow) && (self.out_of_time)()
     }
 
     /// Steps taken so far.

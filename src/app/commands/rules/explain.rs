@@ -100,7 +100,7 @@ pub(super) fn explain(
             needs(&examination, &mut shown);
             if let Some(path) = message {
                 let message = Message::parse(read_message(path)?, &config.inspection.message);
-                let looking = Looking::new(config);
+                let looking = Looking::new(config).with_yara(config)?;
                 let (view, budget) = (looking.view(&message), config.policy.rules.budget());
                 shown.clauses = Some(examination.look(view, budget));
                 if file.kind == RuleKind::Insight {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::app::cli::{Common, RulesCommand};
 use crate::app::config::Config;
 use crate::app::rules::{Feeds, load_rules, missing_lists};
 use crate::app::terminal::{Terminal, Tone, plain};
+use crate::app::yara;
 use crate::mail::Message;
 use crate::policy::mql::{self, Budget, Capability, Joint, Needs, Seen, Size, State, View};
 use crate::policy::{FeedConfig, RuleError, RuleFile, RuleFindings, RuleKind, RuleMode, RuleSet, RuleWeights};
@@ -75,6 +77,12 @@ impl Looking {
     fn of(config: &Config, own_domains: &[String], vips: &[String]) -> Self {
         let site = Site { content: config.inspection.content.clone(), ..Site::new(own_domains, vips) };
         Self { site, facts: Facts::unknown(Why::Disabled) }
+    }
+
+    /// With the YARA rules of the settings.
+    fn with_yara(mut self, config: &Config) -> anyhow::Result<Self> {
+        self.site.yara = yara::load(&config.inspection.yara)?.map(Arc::new);
+        Ok(self)
     }
 
     fn view<'v>(&'v self, message: &'v Message) -> View<'v> {
@@ -215,7 +223,7 @@ fn over_messages(
     for path in messages {
         gather(path, &mut files)?;
     }
-    let looking = Looking::new(config);
+    let looking = Looking::new(config).with_yara(config)?;
     for file in files {
         let message = Message::parse(read_message(&file)?, &config.inspection.message);
         let found = rules.find(looking.view(&message), Budget::default(), &|| false);

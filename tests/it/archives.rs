@@ -134,10 +134,10 @@ fn packed_streams() {
         assert_eq!((files[1].name.as_str(), files[1].kind), ("all.tar", FileType::Tar), "{name}");
         assert_eq!(
             contents(&files)[1..],
-            [("invoice.exe", PROGRAM), ("note.txt", NOTE), ("sub/link.url", LINK)],
+            [("note.txt", NOTE), ("invoice.exe", PROGRAM), ("sub/link.url", LINK)],
             "{name}"
         );
-        assert!(files[2].is(Trait::Program) && files[2].depth == 2);
+        assert!(files[3].is(Trait::Program) && files[3].depth == 2);
     }
 }
 

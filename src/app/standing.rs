@@ -88,7 +88,7 @@ fn check_reassess(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What services give to rules.
+/// What services and YARA give to rules.
 fn given(config: &Config, offline: bool) -> Needs {
     let of = |need| match need {
         FunctionNeed::Whois => Capability::Whois,
@@ -96,7 +96,7 @@ fn given(config: &Config, offline: bool) -> Needs {
         FunctionNeed::Text => Capability::Nlu,
     };
     let answered = config.enrichment.answers().filter(|_| !offline);
-    answered.fold(Needs::NONE, |all, need| all.and(Needs::of(of(need))))
+    answered.fold(yara::given(&config.inspection.yara), |all, need| all.and(Needs::of(of(need))))
 }
 
 /// What is spent when a message is looked at again: the budgets of the inspection, so many times.

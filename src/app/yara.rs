@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 
 use super::rules::{gather, read_bounded};
 use crate::content::{Yara, YaraConfig, YaraSource};
+use crate::policy::mql::{Capability, Needs};
 
 /// Reads and compiles them; `None` when no path is set.
 ///
@@ -31,6 +32,11 @@ pub(super) fn load(config: &YaraConfig) -> anyhow::Result<Option<Yara>> {
     let yara = Yara::compile(&sources, config).context("inspection.yara.paths")?;
     tracing::info!(files = sources.len(), rules = yara.rules(), "YARA rules loaded");
     Ok(Some(yara))
+}
+
+/// What they give to rules in MQL, with these settings.
+pub(super) fn given(config: &YaraConfig) -> Needs {
+    if config.paths.is_empty() { Needs::NONE } else { Needs::of(Capability::Yara) }
 }
 
 /// What tells apart two sets of rules, for records: the start of the digest.

@@ -2,6 +2,10 @@
 
 use mailweir::content::{Yara, YaraConfig, YaraError, YaraSource};
 
+/// A rule in MQL that rests on one of them.
+const FEED_RULE: &str = "name: Weir program in MQL\ntype: rule\nseverity: high\nsource: |\n  \
+    any(attachments, any(file.explode(.), any(.scan.yara.matches, .name == 'weir_program')))\n";
+
 /// `mailweir scan` with rules of this text; whether it went well, and all that it wrote.
 fn scan(rules: &str, message: &[u8]) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
@@ -10,7 +14,14 @@ fn scan(rules: &str, message: &[u8]) -> (bool, String) {
     std::fs::write(at("yara/own.yar"), rules).unwrap();
     std::fs::write(at("yara/notes.txt"), "no rules").unwrap();
     std::fs::write(at("m.eml"), message).unwrap();
-    std::fs::write(at("mailweir.toml"), format!("[inspection.yara]\npaths = [{:?}]\n", at("yara"))).unwrap();
+    std::fs::create_dir(at("rules")).unwrap();
+    std::fs::write(at("rules/own.yml"), FEED_RULE).unwrap();
+    let settings = format!(
+        "[inspection.yara]\npaths = [{:?}]\n[[policy.rules.paths]]\npath = {:?}\nname = \"own\"\nmode = \"enforce\"\n",
+        at("yara"),
+        at("rules")
+    );
+    std::fs::write(at("mailweir.toml"), settings).unwrap();
     #[allow(clippy::disallowed_methods)] // Starts the program under test; nothing here comes from mail.
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mailweir"));
     command.args(["scan", "--json", "--offline", "--config"]).arg(at("mailweir.toml")).arg(at("m.eml"));
@@ -216,6 +227,9 @@ mod with {
         let message = message("a.zip", &packed());
         let (well, text) = scan(RULES, message.raw());
         assert!(well && text.contains("YARA_MATCH") && text.contains("weir_program in a.exe"), "{text}");
+        assert!(text.contains("Weir program in MQL"), "{text}");
+        let (well, text) = scan("rule other { condition: true }", message.raw());
+        assert!(well && !text.contains("Weir program in MQL") && !text.contains("\"yara\""), "{text}");
         let (well, text) = scan("rule a {\n  condition: $b\n}", message.raw());
         assert!(!well && text.contains("own.yar:2:14: ") && text.contains("inspection.yara.paths"), "{text}");
         assert!(!text.contains("YARA_MATCH"), "{text}");

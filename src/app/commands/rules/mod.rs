@@ -151,7 +151,8 @@ struct Checked {
 
 fn load(path: &Path, config: &Config) -> anyhow::Result<(RuleSet, Vec<RuleError>)> {
     // Looking at rules changes no score: the built-in weights serve.
-    load_rules(Feeds::Only(&[feed_of(path)]), &config.policy, &RuleWeights::default(), Needs::NONE)
+    let given = yara::given(&config.inspection.yara);
+    load_rules(Feeds::Only(&[feed_of(path)]), &config.policy, &RuleWeights::default(), given)
 }
 
 fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyhow::Result<ExitCode> {

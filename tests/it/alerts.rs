@@ -156,7 +156,7 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
     let registry = prometheus::Registry::new();
     let metrics = AlertMetrics::new(&registry).unwrap();
     let channels = Channel::configured(&config, &ways(&folder, &Server::default())).unwrap();
-    let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics);
+    let (channels, deliveries) = Channels::new(channels.into_iter().map(Arc::new).collect(), &config.delivery, &metrics, None);
     let mut machine = Machine::new(config, Vec::new());
     let bad = Measure {
         kind: Kind::Disk,

@@ -61,6 +61,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
+    let filter = records.filtered(&config.data).map(tokio::spawn);
     let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
     say_what_listens(&gateway, common)?;
 
@@ -72,6 +73,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let result = run(gateway, reload, stop).await;
     looking.abort();
     following.abort();
+    filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         tracing::error!("the records did not close in time");
     }

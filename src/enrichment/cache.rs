@@ -91,7 +91,7 @@ impl<V: Kept> Cache<V> {
         }
         let metrics = tiers.metrics();
         let count = |outcome| metrics.lookups.with_label_values(&[name, outcome]);
-        if kind.is_some() && tiers.place().is_some() {
+        if kind.is_some() {
             for outcome in ["hit", "miss", "failed", "unreadable"] {
                 metrics.shared.with_label_values(&[name, outcome]);
             }

@@ -369,6 +369,9 @@ pub struct SenderAuthConfig {
     pub cache_entries: u64,
     /// Longest time an answer is kept, whatever its TTL says.
     pub cache_max_seconds: u64,
+    /// When the resolver is left alone because it answers nothing, and when it is asked again. Domains that do not answer do not
+    /// count.
+    pub breaker: BreakerConfig,
     /// DKIM signatures verified in one message; further ones are not looked at.
     pub max_signatures: usize,
     /// Name in `Authentication-Results` (RFC 8601). Empty: the host name.
@@ -386,6 +389,7 @@ impl Default for SenderAuthConfig {
             query_ms: 1_000,
             cache_entries: 65_536,
             cache_max_seconds: 3_600,
+            breaker: BreakerConfig { recovery_seconds: 10, ..BreakerConfig::default() },
             max_signatures: 10,
             authserv_id: String::new(),
             trusted_arc_sealers: Vec::new(),

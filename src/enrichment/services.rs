@@ -24,6 +24,8 @@ use crate::mail::{Connection, Envelope, Message};
 
 /// The shelf's name among the dependencies.
 const CACHE: &str = "cache";
+/// The resolver's.
+pub(super) const RESOLVER: &str = "resolver";
 
 /// A service that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -257,8 +259,9 @@ impl Services {
             ("rdap", rdap.enabled),
         ];
         let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-        let shelf = outside.shelf().map(|_| CACHE);
-        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(shelf).collect();
+        // These are nobody's here.
+        let others = [CACHE, RESOLVER];
+        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
         if names.is_empty() && !block_lists.enabled {
             outside.dependencies.keep(&all);
             return Ok(Self::default());

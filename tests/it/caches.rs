@@ -231,7 +231,7 @@ async fn by_http_and_by_command() {
     let redis = Redis::start(Keep::Nothing).await;
     let http = free_port();
     let settings =
-        format!("[http]\nlisten = \"{http}\"\n[cache]\nurl = \"{}\"\n[cache.call]\ndeadline_ms = 2000\n", redis.url());
+        format!("[http]\nenabled = true\nlisten = \"{http}\"\n[cache]\nurl = \"{}\"\n[cache.call]\ndeadline_ms = 2000\n", redis.url());
     let gateway = Gateway::start_with(Sink::start().await.address, &settings).await;
     let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
     let authorization = format!("Authorization: Bearer {}", token.trim());

@@ -21,7 +21,7 @@ use crate::egress;
 use crate::enforcement::alert::{
     AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Watch, Ways,
 };
-use crate::enforcement::signing::Keys;
+use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
 use crate::records::Records;
@@ -30,8 +30,6 @@ use collector::Collector;
 
 /// How long what waits in the queues may take at the end.
 const LAST: Duration = Duration::from_secs(3);
-/// How often the age of the signing key is looked at.
-const KEYS_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The watch, before it runs.
 pub(super) struct Alerting {
@@ -112,11 +110,11 @@ impl Alerting {
         }
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut keys = tokio::time::interval(KEYS_EVERY);
+        let mut rotation = Box::pin(rotate_by_age(config.signing.clone(), config.data.clone(), now_ms));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = keys.tick() => renew_keys(&config),
+                () = &mut rotation => {}
                 _ = ticks.tick() => {
                     let readings = collector.read().await;
                     // It writes files: a disk that hangs must not take the mail's threads with it.
@@ -186,28 +184,6 @@ pub(super) fn ways(
     let resolvers: Vec<SocketAddr> = config.enrichment.sender_auth.resolvers.clone();
     let (signing, data) = (config.signing.clone(), config.data.clone());
     Ok(Ways { dependencies, mailer: Arc::new(IntoNextHop(hops)), resolvers, host_name, signing, data })
-}
-
-/// Makes a new signing key when the settings want one by age.
-fn renew_keys(config: &Config) {
-    if config.signing.rotate_days == 0 {
-        return;
-    }
-    let (file, now) = (Keys::file(&config.signing, &config.data), now_ms());
-    let renewed = Keys::load(&file, &config.signing, now).and_then(|mut keys| {
-        if !keys.is_due(&config.signing, now) {
-            return Ok(None);
-        }
-        let id = keys.rotate(&config.signing, false, now)?.id.clone();
-        keys.save(&file).map(|()| Some(id))
-    });
-    match renewed {
-        Ok(None) => {}
-        Ok(Some(key)) => {
-            tracing::warn!(key, "a new signing key is announced: give it to receivers (mailweir keys list)")
-        }
-        Err(error) => tracing::error!(%error, "the signing keys cannot be renewed"),
-    }
 }
 
 /// Milliseconds since 1970.

@@ -192,7 +192,9 @@ pub async fn open(config: &QueueConfig, data: &Path) -> Result<Arc<dyn Queue>, Q
         Some(file) => {
             let read = std::fs::read_to_string(file);
             let place = format!("(queue.url_file {})", file.display());
-            read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?.trim().to_owned()
+            read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?
+                .trim()
+                .to_owned()
         }
         None => config.url.clone(),
     };

@@ -169,7 +169,8 @@ impl Zone {
         self.tests.get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self))).await?;
         let (zone, label) = (Arc::clone(&self), asked.label.clone());
         let about = || {
-            let named = if self.config.of == ZoneOf::Addresses { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
+            let named =
+                if self.config.of == ZoneOf::Addresses { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
             vec![Tag::dependency("block_lists"), dependency(), named]
         };
         let look_up = async move { zone.look_up(&label, Some(until)).await };

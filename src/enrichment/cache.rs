@@ -251,7 +251,8 @@ mod tests {
         };
         let failed = cache.get("a".into(), Vec::new, ask(Err(Failure::Busy))).await;
         assert!(matches!(failed, Err(Failure::Busy)));
-        let (one, two) = tokio::join!(cache.get("a".into(), Vec::new, ask(Ok(1))), cache.get("a".into(), Vec::new, ask(Ok(2))));
+        let (one, two) =
+            tokio::join!(cache.get("a".into(), Vec::new, ask(Ok(1))), cache.get("a".into(), Vec::new, ask(Ok(2))));
         assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
         assert_eq!(cache.get("a".into(), Vec::new, ask(Ok(3))).await.unwrap(), 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2);

@@ -20,12 +20,12 @@ mod tiers;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig,
-    TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig,
+    ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;
 pub use sender_auth::{ResolverError, SenderAuth, authentication_results, forged_results};
+pub use services::{Outside, Question, ServiceError, ServiceLook, Services};
 pub use shelf::{Look, News, Shelf, Shelved, Stamp};
 pub use tags::{Tag, TagError};
-pub use services::{Outside, Question, ServiceError, ServiceLook, Services};

@@ -12,8 +12,8 @@ use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
 use super::rdap::Rdap;
 use super::text_service::TextService;
-use super::url_service::UrlService;
 use super::tiers::Tiers;
+use super::url_service::UrlService;
 use super::{CacheConfig, Config, FunctionsConfig, Metrics, OnFailure, Shelf, Tag};
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{

@@ -157,7 +157,8 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
     let registry = prometheus::Registry::new();
     let metrics = AlertMetrics::new(&registry).unwrap();
     let channels = Channel::configured(&config, &ways(&folder, &Server::default())).unwrap();
-    let (channels, deliveries) = Channels::new(channels.into_iter().map(Arc::new).collect(), &config.delivery, &metrics, None);
+    let (channels, deliveries) =
+        Channels::new(channels.into_iter().map(Arc::new).collect(), &config.delivery, &metrics, None);
     let mut machine = Machine::new(config, Vec::new());
     let bad = Measure {
         kind: Kind::Disk,
@@ -397,10 +398,13 @@ async fn keys_by_command() {
 async fn an_alert_that_is_not_taken_outlives_the_gateway() {
     let works = Arc::new(AtomicBool::new(false));
     let answers = Arc::clone(&works);
-    let endpoint = Endpoint::start(move |_, _| {
-        if answers.load(Ordering::Relaxed) { "204 No Content" } else { "503 Service Unavailable" }
-    })
-    .await;
+    let endpoint =
+        Endpoint::start(
+            move |_, _| {
+                if answers.load(Ordering::Relaxed) { "204 No Content" } else { "503 Service Unavailable" }
+            },
+        )
+        .await;
     let sink = Sink::start().await;
     // There is always less than everything free: this fires at once, and does not end by itself.
     let settings = format!(
@@ -428,7 +432,7 @@ async fn an_alert_that_is_not_taken_outlives_the_gateway() {
             assert!(status.ok, "{}", status.stderr);
             let status = &status.json()[0];
             let waits = |priority: &Value| ["waiting", "running", "later"].iter().any(|n| priority[n] != 0);
-            if !status["by_priority"].as_array().unwrap().iter().any(waits) {
+            if !status["by_priority"].as_object().unwrap().values().any(waits) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

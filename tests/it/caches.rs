@@ -61,8 +61,14 @@ impl Node {
         let message = Message::parse(raw.clone(), &MessageLimits::default());
         let envelope = Envelope { sender: Path::new("a@a.example"), recipients: vec![Path::new("b@b.example")] };
         let connection = Connection::unknown(Door::Scan);
-        let question =
-            Question { message: &message, envelope: &envelope, connection: &connection, raw: &raw, now: 0, again: false };
+        let question = Question {
+            message: &message,
+            envelope: &envelope,
+            connection: &connection,
+            raw: &raw,
+            now: 0,
+            again: false,
+        };
         let until = tokio::time::Instant::now() + PATIENCE;
         self.services.ask(&question, until).await.urls.known().is_some()
     }
@@ -129,8 +135,10 @@ async fn one_gateway_asks_for_all_and_all_forget_what_one_forgets() {
         one.outside.forget(&[Tag::parse("domain:evil.test").unwrap()]).await.unwrap();
         assert!(one.ask(bad).await && one.ask(good).await);
         assert_eq!(analyser.seen(), 3, "asked again, the other one was not");
-        until("the other learns of it", async || two.count("mailweir_service_cache_forgotten_total", "elsewhere") > 0.0)
-            .await;
+        until("the other learns of it", async || {
+            two.count("mailweir_service_cache_forgotten_total", "elsewhere") > 0.0
+        })
+        .await;
         until("the new answer is kept", async || {
             assert!(two.ask(bad).await);
             two.shared("hit") >= 3.0 || analyser.seen() > 3
@@ -230,10 +238,15 @@ async fn by_http_and_by_command() {
     }
     let redis = Redis::start(Keep::Nothing).await;
     let http = free_port();
-    let settings =
-        format!("[http]\nenabled = true\nlisten = \"{http}\"\n[cache]\nurl = \"{}\"\n[cache.call]\ndeadline_ms = 2000\n", redis.url());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[cache]\nurl = \"{}\"\n[cache.call]\ndeadline_ms = 2000\n",
+        redis.url()
+    );
     let gateway = Gateway::start_with(Sink::start().await.address, &settings).await;
-    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let file = gateway.data().join("admin.token");
+    until("there is a token", async || file.exists()).await;
+    until("it answers", async || tokio::net::TcpStream::connect(http).await.is_ok()).await;
+    let token = std::fs::read_to_string(file).unwrap();
     let authorization = format!("Authorization: Bearer {}", token.trim());
     let post = async |body: &str| {
         let headers = [authorization.as_str(), "Content-Type: application/json"];

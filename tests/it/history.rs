@@ -34,10 +34,13 @@ async fn sqlite_behind_the_filter() {
 
     // Another process: the names are read from the database, in several batches.
     let open = place.open().await;
+    let filter = tokio::spawn(open.records.filtered(place.path()).unwrap());
     let days = (0..6_000).map(|number| mail(NOON - number, 1, &format!("many{number}@many.example")));
     for some in days.collect::<Vec<_>>().chunks(1_000) {
         open.note(some).await;
     }
+    filter.abort();
+    let _ = filter.await;
     open.close().await;
     let open = place.open().await;
     let filter = tokio::spawn(open.records.filtered(place.path()).unwrap());

@@ -294,6 +294,50 @@ async fn a_rule_reads_what_is_missing() {
     assert_eq!(matched(&judge(&on, &hello).await), ["scanned"]);
 }
 
+/// Domains that do not answer are their owners' business; a resolver that knows nothing at all is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolver_that_hangs_is_left_alone_and_silent_domains_are_not_its_fault() {
+    use crate::support::dns::{Answer as Says, Dns};
+    let dns = Dns::start();
+    dns.says("slow.example", Says::Silence);
+    dns.says("_dmarc.slow.example", Says::Silence);
+    let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+    let auth = |resolver| {
+        let breaker = BreakerConfig { recovery_seconds: 600, ..BreakerConfig::default() };
+        let config = SenderAuthConfig {
+            resolvers: vec![resolver],
+            query_ms: 100,
+            deadline_ms: 400,
+            cache_entries: 0,
+            breaker,
+            ..SenderAuthConfig::default()
+        };
+        SenderAuth::new(&config, "mx.example.org").unwrap().guarded(&outside).unwrap()
+    };
+    let message = transaction("203.0.113.7", "a@slow.example", "Hello");
+    let ask = async |auth: &SenderAuth| auth.ask(&message.connection, &message.envelope.sender, &message.raw).await;
+    let resolver = || outside.snapshots().into_iter().find(|one| one.name == "resolver").unwrap();
+    let well = auth(dns.address);
+    for _ in 0..8 {
+        let facts = ask(&well).await;
+        assert!(facts.spf.unknown().is_some_and(|why| why.is_failure()), "{:?}", facts.spf);
+    }
+    assert_eq!((resolver().state, resolver().failed), (BreakerState::Closed, 0));
+
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    outside.dependencies.keep(&[]);
+    let ill = auth(silent.local_addr().unwrap());
+    for _ in 0..5 {
+        assert!(ask(&ill).await.spf.unknown().is_some_and(|why| why.is_failure()));
+    }
+    assert_eq!(resolver().state, BreakerState::Open);
+    let facts = ask(&ill).await;
+    assert_eq!(
+        (facts.spf.unknown(), facts.client_ip),
+        (Some(mailweir::analysis::Why::BreakerOpen), message.connection.client_ip)
+    );
+}
+
 /// Stages that are no services: DNS about the sender, and a message with more than is read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_failure_policy_of_stages_decides() {

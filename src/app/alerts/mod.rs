@@ -18,9 +18,7 @@ use super::reinject::IntoNextHop;
 use super::standing;
 use crate::deferred::Queue;
 use crate::egress;
-use crate::enforcement::alert::{
-    AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Watch, Ways,
-};
+use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Watch, Ways};
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};

@@ -30,8 +30,16 @@ pub(in crate::app) async fn run(command: &CacheCommand, config: &Config, common:
         let tags: Vec<&str> = tags.iter().map(Tag::as_str).collect();
         terminal.json(&json!({"tags": tags, "everything": everything, "shared": shelf.place()}))?;
     } else {
-        let what = if *everything { "everything".to_owned() } else { tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ") };
-        terminal.line(&format!("{what}: forgotten in {}; gateways follow within {} ms", shelf.place(), config.cache.follow_ms))?;
+        let what = if *everything {
+            "everything".to_owned()
+        } else {
+            tags.iter().map(Tag::as_str).collect::<Vec<_>>().join(", ")
+        };
+        terminal.line(&format!(
+            "{what}: forgotten in {}; gateways follow within {} ms",
+            shelf.place(),
+            config.cache.follow_ms
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -58,7 +58,8 @@ impl Shelf for RedisShelf {
             for tag in tags {
                 call.arg(tag.as_str());
             }
-            let mut said = self.link.run::<Vec<Vec<u8>>>("look an answer up", &call).await.map_err(failure)?.into_iter();
+            let mut said =
+                self.link.run::<Vec<Vec<u8>>>("look an answer up", &call).await.map_err(failure)?.into_iter();
             let stamp = stamp(said.next(), said.next())?;
             let found = match (said.next(), said.next()) {
                 (Some(answer), Some(left)) => {

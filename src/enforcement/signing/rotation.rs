@@ -74,7 +74,9 @@ mod tests {
         sleep(Duration::from_secs(u64::from(config.announce_hours) * 3_600)).await;
         assert_eq!(states(), [KeyState::Retiring, KeyState::Signing]);
         let keys = Keys::load(&file, &config, now_ms()).unwrap();
-        assert!(keys.signing(now_ms()).is_some_and(|key| key.id != first) && keys.verifying(&first, now_ms()).is_some());
+        assert!(
+            keys.signing(now_ms()).is_some_and(|key| key.id != first) && keys.verifying(&first, now_ms()).is_some()
+        );
         sleep(Duration::from_secs(u64::from(config.overlap_hours) * 3_600)).await;
         assert_eq!(states(), [KeyState::Expired, KeyState::Signing]);
         // And so on, each in its time.

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::analysis::{Facts, Why};
 use crate::egress::{CallConfig, Dependency, Failure, Names, NamesConfig, NamesError, RateConfig, Repeat, RetryConfig};
-use crate::enrichment::services::{Outside, RESOLVER, why};
 use crate::enrichment::SenderAuthConfig;
+use crate::enrichment::services::{Outside, RESOLVER, why};
 
 /// Time for the name that cannot exist.
 const PATIENCE: Duration = Duration::from_millis(500);

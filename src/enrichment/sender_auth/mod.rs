@@ -26,13 +26,13 @@ use mail_auth::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{Outside, SenderAuthConfig};
-use guard::Guard;
 use crate::analysis::{
     Answers, Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, ServiceFacts,
     Spf, SpfResult, Why,
 };
 use crate::egress::NamesError;
 use crate::mail::{Connection, Path, registrable_domain};
+use guard::Guard;
 
 pub use results::{authentication_results, forged_results};
 

@@ -155,7 +155,12 @@ impl Channel {
             let routing_key = secret("pagerduty.routing_key_file", file)?;
             let (client, url) = web.client(ChannelName::PagerDuty, "pagerduty.url", &config.pagerduty.url)?;
             let kind = Kind::PagerDuty(pagerduty::PagerDuty::new(client, url, routing_key)?);
-            channels.push(Self { name: ChannelName::PagerDuty, from: config.pagerduty.from, kind, turn: Mutex::default() });
+            channels.push(Self {
+                name: ChannelName::PagerDuty,
+                from: config.pagerduty.from,
+                kind,
+                turn: Mutex::default(),
+            });
         }
         if !config.mail.to.is_empty() {
             let dependency = ways.dependencies.dependency(ChannelName::Mail.dependency(), &config.call);

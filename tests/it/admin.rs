@@ -57,6 +57,7 @@ fn the_document_lists_every_route_and_resolves() {
         "GET /ready",
         "POST /api/v1/alerts/acknowledgements",
         "POST /api/v1/alerts/silences",
+        "POST /api/v1/caches/invalidations",
         "POST /api/v1/quarantine/{id}/release",
         "POST /api/v1/scalability/scale-down",
         "POST /api/v1/scalability/scale-up",

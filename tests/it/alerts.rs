@@ -440,5 +440,6 @@ async fn an_alert_that_is_not_taken_outlives_the_gateway() {
     };
     tokio::time::timeout(Duration::from_secs(30), empty).await.expect("the queue is empty");
     let fired = endpoint.got()[before..].iter().filter(|got| got.json()["alerts"][0]["what"] == "fired").count();
-    assert_eq!(fired, 1);
+    // A try that was under way when the gateway was killed is done again: rather twice than never.
+    assert!((1..=2).contains(&fired), "{fired}");
 }

@@ -141,11 +141,12 @@ async fn everything_but_health_needs_the_token() {
     }
     // With the token every one of them is there; the tricks are not.
     for (method, path) in &targets {
-        let expected: &[u16] = match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
-            ("POST", true) => &[400],
-            ("DELETE", true) => &[404],
-            _ => &[200, 409],
-        };
+        let expected: &[u16] =
+            match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
+                ("POST", true) => &[400],
+                ("DELETE", true) => &[404],
+                _ => &[200, 409],
+            };
         assert!(expected.contains(&gateway.ask(method, path, "").await.status), "{method} {path}");
     }
     for path in ["/", "//api/v1/messages", "/api/v1/messages/", "/api/../health", "//health", "/HEALTH", "/nowhere"] {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use mailweir::egress::{CallConfig, Failure, RateConfig, Repeat};
-use mailweir::enrichment::{ClamdConfig, Config, Outside, Question, Services};
+use mailweir::enrichment::{ClamdConfig, Config, FunctionAsk, Outside, Question, Services, UrlServiceConfig};
 use mailweir::mail::{Connection, Door, Envelope, Message, MessageLimits, Path};
 
 const ROUNDS: usize = 9;
@@ -15,6 +15,7 @@ const CALLS: u32 = 20_000;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let outside = Outside::new(&prometheus::Registry::new()).unwrap();
     // As fast as it goes, and both limits in effect.
     let rate = RateConfig { per_second: 1_000_000_000, burst: 1_000_000_000, ..RateConfig::default() };
@@ -31,6 +32,23 @@ async fn main() {
         assert!(black_box(failing.call(Repeat::Never, None, fail).await).is_err());
     })
     .await;
+
+    // Breaker, limiter, and the cache that answers for them: a link that was asked about before.
+    let http = Mock::start(Service::Http, 0, Fault::None).await.unwrap();
+    let mut url_service = UrlServiceConfig {
+        enabled: true,
+        url: format!("http://{}/v1/url", http.address()),
+        ..UrlServiceConfig::default()
+    };
+    url_service.service.fresh_seconds = 3_600;
+    let links = Services::new(&Config { url_service, ..Config::default() }, &outside).unwrap();
+    let ask = FunctionAsk::Link { url: "https://www.firm.example/x".into(), mode: None };
+    measure("a rule's question out of the cache", async || {
+        let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
+        assert!(black_box(links.answer(&ask, 0, until).await).known().is_some());
+    })
+    .await;
+    assert_eq!(http.seen(), 1, "the cache was asked");
 
     let clamd = Mock::start(Service::Clamd, 0, Fault::None).await.unwrap();
     let settings =

@@ -30,7 +30,7 @@ const HISTORY: usize = 100;
 
 /// Looks, and remembers what was seen.
 pub(super) struct FullHealth {
-    examination: Examination,
+    pub(super) examination: Examination,
     metrics: Arc<Metrics>,
     every: Duration,
     /// Held while looking, so that one looks for many.

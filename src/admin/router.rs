@@ -73,6 +73,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         (name = "messages", description = "What was judged, and why"),
         (name = "quarantine", description = "What is held"),
         (name = "scalability", description = "Job queue and workers"),
+        (name = "caches", description = "Answers of services that are kept"),
         (name = "alerts", description = "What is watched, what fires, and silences"),
         (name = "service", description = "Metrics and this document"),
     ),

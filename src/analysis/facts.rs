@@ -259,6 +259,10 @@ impl Facts {
         }
     }
 
+    /// Names of all facts that can be missing.
+    pub const NAMES: [&str; 11] =
+        ["spf_helo", "spf", "dkim", "dmarc", "arc", "history", "malware", "lists", "urls", "text", "domains"];
+
     /// Names of the facts that are not known, with the reason.
     pub fn unknowns(&self) -> Vec<(&'static str, Why)> {
         let history = self.history.unknown().map(|why| ("history", why));

@@ -78,6 +78,9 @@ pub(in crate::app) enum Command {
     /// Look at alerts, silence them, try their channels out.
     #[command(subcommand)]
     Alert(AlertCommand),
+    /// Forget answers of services that gateways keep together.
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Look at the keys that webhooks are signed with; make a new one.
     #[command(subcommand)]
     Keys(KeysCommand),
@@ -439,6 +442,26 @@ pub(in crate::app) enum AlertChannel {
     Mail,
     /// The signed webhook.
     Webhook,
+}
+
+/// `mailweir cache`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum CacheCommand {
+    /// Forget kept answers before their time, in the cache that gateways share (`cache.url`), and with it in all of them.
+    Flush {
+        /// What they are about: `host:NAME`, `domain:NAME`, `message:SHA256`, `dependency:NAME`; may be given several times.
+        #[arg(long, value_name = "TAG")]
+        tag: Vec<String>,
+        /// All answers of a service: clamd, block_lists, url_service, text_service, rdap.
+        #[arg(long, value_name = "NAME")]
+        dependency: Option<String>,
+        /// All answers there are.
+        #[arg(long)]
+        everything: bool,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// `mailweir keys`

@@ -47,6 +47,8 @@ pub struct Config {
     pub queue: deferred::QueueConfig,
     /// Who does them.
     pub workers: deferred::WorkersConfig,
+    /// Answers of services that gateways keep together.
+    pub cache: enrichment::CacheConfig,
     /// What is watched, when it is told, and to whom.
     pub alerts: enforcement::alert::AlertsConfig,
     /// Signatures of webhooks and callbacks.
@@ -72,6 +74,7 @@ impl Default for Config {
             release: Default::default(),
             queue: Default::default(),
             workers: Default::default(),
+            cache: Default::default(),
             alerts: Default::default(),
             signing: Default::default(),
         }

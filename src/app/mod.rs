@@ -10,6 +10,7 @@ mod reinject;
 mod reload;
 mod rules;
 mod serve;
+pub mod shelf;
 mod standing;
 mod telemetry;
 mod terminal;
@@ -61,6 +62,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Replay(options) => commands::replay::run(&options, &common).await,
         Command::Doctor(options) => commands::doctor::run(&options, &loaded, &common).await,
         Command::Alert(command) => commands::alert::run(&command, &loaded.config, &common).await,
+        Command::Cache(command) => commands::cache::run(&command, &loaded.config, &common).await,
         Command::Keys(command) => commands::keys::run(&command, &loaded.config, &common),
         Command::Dev(command) => commands::dev::run(&command, &common).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),

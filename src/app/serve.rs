@@ -10,14 +10,14 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::alerts::Alerting;
+use super::alerts::{Alerting, Tellers};
 use super::cli::Common;
 use super::config::{Config, Loaded};
 use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, rules, standing, telemetry};
+use super::{data, rules, shelf, standing, telemetry};
 use crate::admin::{Admin, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
@@ -53,7 +53,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let level = telemetry::start(&loaded.config.log)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
-    let outside = Arc::new(Outside::new(&registry)?);
+    let outside = Arc::new(shelf::outside(&config, &registry)?);
     let (standing, report) = standing::build(&config, false, &outside)?;
     report.log();
     data::prepare(&config)?;
@@ -61,14 +61,19 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
+    let filter = records.filtered(&config.data).map(tokio::spawn);
     let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
+    let follower = Arc::clone(&outside);
     let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, outside, &registry)?;
+    let following = tokio::spawn(async move { follower.follow().await });
     let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
     let result = run(gateway, reload, stop).await;
     looking.abort();
+    following.abort();
+    filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         tracing::error!("the records did not close in time");
     }
@@ -111,10 +116,12 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
+    let tellers = Tellers::new(&config, outside, &next_hops, registry)?;
     let hands = config.workers.enabled.then(|| Hands {
         pipeline: Arc::clone(&pipeline),
         next_hops: Arc::clone(&next_hops),
         key: key.clone(),
+        tellers: tellers.clone(),
     });
     let work = Work::open(&config, &records, registry, hands).await?;
     let mut doors = Vec::new();
@@ -132,7 +139,7 @@ async fn set_up(
         data: Some(config.data.clone()),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
-    let alerting = Alerting::new(&config, &records, outside, &next_hops, registry).context("[alerts]")?;
+    let alerting = tellers.map(|tellers| Alerting::new(&config, &records, outside, tellers, &work.queue, registry));
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
 }
 
@@ -229,7 +236,8 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     let working = work.start();
     let reload = tokio::spawn(reload.run());
     // Until the mail has drained: what goes wrong meanwhile is told too.
-    let alerting = alerting.map(|alerting| tokio::spawn(alerting.run(http_stop.clone())));
+    let watch_stop = CancellationToken::new();
+    let alerting = alerting.map(|alerting| tokio::spawn(alerting.run(watch_stop.clone())));
 
     let ended = tokio::select! {
         signal = shutdown_signal() => {
@@ -247,13 +255,15 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     }
     reload.abort();
     retention.abort();
+    // Before the queue closes: what cannot be told any more waits there for the next start.
+    watch_stop.cancel();
+    if let Some(alerting) = alerting {
+        let _ = tokio::time::timeout(Duration::from_secs(5), alerting).await;
+    }
     working.finish().await;
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
-    }
-    if let Some(alerting) = alerting {
-        let _ = tokio::time::timeout(Duration::from_secs(5), alerting).await;
     }
     next_hop::NextHops::close(&next_hops).await;
     tracing::info!("stopped");

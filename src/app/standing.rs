@@ -35,7 +35,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         block: optional("policy.lists.block_file", policy.lists.block_file.as_deref())?,
     };
     let auth = &config.enrichment.sender_auth;
-    let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)? };
+    let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)?.guarded(outside)? };
     let judge = Judge::new(policy, &files)?;
     // Else calls would be cut off by the message's deadline before their own, and the breaker would learn nothing of them.
     let most = config.inspection.deadline_ms;

@@ -10,10 +10,12 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Tellers;
 use super::config::Config;
 use super::reinject::IntoNextHop;
 use crate::admin::Workforce;
 use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
+use crate::enforcement::alert::DELIVER_ALERT;
 use crate::enforcement::{self, Recorded, Release, ReleaseJobs};
 use crate::gateway::next_hop::NextHops;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
@@ -46,11 +48,13 @@ pub(super) struct Hands {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) next_hops: Arc<NextHops>,
     pub(super) key: PassKey,
+    /// Channels of alerts, where something is watched.
+    pub(super) tellers: Option<Tellers>,
 }
 
 /// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
-fn handlers(config: &Config, records: &Arc<Records>, hands: Hands) -> Handlers {
-    let Hands { pipeline, next_hops, key } = hands;
+fn handlers(config: &Config, records: &Arc<Records>, queue: &Arc<dyn Queue>, hands: Hands) -> Handlers {
+    let Hands { pipeline, next_hops, key, tellers } = hands;
     let release = Release::new(Arc::clone(records), key, IntoNextHop(next_hops), config.release.clone());
     let recorded: Arc<dyn Handler> = Arc::new(Recorded(Arc::clone(records)));
     let mut handlers: Handlers = enforcement::RECORDED.map(|kind| (kind.to_owned(), Arc::clone(&recorded))).into();
@@ -60,6 +64,9 @@ fn handlers(config: &Config, records: &Arc<Records>, hands: Hands) -> Handlers {
     let others: [(&str, Arc<dyn Handler>); 3] =
         [(REASSESS, Arc::new(reassess)), (WAITED, Arc::new(waited)), (enforcement::RELEASE, Arc::new(release))];
     handlers.extend(others.map(|(kind, handler)| (kind.to_owned(), handler)));
+    if let Some(tellers) = tellers {
+        handlers.insert(DELIVER_ALERT.to_owned(), Arc::new(tellers.jobs(config, queue)));
+    }
     handlers
 }
 
@@ -76,8 +83,8 @@ impl Work {
         let outbox: Arc<dyn Outbox> = Arc::new(OutboxOfRecords(Arc::clone(records)));
         let pool = if let Some(hands) = hands {
             let sections = (&config.queue, &config.workers);
+            let handlers = handlers(config, records, &queue, hands);
             let (queue, outbox) = (Arc::clone(&queue), Some(Arc::clone(&outbox)));
-            let handlers = handlers(config, records, hands);
             Some(Pool::new(queue, outbox, handlers, sections, Arc::clone(&metrics)).context("[workers]")?)
         } else {
             None

@@ -8,13 +8,13 @@ use anyhow::{Context, bail};
 use prometheus::Registry;
 use tokio_util::sync::CancellationToken;
 
+use super::alerts::Tellers;
 use super::cli::Common;
 use super::config::Config;
 use super::serve::{admin_side, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, standing, telemetry};
-use crate::enrichment::Outside;
+use super::{data, shelf, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
@@ -31,7 +31,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
-    let outside = Outside::new(&registry)?;
+    let outside = Arc::new(shelf::outside(&config, &registry)?);
     let (standing, rules) = standing::build(&config, false, &outside)?;
     rules.log();
     let key = data::pass_key(&config)?;
@@ -40,7 +40,8 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let host = standing::host_name(&config);
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(&registry)?).context("[next_hop]")?;
     let next_hops = Arc::new(next_hops);
-    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key };
+    let tellers = Tellers::new(&config, &outside, &next_hops, &registry)?;
+    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
     let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
 
@@ -58,9 +59,11 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
         tokio::spawn(async move { admin.serve(listener, draining, stop).await })
     });
     let working = work.start();
+    let following = tokio::spawn(async move { outside.follow().await });
     tracing::info!(signal = shutdown_signal().await?, "stopping: jobs at work are ended, the others go back");
     draining.cancel();
     working.finish().await;
+    following.abort();
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;

@@ -4,8 +4,10 @@
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
     /// The configured address is none that we know.
-    #[error("queue.url `{place}` is not understood: {why}")]
+    #[error("{setting} `{place}` is not understood: {why}")]
     Address {
+        /// The setting it stands in.
+        setting: &'static str,
         /// The address without password.
         place: String,
         /// What is wrong with it.
@@ -48,7 +50,7 @@ pub enum QueueError {
     },
     /// A command to Redis failed, or there is no connection.
     #[cfg(feature = "redis")]
-    #[error("queue: {attempt}")]
+    #[error("Redis: {attempt}")]
     Redis {
         /// What was to be done.
         attempt: &'static str,
@@ -57,7 +59,7 @@ pub enum QueueError {
         source: redis::RedisError,
     },
     /// No answer within the deadline.
-    #[error("queue: {attempt}: no answer within {ms} ms (queue.command_ms)")]
+    #[error("{attempt}: no answer within {ms} ms")]
     Slow {
         /// What was to be done.
         attempt: &'static str,

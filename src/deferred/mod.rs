@@ -5,6 +5,8 @@
 //! lease, runs their [`Handler`] and settles them: done, again after a pause, or dead with its reason. Every job that was
 //! committed has at least one effect and exactly one result; an effect can happen twice and must be harmless then.
 //!
+//! [`RedisLink`] is the connection to Redis; others borrow it for what gateways share.
+//!
 //! Imports no room. Not here: what jobs do (handlers come from `app`), the table of the outbox (`records`).
 
 mod config;
@@ -31,4 +33,6 @@ pub use pool::{
     Crew, Failure, Handler, Handlers, JobRun, Outcome, Pool, Sample, ScalingEvent, WorkerState, WorkerStatus,
 };
 pub use queue::{Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, ServerFacts, Settlement, Ticket, Waiting, open};
+#[cfg(feature = "redis")]
+pub use redis::{LinkUse, RedisLink};
 pub use scaling::{Cause, Load, Mode};

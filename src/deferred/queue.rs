@@ -192,7 +192,9 @@ pub async fn open(config: &QueueConfig, data: &Path) -> Result<Arc<dyn Queue>, Q
         Some(file) => {
             let read = std::fs::read_to_string(file);
             let place = format!("(queue.url_file {})", file.display());
-            read.map_err(|error| QueueError::Address { place, why: error.to_string() })?.trim().to_owned()
+            read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?
+                .trim()
+                .to_owned()
         }
         None => config.url.clone(),
     };
@@ -210,7 +212,7 @@ fn by_address(config: &QueueConfig, url: &str) -> Result<Arc<dyn Queue>, QueueEr
 #[cfg(not(feature = "redis"))]
 fn by_address(_config: &QueueConfig, url: &str) -> Result<Arc<dyn Queue>, QueueError> {
     let place = url.split("://").next().unwrap_or_default().to_owned();
-    Err(QueueError::Address { place, why: "this build has no Redis in it".into() })
+    Err(QueueError::Address { setting: "queue.url", place, why: "this build has no Redis in it".into() })
 }
 
 /// A name that no other handle has.

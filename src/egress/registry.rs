@@ -41,23 +41,23 @@ pub struct Snapshot {
     pub last_failure_seconds: Option<u64>,
 }
 
-/// All dependencies there are. It outlives reloads: a service keeps its breaker while its settings stay the same.
-#[derive(Debug)]
+/// All dependencies there are; clones are the same. It outlives reloads: a service keeps its breaker while its settings stay the same.
+#[derive(Debug, Clone)]
 pub struct Registry {
     metrics: Arc<Metrics>,
-    known: Mutex<BTreeMap<String, Arc<Dependency>>>,
+    known: Arc<Mutex<BTreeMap<String, Arc<Dependency>>>>,
 }
 
 impl Registry {
     /// An empty one.
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics: Arc::new(metrics), known: Mutex::default() }
+        Self { metrics: Arc::new(metrics), known: Arc::default() }
     }
 
     /// Another one with the same metrics, for dependencies with a life of their own: [`Self::keep`] here forgets none there.
     #[must_use]
     pub fn beside(&self) -> Self {
-        Self { metrics: Arc::clone(&self.metrics), known: Mutex::default() }
+        Self { metrics: Arc::clone(&self.metrics), known: Arc::default() }
     }
 
     /// The dependency of a name; made when there is none yet, or when its settings have changed.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::cache::Cache;
 use super::services::{Outside, Question};
-use super::{BlockListsConfig, ServiceConfig, ZoneConfig, ZoneOf};
+use super::{BlockListsConfig, ServiceConfig, Tag, ZoneConfig, ZoneOf};
 use crate::analysis::{BlockLists as Found, Listing, ListingOf};
 use crate::egress::{Dependency, Failure, Names, Repeat};
 use crate::mail::registrable_domain;
@@ -56,8 +56,9 @@ impl BlockLists {
             Arc::new(Zone {
                 dependency: outside.dependencies.dependency(&dependency_name(&zone.name), &config.service.call),
                 names: names.clone(),
-                answers: Cache::new("block_lists", &config.service, &outside.metrics),
-                tests: Cache::new("block_list_tests", &tested, &outside.metrics),
+                answers: Cache::new("block_lists", &dependency_name(&zone.name), &config.service, &outside.tiers),
+                // Whether a list answers us is nobody else's answer.
+                tests: Cache::own("block_list_tests", &tested, &outside.tiers),
                 config: zone.clone(),
             })
         };
@@ -74,7 +75,7 @@ impl BlockLists {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
-                    let answer = timeout_at(until, Arc::clone(&zone).ask(&asked.label, again, until)).await;
+                    let answer = timeout_at(until, Arc::clone(&zone).ask(&asked, again, until)).await;
                     let answer = answer.unwrap_or(Err(Failure::Timeout { after_ms: 0 }));
                     (zone, asked, answer)
                 }));
@@ -163,11 +164,17 @@ fn reversed(ip: IpAddr) -> String {
 }
 
 impl Zone {
-    async fn ask(self: Arc<Self>, label: &str, again: bool, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
-        self.tests.get(self.config.name.clone(), Self::test(Arc::clone(&self))).await?;
-        let (zone, label) = (Arc::clone(&self), label.to_owned());
-        let key = label.clone();
-        self.answers.fetch(key, again, async move { zone.look_up(&label, Some(until)).await }).await
+    async fn ask(self: Arc<Self>, asked: &Asked, again: bool, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
+        let dependency = || Tag::dependency(self.dependency.name());
+        self.tests.get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self))).await?;
+        let (zone, label) = (Arc::clone(&self), asked.label.clone());
+        let about = || {
+            let named =
+                if self.config.of == ZoneOf::Addresses { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
+            vec![Tag::dependency("block_lists"), dependency(), named]
+        };
+        let look_up = async move { zone.look_up(&label, Some(until)).await };
+        self.answers.fetch(asked.label.clone(), about, again, look_up).await
     }
 
     /// RFC 5782, 5: what must be listed is, what must not be is not.

@@ -1,93 +1,221 @@
-//! Answers of a service, kept for a while.
+//! Answers of a service, kept for a while: in memory, and behind that on a shelf that all gateways share, where there is one.
 //!
 //! Those who ask the same at the same time wait for one question. An answer is fresh for a time; for another time it is still
-//! given while a new one is fetched behind it. "Nothing there" is an answer like any other; failures are not kept. Entries are
-//! bounded.
+//! given while a new one is fetched behind it. "Nothing there" is an answer like any other, with a time of its own; failures
+//! are not kept. What nobody asks for goes earlier; entries are bounded. What it is about are its tags: by them it can be
+//! forgotten before its time ([`super::tiers`]).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prometheus::IntCounter;
+use prometheus::{IntCounter, IntGauge};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 
-use super::{Metrics, ServiceConfig};
+use super::tiers::{Tiers, shelf_key};
+use super::{ServiceConfig, Tag};
 use crate::egress::Failure;
 
+/// An answer that can be kept.
+pub(super) trait Kept: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
+    /// Whether it says that there is nothing.
+    fn is_nothing(&self) -> bool {
+        false
+    }
+}
+
+impl<T: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Kept for Option<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl<T: Clone + Send + Sync + Serialize + DeserializeOwned + 'static> Kept for Vec<T> {
+    fn is_nothing(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl Kept for () {}
+
 #[derive(Clone)]
-struct Kept<V> {
+struct Entry<V> {
     answer: V,
-    at: Instant,
+    fresh_until: Instant,
+    until: Instant,
+    /// Of [`Tiers`], when it was asked for.
+    number: u64,
+    tags: Arc<[Tag]>,
 }
 
-pub(super) struct Cache<V> {
-    kept: moka::future::Cache<String, Kept<V>>,
-    refreshing: Arc<Mutex<HashSet<String>>>,
+pub(super) struct Cache<V>(Arc<Inner<V>>);
+
+struct Inner<V> {
+    name: String,
+    /// Beginning of its keys on the shelf; `None`: its answers are for this gateway alone.
+    kind: Option<String>,
+    kept: moka::future::Cache<String, Entry<V>>,
+    refreshing: Mutex<HashSet<String>>,
     fresh: Duration,
+    nothing: Duration,
+    stale: Duration,
+    tiers: Arc<Tiers>,
     hits: IntCounter,
-    stale: IntCounter,
+    stales: IntCounter,
     misses: IntCounter,
+    entries: IntGauge,
+    /// What this cache has added to `entries`.
+    counted: AtomicI64,
 }
 
-impl<V: Clone + Send + Sync + 'static> Cache<V> {
-    pub(super) fn new(name: &str, config: &ServiceConfig, metrics: &Metrics) -> Self {
-        let fresh = Duration::from_secs(config.fresh_seconds.into());
-        let longest = fresh + Duration::from_secs(config.stale_seconds.into());
-        let kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(longest).build();
-        let count = |outcome| metrics.lookups.with_label_values(&[name, outcome]);
-        Self {
-            kept,
-            refreshing: Arc::default(),
-            fresh,
-            hits: count("hit"),
-            stale: count("stale"),
-            misses: count("miss"),
-        }
+impl<V: Kept> Cache<V> {
+    /// Answers are shared under `kind`, where there is a shelf.
+    pub(super) fn new(name: &str, kind: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+        Self::build(name, Some(kind.to_owned()), config, tiers)
     }
 
-    /// The answer kept, else the one that `ask` gives.
-    pub(super) async fn get<F>(&self, key: String, ask: F) -> Result<V, Failure>
+    /// A cache whose answers are true for this gateway alone.
+    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+        Self::build(name, None, config, tiers)
+    }
+
+    fn build(name: &str, kind: Option<String>, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        let (fresh, stale) = (seconds(config.fresh_seconds), seconds(config.stale_seconds));
+        let mut kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(fresh + stale);
+        if config.idle_seconds > 0 {
+            kept = kept.time_to_idle(seconds(config.idle_seconds));
+        }
+        let metrics = tiers.metrics();
+        let count = |outcome| metrics.lookups.with_label_values(&[name, outcome]);
+        if kind.is_some() {
+            for outcome in ["hit", "miss", "failed", "unreadable"] {
+                metrics.shared.with_label_values(&[name, outcome]);
+            }
+        }
+        Self(Arc::new(Inner {
+            name: name.to_owned(),
+            kind,
+            kept: kept.build(),
+            refreshing: Mutex::default(),
+            fresh,
+            nothing: seconds(config.nothing_seconds).min(fresh),
+            stale,
+            tiers: Arc::clone(tiers),
+            hits: count("hit"),
+            stales: count("stale"),
+            misses: count("miss"),
+            entries: metrics.entries.with_label_values(&[name]),
+            counted: AtomicI64::new(0),
+        }))
+    }
+
+    /// The answer kept, else the one that `ask` gives. `about` tells what it is about, when it has to be asked for.
+    pub(super) async fn get<F>(&self, key: String, about: impl FnOnce() -> Vec<Tag>, ask: F) -> Result<V, Failure>
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
-        if let Some(kept) = self.kept.get(&key).await {
-            if kept.at.elapsed() <= self.fresh {
-                self.hits.inc();
-            } else {
-                self.stale.inc();
-                self.refresh(key, ask);
-            }
-            return Ok(kept.answer);
-        }
-        self.misses.inc();
-        let asked = async { ask.await.map(|answer| Kept { answer, at: Instant::now() }) };
-        let kept = self.kept.try_get_with(key, asked).await.map_err(|failure: Arc<Failure>| (*failure).clone())?;
-        Ok(kept.answer)
+        self.fetch(key, about, false, ask).await
     }
 
     /// As [`Self::get`]; with `again` what is kept is passed over and replaced.
-    pub(super) async fn fetch<F>(&self, key: String, again: bool, ask: F) -> Result<V, Failure>
+    pub(super) async fn fetch<F>(
+        &self,
+        key: String,
+        about: impl FnOnce() -> Vec<Tag>,
+        again: bool,
+        ask: F,
+    ) -> Result<V, Failure>
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
+        let inner = &self.0;
         if again {
-            self.kept.invalidate(&key).await;
+            inner.kept.invalidate(&key).await;
+        } else if let Some(entry) = inner.kept.get(&key).await {
+            let now = Instant::now();
+            if now <= entry.until && inner.tiers.is_good(entry.number, &entry.tags) {
+                if now <= entry.fresh_until {
+                    inner.hits.inc();
+                } else {
+                    inner.stales.inc();
+                    self.refresh(key, entry.tags, ask);
+                }
+                return Ok(entry.answer);
+            }
+            inner.kept.invalidate(&key).await;
         }
-        self.get(key, ask).await
+        inner.misses.inc();
+        let tags: Arc<[Tag]> = about().into();
+        let least = if again { Duration::MAX } else { Duration::ZERO };
+        let asked = Box::pin(inner.ask(key.clone(), tags, least, ask));
+        let entry = inner.kept.try_get_with(key, asked).await.map_err(|failure: Arc<Failure>| (*failure).clone())?;
+        inner.count();
+        Ok(entry.answer)
     }
 
     /// Fetches a new answer behind the old one: one task for each key, ended by the dependency's deadline.
-    fn refresh(&self, key: String, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
-        if !self.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
+    fn refresh(&self, key: String, tags: Arc<[Tag]>, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
+        let inner = Arc::clone(&self.0);
+        if !inner.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             return;
         }
-        let (kept, refreshing) = (self.kept.clone(), Arc::clone(&self.refreshing));
         tokio::spawn(async move {
-            if let Ok(answer) = ask.await {
-                kept.insert(key.clone(), Kept { answer, at: Instant::now() }).await;
+            // Of the shelf only what is fresh.
+            let least = inner.stale.saturating_add(Duration::from_millis(1));
+            if let Ok(entry) = inner.ask(key.clone(), tags, least, ask).await {
+                inner.kept.insert(key.clone(), entry).await;
             }
-            refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+            inner.refreshing.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         });
+    }
+}
+
+impl<V: Kept> Inner<V> {
+    /// The shelf's answer, if it is kept there for `least` more, else the service's.
+    async fn ask<F>(&self, key: String, tags: Arc<[Tag]>, least: Duration, ask: F) -> Result<Entry<V>, Failure>
+    where
+        F: Future<Output = Result<V, Failure>> + Send + 'static,
+    {
+        let number = self.tiers.number();
+        let mut shelf = None;
+        if let Some(kind) = &self.kind {
+            let at = shelf_key(kind, &key);
+            let looked = self.tiers.look(&self.name, &at, &tags).await;
+            if let Some((answer, left)) = looked.found.filter(|(_, left)| *left >= least) {
+                return Ok(self.entry(answer, left, number, tags));
+            }
+            shelf = looked.stamp.map(|stamp| (at, stamp));
+        }
+        let answer = ask.await?;
+        let keep = if answer.is_nothing() { self.nothing } else { self.fresh } + self.stale;
+        if let Some((at, stamp)) = shelf {
+            self.tiers.put(at, stamp, &answer, keep);
+        }
+        Ok(self.entry(answer, keep, number, tags))
+    }
+
+    fn entry(&self, answer: V, left: Duration, number: u64, tags: Arc<[Tag]>) -> Entry<V> {
+        let left = left.min(self.fresh + self.stale);
+        let now = Instant::now();
+        Entry { answer, fresh_until: now + left.saturating_sub(self.stale), until: now + left, number, tags }
+    }
+}
+
+impl<V> Inner<V> {
+    /// Several caches may have one name.
+    fn count(&self) {
+        let now = i64::try_from(self.kept.entry_count()).unwrap_or(i64::MAX);
+        self.entries.add(now - self.counted.swap(now, Ordering::Relaxed));
+    }
+}
+
+impl<V> Drop for Inner<V> {
+    fn drop(&mut self) {
+        self.entries.sub(*self.counted.get_mut());
     }
 }
 
@@ -97,9 +225,16 @@ mod tests {
 
     use super::*;
 
+    impl Kept for u32 {
+        fn is_nothing(&self) -> bool {
+            *self == 0
+        }
+    }
+
     fn cache(registry: &prometheus::Registry) -> Cache<u32> {
         let config = ServiceConfig { fresh_seconds: 10, stale_seconds: 3_600, ..ServiceConfig::default() };
-        Cache::new("test", &config, &Metrics::new(registry).unwrap())
+        let metrics = Arc::new(super::super::Metrics::new(registry).unwrap());
+        Cache::own("test", &config, &Tiers::new(None, metrics))
     }
 
     #[tokio::test(start_paused = true)]
@@ -114,11 +249,12 @@ mod tests {
                 result
             }
         };
-        let failed = cache.get("a".into(), ask(Err(Failure::Busy))).await;
+        let failed = cache.get("a".into(), Vec::new, ask(Err(Failure::Busy))).await;
         assert!(matches!(failed, Err(Failure::Busy)));
-        let (one, two) = tokio::join!(cache.get("a".into(), ask(Ok(1))), cache.get("a".into(), ask(Ok(2))));
+        let (one, two) =
+            tokio::join!(cache.get("a".into(), Vec::new, ask(Ok(1))), cache.get("a".into(), Vec::new, ask(Ok(2))));
         assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
-        assert_eq!(cache.get("a".into(), ask(Ok(3))).await.unwrap(), 1);
+        assert_eq!(cache.get("a".into(), Vec::new, ask(Ok(3))).await.unwrap(), 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
     }
 
@@ -126,25 +262,64 @@ mod tests {
     async fn who_asks_again_gets_a_new_answer() {
         let cache = cache(&prometheus::Registry::new());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
-        assert_eq!(cache.get("a".into(), ready(Ok(1))).await.unwrap(), 1);
-        assert_eq!(cache.fetch("a".into(), false, ready(Ok(2))).await.unwrap(), 1);
-        assert_eq!(cache.fetch("a".into(), true, ready(Ok(3))).await.unwrap(), 3);
-        assert_eq!(cache.get("a".into(), ready(Ok(4))).await.unwrap(), 3, "and others get it too");
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), Vec::new, false, ready(Ok(2))).await.unwrap(), 1);
+        assert_eq!(cache.fetch("a".into(), Vec::new, true, ready(Ok(3))).await.unwrap(), 3);
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(4))).await.unwrap(), 3, "and others get it too");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stale_answer_is_given_while_a_new_one_is_fetched() {
         let cache = cache(&prometheus::Registry::new());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
-        assert_eq!(cache.get("a".into(), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
         tokio::time::sleep(Duration::from_secs(11)).await;
-        assert_eq!(cache.get("a".into(), ready(Err(Failure::Busy))).await.unwrap(), 1);
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Err(Failure::Busy))).await.unwrap(), 1);
         tokio::task::yield_now().await;
-        assert_eq!(cache.get("a".into(), ready(Ok(2))).await.unwrap(), 1, "what failed leaves the old one");
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(2))).await.unwrap(), 1, "what failed leaves the old one");
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(cache.get("a".into(), ready(Ok(3))).await.unwrap(), 2);
-        assert_eq!((cache.misses.get(), cache.stale.get(), cache.hits.get()), (1, 2, 1));
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(3))).await.unwrap(), 2);
+        assert_eq!((cache.0.misses.get(), cache.0.stales.get(), cache.0.hits.get()), (1, 2, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_answer_has_its_time_and_what_nobody_asks_for_goes_earlier() {
+        let config = ServiceConfig {
+            fresh_seconds: 100,
+            nothing_seconds: 10,
+            stale_seconds: 0,
+            idle_seconds: 0,
+            ..ServiceConfig::default()
+        };
+        let metrics = Arc::new(super::super::Metrics::new(&prometheus::Registry::new()).unwrap());
+        let cache = Cache::own("test", &config, &Tiers::new(None, metrics));
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(0))).await.unwrap(), 0);
+        tokio::time::sleep(Duration::from_secs(11)).await;
+        assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(2))).await.unwrap(), 1);
+        assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(2))).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn what_is_forgotten_by_its_tag_is_asked_for_again() {
+        let cache = cache(&prometheus::Registry::new());
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        let about = |host: &'static str| move || vec![Tag::host(host)];
+        assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(1))).await.unwrap(), 1);
+        assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(1))).await.unwrap(), 1);
+        cache.0.tiers.forget(&[Tag::host("a.example")]).await.unwrap();
+        assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(2))).await.unwrap(), 2);
+        assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(2))).await.unwrap(), 1);
+        // Asked for before it was forgotten, answered after it: not good.
+        let tiers = Arc::clone(&cache.0.tiers);
+        let slow = async move {
+            tiers.forget_here(&[Tag::host("c.example")]);
+            Ok(1)
+        };
+        assert_eq!(cache.get("c".into(), about("c.example"), slow).await.unwrap(), 1);
+        assert_eq!(cache.get("c".into(), about("c.example"), ready(Ok(2))).await.unwrap(), 2);
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::cache::Cache;
 use super::services::Outside;
-use super::{ClamdConfig, ServiceError};
+use super::{ClamdConfig, ServiceError, Tag};
 use crate::egress::{Failure, Fence, Names, Repeat, Stream, StreamClient};
 
 /// Bytes of one chunk of the stream.
@@ -36,7 +36,7 @@ impl Clamd {
         let dependency = outside.dependencies.dependency("clamd", &config.service.call);
         Ok(Self {
             client: Arc::new(StreamClient::new(dependency, target, names.clone(), fence.clone())),
-            cache: Cache::new("clamd", &config.service, &outside.metrics),
+            cache: Cache::new("clamd", "clamd", &config.service, &outside.tiers),
             max: config.max_stream_bytes,
         })
     }
@@ -46,13 +46,14 @@ impl Clamd {
         if raw.len() > self.max {
             return Err(Failure::Declined(format!("larger than {} bytes (clamd.max_stream_bytes)", self.max)));
         }
-        let key = Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect();
+        let key: String = Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect();
+        let about = || vec![Tag::dependency("clamd"), Tag::message(&key)];
         let (client, raw) = (Arc::clone(&self.client), raw.clone());
         let ask = async move {
             let talk = |stream| scan(stream, raw.clone());
             client.call(Repeat::Safe, Some(until), talk).await
         };
-        self.cache.get(key, ask).await
+        self.cache.get(key.clone(), about, ask).await
     }
 
     /// Asks it for its version.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::egress::CallConfig;
+use crate::egress::{BreakerConfig, CallConfig, RateConfig, RetryConfig};
 use crate::mail::Network;
 
 /// What is asked outside, and how.
@@ -70,8 +70,12 @@ pub struct ServiceConfig {
     pub cache_entries: u64,
     /// How long an answer is fresh.
     pub fresh_seconds: u32,
+    /// How long "nothing there" is fresh; not longer than `fresh_seconds`.
+    pub nothing_seconds: u32,
     /// How much longer it is still used while a new one is fetched.
     pub stale_seconds: u32,
+    /// How long an answer that nobody asks for stays in memory; 0: as long as any.
+    pub idle_seconds: u32,
     /// How it may be called.
     pub call: CallConfig,
 }
@@ -82,8 +86,53 @@ impl Default for ServiceConfig {
             defer_seconds: 300,
             cache_entries: 20_000,
             fresh_seconds: 600,
+            nothing_seconds: 300,
             stale_seconds: 600,
+            idle_seconds: 0,
             call: CallConfig::default(),
+        }
+    }
+}
+
+/// The cache of services' answers that gateways share: section `[cache]`. In memory each has one of its own in any case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CacheConfig {
+    /// Redis that keeps answers for all gateways, in the forms of `queue.url`; empty: none. Who can write there can call
+    /// anything clean: let nobody else in. `maxmemory-policy` may be any; the queue's Redis is better left to the queue.
+    pub url: String,
+    /// File that holds the address instead, so that a password stays out of the configuration.
+    pub url_file: Option<PathBuf>,
+    /// Beginning of all keys in Redis. Sites that ask other services, or ask them otherwise, need different ones.
+    pub prefix: String,
+    /// Answers larger than this, as JSON, are compressed.
+    pub compress_above_bytes: usize,
+    /// Larger answers, as JSON, stay in memory only.
+    pub max_answer_bytes: usize,
+    /// How often it is asked what other gateways have forgotten: how much longer they may be believed here.
+    pub follow_ms: u64,
+    /// How it may be called. Its `deadline_ms` is what a look-up may cost a message while it hangs, until its breaker opens.
+    pub call: CallConfig,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            url_file: None,
+            prefix: "mailweir".into(),
+            compress_above_bytes: 1_024,
+            max_answer_bytes: 256 * 1024,
+            follow_ms: 1_000,
+            call: CallConfig {
+                deadline_ms: 50,
+                concurrent: 256,
+                max_wait_ms: 0,
+                breaker: BreakerConfig { recovery_seconds: 5, ..BreakerConfig::default() },
+                rate: RateConfig { per_second: 0, adaptive: false, ..RateConfig::default() },
+                retry: RetryConfig { attempts: 1, ..RetryConfig::default() },
+                ..CallConfig::default()
+            },
         }
     }
 }
@@ -320,6 +369,9 @@ pub struct SenderAuthConfig {
     pub cache_entries: u64,
     /// Longest time an answer is kept, whatever its TTL says.
     pub cache_max_seconds: u64,
+    /// When the resolver is left alone because it answers nothing, and when it is asked again. Domains that do not answer do not
+    /// count.
+    pub breaker: BreakerConfig,
     /// DKIM signatures verified in one message; further ones are not looked at.
     pub max_signatures: usize,
     /// Name in `Authentication-Results` (RFC 8601). Empty: the host name.
@@ -337,6 +389,7 @@ impl Default for SenderAuthConfig {
             query_ms: 1_000,
             cache_entries: 65_536,
             cache_max_seconds: 3_600,
+            breaker: BreakerConfig { recovery_seconds: 10, ..BreakerConfig::default() },
             max_signatures: 10,
             authserv_id: String::new(),
             trusted_arc_sealers: Vec::new(),

@@ -13,14 +13,19 @@ mod metrics;
 mod rdap;
 mod sender_auth;
 mod services;
+mod shelf;
+mod tags;
 mod text_service;
+mod tiers;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig,
-    TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig,
+    ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;
 pub use sender_auth::{ResolverError, SenderAuth, authentication_results, forged_results};
 pub use services::{Outside, Question, ServiceError, ServiceLook, Services};
+pub use shelf::{Look, News, Shelf, Shelved, Stamp};
+pub use tags::{Tag, TagError};

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -18,7 +18,7 @@ use url::Url;
 
 use super::cache::Cache;
 use super::services::{Outside, Question, Way};
-use super::{RdapConfig, ServiceError};
+use super::{RdapConfig, ServiceError, Tag};
 use crate::analysis::DomainAge;
 use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
 use crate::mail::registrable_domain;
@@ -58,7 +58,7 @@ struct Domain {
 }
 
 /// What a registry says about a domain that it knows.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Registration {
     /// Seconds since 1970.
     at: Option<i64>,
@@ -70,7 +70,7 @@ impl Rdap {
     pub(super) fn new(config: &RdapConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let client = way.anywhere("rdap", &config.service.call, outside, REDIRECTS)?;
-        let cache = Cache::new("rdap", &config.service, &outside.metrics);
+        let cache = Cache::new("rdap", "rdap", &config.service, &outside.tiers);
         Ok(Self { asker: Arc::new((client, bootstrap(file)?)), cache, max_domains: config.max_domains })
     }
 
@@ -92,7 +92,7 @@ impl Rdap {
             let ask = async move { registered(&asker, &name, until).await };
             let (domain, now) = (domain.to_owned(), question.now);
             each.push(Box::pin(async move {
-                let registered = self.cache.get(domain.clone(), ask).await?;
+                let registered = self.cache.get(domain.clone(), || about(&domain), ask).await?;
                 let days = registered
                     .and_then(|one| one.at)
                     .map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
@@ -111,7 +111,7 @@ impl Rdap {
         }
         let (asker, name) = (Arc::clone(&self.asker), domain.clone());
         let ask = async move { registered(&asker, &name, until).await };
-        Ok(Some(match self.cache.get(domain, ask).await? {
+        Ok(Some(match self.cache.get(domain.clone(), || about(&domain), ask).await? {
             None => json!({ "found": false }),
             Some(Registration { at, mut told }) => {
                 told.insert("found".into(), true.into());
@@ -125,6 +125,10 @@ impl Rdap {
     pub(super) fn known(&self) -> usize {
         self.asker.1.len()
     }
+}
+
+fn about(domain: &str) -> Vec<Tag> {
+    vec![Tag::dependency("rdap"), Tag::domain(domain)]
 }
 
 /// What its registry says about a domain; `None` when it knows nothing of it.

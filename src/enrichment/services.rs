@@ -1,7 +1,7 @@
 //! All services together: built from settings, asked at once about a message, each failure on its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,14 +12,20 @@ use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
 use super::rdap::Rdap;
 use super::text_service::TextService;
+use super::tiers::Tiers;
 use super::url_service::UrlService;
-use super::{Config, FunctionsConfig, Metrics, OnFailure};
+use super::{CacheConfig, Config, FunctionsConfig, Metrics, OnFailure, Shelf, Tag};
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{
     CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
     Snapshot, TlsRoots,
 };
 use crate::mail::{Connection, Envelope, Message};
+
+/// The shelf's name among the dependencies.
+const CACHE: &str = "cache";
+/// The resolver's.
+pub(super) const RESOLVER: &str = "resolver";
 
 /// A service that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -69,8 +75,8 @@ pub enum ServiceError {
 pub struct Outside {
     /// All dependencies.
     pub dependencies: Registry,
-    /// Metrics of the caches.
-    pub metrics: Metrics,
+    pub(super) tiers: Arc<Tiers>,
+    metrics: Arc<Metrics>,
 }
 
 impl Outside {
@@ -80,7 +86,35 @@ impl Outside {
     /// When one of the names is taken.
     pub fn new(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
         let dependencies = Registry::new(crate::egress::Metrics::new(registry)?);
-        Ok(Self { dependencies, metrics: Metrics::new(registry)? })
+        let metrics = Arc::new(Metrics::new(registry)?);
+        Ok(Self { dependencies, tiers: Tiers::new(None, Arc::clone(&metrics)), metrics })
+    }
+
+    /// With a shelf behind the caches; before any service is built.
+    #[must_use]
+    pub fn with_shelf(self, shelf: Arc<dyn Shelf>, config: &CacheConfig) -> Self {
+        let dependency = self.dependencies.dependency(CACHE, &config.call);
+        let tiers = Tiers::new(Some((shelf, dependency, config.clone())), Arc::clone(&self.metrics));
+        Self { tiers, ..self }
+    }
+
+    /// Where the shelf is, if there is one; without password.
+    pub fn shelf(&self) -> Option<String> {
+        self.tiers.place()
+    }
+
+    /// Forgets all answers with one of these tags, all there are without any: here at once, in other gateways that share the
+    /// shelf within `cache.follow_ms`.
+    ///
+    /// # Errors
+    /// When the shelf could not be told: then it is forgotten here, and what is on the shelf may come back from there.
+    pub async fn forget(&self, tags: &[Tag]) -> Result<(), Failure> {
+        self.tiers.forget(tags).await
+    }
+
+    /// Learns what other gateways forget; to be run as long as anything is asked. Ends at once without a shelf.
+    pub async fn follow(&self) {
+        self.tiers.follow().await;
     }
 
     /// How each dependency is doing, by name: for health and people.
@@ -225,7 +259,9 @@ impl Services {
             ("rdap", rdap.enabled),
         ];
         let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).collect();
+        // These are nobody's here.
+        let others = [CACHE, RESOLVER];
+        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
         if names.is_empty() && !block_lists.enabled {
             outside.dependencies.keep(&all);
             return Ok(Self::default());

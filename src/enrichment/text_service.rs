@@ -17,9 +17,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use url::Url;
 
-use super::cache::Cache;
+use super::cache::{Cache, Kept};
 use super::services::{Outside, Question, Way};
-use super::{ServiceError, TextDialect, TextServiceConfig};
+use super::{ServiceError, Tag, TextDialect, TextServiceConfig};
 use crate::analysis::TextReading;
 use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
 
@@ -82,8 +82,8 @@ impl TextService {
         let (dialect, model) = (config.dialect, config.model.clone());
         Ok(Self {
             asker: Arc::new(Asker { client, at, token, dialect, model }),
-            cache: Cache::new("text_service", &config.service, &outside.metrics),
-            nlu: Cache::new("text_service", &config.service, &outside.metrics),
+            cache: Cache::new("text_service", "text", &config.service, &outside.tiers),
+            nlu: Cache::new("text_service", "nlu", &config.service, &outside.tiers),
             band: (config.risk_from, config.risk_to),
             max_chars: config.max_chars,
         })
@@ -99,7 +99,7 @@ impl TextService {
         let subject = redacted(&question.message.subject(), MAX_SUBJECT_CHARS);
         let text = redacted(question.message.text(), self.max_chars);
         let (asker, key) = (Arc::clone(&self.asker), key(&subject, &text));
-        self.cache.fetch(key, question.again, async move { asker.ask(&subject, &text, until).await }).await
+        self.cache.fetch(key, about, question.again, async move { asker.ask(&subject, &text, until).await }).await
     }
 
     /// What `ml.nlu_classifier` gives for a text; `None` when the analyser has no such thing.
@@ -114,7 +114,7 @@ impl TextService {
             };
             asker.post(data, (NLU_INSTRUCTION, 800), until, read).await
         };
-        self.nlu.get(key, ask).await
+        self.nlu.get(key, about, ask).await
     }
 
     /// Asks about a word.
@@ -159,6 +159,12 @@ impl Asker {
         };
         self.client.call(Repeat::Safe, Some(until), &request, read).await
     }
+}
+
+impl Kept for TextReading {}
+
+fn about() -> Vec<Tag> {
+    vec![Tag::dependency("text_service")]
 }
 
 fn key(subject: &str, text: &str) -> String {

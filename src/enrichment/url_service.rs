@@ -18,9 +18,10 @@ use url::Url;
 
 use super::cache::Cache;
 use super::services::{Outside, Question, Way};
-use super::{ServiceError, UrlServiceConfig};
+use super::{ServiceError, Tag, UrlServiceConfig};
 use crate::analysis::{UrlReading, UrlVerdict};
 use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
+use crate::mail::registrable_domain;
 
 /// Questions of one message under way at a time.
 const AT_A_TIME: usize = 5;
@@ -44,8 +45,8 @@ impl UrlService {
     pub(super) fn new(config: &UrlServiceConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
         let (client, url) = way.to("url_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("url_service.token_file", config.token_file.as_deref())?;
-        let cache = Cache::new("url_service", &config.service, &outside.metrics);
-        let analyses = Cache::new("url_service", &config.service, &outside.metrics);
+        let cache = Cache::new("url_service", "url", &config.service, &outside.tiers);
+        let analyses = Cache::new("url_service", "link", &config.service, &outside.tiers);
         Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls: config.max_urls })
     }
 
@@ -62,7 +63,10 @@ impl UrlService {
         for url in urls {
             let (asker, asked) = (Arc::clone(&self.asker), url.clone());
             let ask = async move { ask(&asker, &asked, until).await };
-            each.push(Box::pin(async move { (url.clone(), self.cache.fetch(url, question.again, ask).await) }));
+            each.push(Box::pin(async move {
+                let answer = self.cache.fetch(url.clone(), || about(&url), question.again, ask).await;
+                (url, answer)
+            }));
         }
         let mut answers = futures_util::stream::iter(each).buffered(AT_A_TIME);
         let (mut readings, mut failed) = (Vec::new(), None);
@@ -103,7 +107,7 @@ impl UrlService {
             };
             post(&asker, body, until, read).await
         };
-        self.analyses.get(key, ask).await
+        self.analyses.get(key, || about(&url), ask).await
     }
 
     /// Asks about a URL of documentation.
@@ -135,6 +139,13 @@ async fn ask(asker: &Asker, url: &str, until: Instant) -> Result<Option<(UrlVerd
         Ok(Some((reply.verdict, super::services::percent(reply.confidence)?)))
     };
     post(asker, serde_json::json!({ "url": url }), until, read).await
+}
+
+/// The host and its domain: all that was said about a host can be forgotten at once.
+fn about(url: &str) -> Vec<Tag> {
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let domain = registrable_domain(&host).map(Tag::domain);
+    [Tag::dependency("url_service"), Tag::host(&host)].into_iter().chain(domain).collect()
 }
 
 /// Without what is a secret or never sent to a server.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentLimits, YaraConfig};
+use crate::enrichment::OnFailure;
 use crate::mail::MessageLimits;
 
 /// How long a message may be looked at, and what is said about it.
@@ -17,6 +18,8 @@ pub struct Config {
     pub after_panics: AfterPanics,
     /// Tries of the same message within an hour that are answered 451 before that.
     pub panic_retries: u32,
+    /// What is done with a message that would be passed on although a stage of its judgement failed.
+    pub on_failure: StagesConfig,
     /// Bounds of what is read of one message.
     pub message: MessageLimits,
     /// Bounds of what is opened inside attachments.
@@ -32,10 +35,37 @@ impl Default for Config {
             headers: ResultHeaders::Full,
             after_panics: AfterPanics::Quarantine,
             panic_retries: 3,
+            on_failure: StagesConfig::default(),
             message: MessageLimits::default(),
             content: ContentLimits::default(),
             yara: YaraConfig::default(),
         }
+    }
+}
+
+/// What is done with a message that would be passed on although a stage of its judgement failed: `open` (it goes on, marked),
+/// `defer` (the sender tries later, as long as the stage has not failed for `defer_seconds`; then `open`), `closed` (it is
+/// held). Services have a choice of their own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StagesConfig {
+    /// DNS said nothing about the sender: SPF, DKIM, DMARC or ARC is not known.
+    pub sender_auth: OnFailure,
+    /// What is remembered of the sender could not be read.
+    pub history: OnFailure,
+    /// Rules ran out of their budget: some of them are undecided.
+    pub rules: OnFailure,
+    /// The message has more than is read of one (`inspection.message`). It will be no smaller when it comes again: `defer`
+    /// counts as `closed`.
+    pub unread: OnFailure,
+    /// How long a stage may fail before `defer` becomes `open`.
+    pub defer_seconds: u32,
+}
+
+impl Default for StagesConfig {
+    fn default() -> Self {
+        let open = OnFailure::Open;
+        Self { sender_auth: open, history: open, rules: open, unread: open, defer_seconds: 300 }
     }
 }
 

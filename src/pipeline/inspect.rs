@@ -21,6 +21,7 @@ use super::broken::Broken;
 use super::headers;
 use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
+use super::stages::Stages;
 use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, ReassessConfig, Refusal, Transaction};
 use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
@@ -40,6 +41,7 @@ pub struct Pipeline {
     pass_key: Option<PassKey>,
     pub(super) metrics: Arc<Metrics>,
     broken: Broken,
+    stages: Stages,
 }
 
 /// A message judged, before anything was done about it.
@@ -60,7 +62,8 @@ impl Pipeline {
     ) -> Self {
         let broken = Broken::default();
         metrics.loaded(&standing.rules, standing.site.yara.as_deref());
-        Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken }
+        let stages = Stages::default();
+        Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken, stages }
     }
 
     /// Replaces all that judging depends on; messages under way keep what they began with.
@@ -184,7 +187,8 @@ impl Pipeline {
         }
         let Inspected { mut record, mut judgement, message } = self.judge(&standing, &transaction).await;
         self.metrics.saw(&message);
-        let wanted = standing.services.on_failure(&record.facts.services);
+        let stages = self.stages.wanted(&standing.config.on_failure, &record, &message);
+        let wanted = standing.services.on_failure(&record.facts.services).max(stages);
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }

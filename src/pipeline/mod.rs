@@ -13,10 +13,11 @@ mod inspect;
 mod metrics;
 mod reassess;
 mod record;
+mod stages;
 mod standing;
 mod transaction;
 
-pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, Wait};
+pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, StagesConfig, Wait};
 pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
 pub use reassess::{REASSESS, Reassess, WAITED, Waited};

@@ -5,6 +5,7 @@
 //! query over the primary key. A commit whose answer is lost and that is tried again may count a message twice.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::Row;
@@ -22,7 +23,9 @@ const HOUR_MS: i64 = 60 * 60 * 1_000;
 /// A first time that never was.
 const NEVER: i64 = i64::MAX;
 /// The row of the very first message.
-const START: &str = "*";
+pub(super) const START: &str = "*";
+/// Longest time for a transaction; half of what its sign is good for.
+const COMMIT: Duration = Duration::from_secs(30);
 /// Rows in one statement: 13 values each, and PostgreSQL takes at most 65,535.
 const ROWS: usize = 2_048;
 
@@ -46,6 +49,10 @@ pub struct HistoryConfig {
     pub common_days: u32,
     /// Addresses and domains of one message that are looked up.
     pub max_names: usize,
+    /// Size of the filter that tells without the database who never wrote; at 10 MB one of a hundred of eight million is asked
+    /// about in vain. 0: none. Only with the embedded database: others write to PostgreSQL too, and a filter that does not know of
+    /// it would deny them.
+    pub filter_bytes: u64,
 }
 
 impl Default for HistoryConfig {
@@ -59,6 +66,7 @@ impl Default for HistoryConfig {
             common_messages: 10,
             common_days: 3,
             max_names: 200,
+            filter_bytes: 10 << 20,
         }
     }
 }
@@ -318,12 +326,11 @@ impl Store {
         who.extend(keys.sender_email.as_deref().map(|n| format!("a:{n}")));
         who.extend(keys.sender_domain.as_deref().map(|n| format!("d:{n}")));
         who.extend(keys.reply_to.as_deref().map(|n| format!("r:{n}")));
-        who.push(START.to_owned());
         who.sort();
         who.dedup();
-        let rows = self.history_rows(at, &who, config).await.map_err(StoreError::query("read the history"))?;
-        let started = rows.get(START).and_then(|known| known.first_in_ms);
         let warm_up_ms = i64::from(config.warm_up_days) * DAY_MS;
+        let (rows, started) =
+            self.known(at, who, warm_up_ms, config).await.map_err(StoreError::query("read the history"))?;
         if started.is_none_or(|started| at - started < warm_up_ms) {
             return Ok(Fact::Unknown(Why::WarmingUp));
         }
@@ -346,6 +353,47 @@ impl Store {
             by_reply_to: profile('r', &keys.reply_to),
             members: keys.names.iter().map(member).collect(),
         }))
+    }
+
+    /// What is known of these names, and when the first message came. Those that were never seen are not asked about; when that
+    /// is all of them, and the first message came long enough ago, the database is not asked at all.
+    async fn known(
+        &self,
+        at: i64,
+        who: Vec<String>,
+        warm_up_ms: i64,
+        config: &HistoryConfig,
+    ) -> Result<(BTreeMap<String, Known>, Option<i64>), sqlx::Error> {
+        let seen = self.seen.get().filter(|seen| seen.is_whole());
+        let mut asked: Vec<String> = who.iter().map(|name| name.replace('\0', "\u{fffd}")).collect();
+        if let Some(seen) = seen {
+            asked = seen.known(&asked);
+            let started = seen.started_ms().filter(|started| at.saturating_sub(*started) >= warm_up_ms);
+            if asked.is_empty() && started.is_some() {
+                self.meters.saved.inc();
+                return Ok((BTreeMap::new(), started));
+            }
+        }
+        self.meters.asked.inc();
+        let names = asked.len();
+        asked.push(START.to_owned());
+        let rows = self.history_rows(at, &asked, config).await?;
+        let started = rows.get(START).and_then(|known| known.first_in_ms);
+        if let Some(seen) = seen {
+            seen.found(names, rows.len() - usize::from(rows.contains_key(START)));
+            started.into_iter().for_each(|ms| seen.starts(ms));
+        }
+        Ok((rows, started))
+    }
+
+    /// To be called before a transaction that writes these: see [`super::seen`].
+    pub(super) fn history_comes(&self, additions: &Additions) -> Result<(), sqlx::Error> {
+        match (self.seen.get(), &self.sign) {
+            (Some(seen), _) => seen.comes(additions),
+            (None, Some(sign)) => super::seen::touch(sign)?,
+            (None, None) => {}
+        }
+        Ok(())
     }
 
     async fn history_rows(
@@ -389,10 +437,16 @@ impl Store {
     /// Writes what a release adds.
     pub(super) async fn add_history(&self, additions: &Additions) -> Result<(), StoreError> {
         let inserts = async {
+            self.history_comes(additions)?;
             let mut transaction = self.write.begin().await?;
             write(additions, self.sqlite, &mut transaction).await?;
             transaction.commit().await
         };
-        inserts.await.map_err(StoreError::query("add to the history"))
+        in_time(inserts).await.map_err(StoreError::query("add to the history"))
     }
+}
+
+/// A commit that comes later than the sign before it is good for must not come at all.
+pub(super) async fn in_time<T>(inserts: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(COMMIT, inserts).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }

@@ -3,7 +3,7 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 use sqlx::AnyPool;
 use tokio::time::Instant;
@@ -43,6 +43,7 @@ pub struct Metrics {
     pub(super) ledger_rows: IntCounter,
     pub(super) ledger_waiting: IntGauge,
     pub(super) rows: IntGaugeVec,
+    pub(super) seen: SeenMetrics,
     seconds: HistogramVec,
     errors: IntCounterVec,
     registry: Registry,
@@ -98,6 +99,7 @@ impl Metrics {
                 Opts::new("mailweir_database_errors_total", "Calls to the database that failed, by operation."),
                 &["operation"],
             )?,
+            seen: SeenMetrics::new(registry)?,
             registry: registry.clone(),
         };
         registry.register(Box::new(metrics.ledger_rows.clone()))?;
@@ -149,6 +151,46 @@ impl Metrics {
         if let Err(error) = self.registry.register(Box::new(pools)) {
             tracing::debug!(%error, "the connections of this database are not in the metrics");
         }
+    }
+}
+
+/// Metrics of the filter before the history.
+#[derive(Debug, Clone)]
+pub(super) struct SeenMetrics {
+    pub(super) new: IntCounter,
+    pub(super) known: IntCounter,
+    pub(super) mistaken: IntCounter,
+    pub(super) asked: IntCounter,
+    pub(super) saved: IntCounter,
+    pub(super) fill: Gauge,
+}
+
+impl SeenMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let names = IntCounterVec::new(
+            Opts::new(
+                "mailweir_history_filter_names_total",
+                "Names that the filter before the history was asked for: new (never seen), known, or mistaken (asked for in vain).",
+            ),
+            &["outcome"],
+        )?;
+        let lookups = IntCounterVec::new(
+            Opts::new(
+                "mailweir_history_lookups_total",
+                "Look-ups of messages in the history: asked (of the database) or saved (the filter knew that nobody was seen before).",
+            ),
+            &["outcome"],
+        )?;
+        let fill = Gauge::new(
+            "mailweir_history_filter_fill_ratio",
+            "Share of the filter's bits that are set, 0 to 1: above a half it lets too much through.",
+        )?;
+        registry.register(Box::new(names.clone()))?;
+        registry.register(Box::new(lookups.clone()))?;
+        registry.register(Box::new(fill.clone()))?;
+        let [new, known, mistaken] = ["new", "known", "mistaken"].map(|outcome| names.with_label_values(&[outcome]));
+        let [asked, saved] = ["asked", "saved"].map(|outcome| lookups.with_label_values(&[outcome]));
+        Ok(Self { new, known, mistaken, asked, saved, fill })
     }
 }
 

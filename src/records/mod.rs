@@ -16,6 +16,7 @@ mod quarantine;
 mod record;
 mod retention;
 mod second;
+mod seen;
 mod sql;
 mod store;
 mod writer;
@@ -69,7 +70,7 @@ impl Records {
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let bodies = Bodies::open(config, data)?;
-        let store = Store::open(config, data).await?;
+        let store = Store::open(config, data, &metrics).await?;
         metrics.watch(&store);
         let (writer, run) = Writer::new(store.clone(), config, Arc::clone(&metrics));
         let closing = store.clone();
@@ -88,6 +89,26 @@ impl Records {
             }),
             run,
         ))
+    }
+
+    /// Puts the filter before the history (`history.filter_bytes`), when this process can have it: call it before anything is
+    /// written. Gives what keeps it whole: run it as long as there is mail. It is in use when it has read all names.
+    pub fn filtered(&self, data: &Path) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
+        let bytes = self.config.history.filter_bytes;
+        let file = store::file_of(&store::address(&self.config, data).ok()?).filter(|_| bytes > 0)?;
+        let seen = match seen::Seen::new(&file, bytes, &self.metrics) {
+            Ok(Some(seen)) => Arc::new(seen),
+            Ok(None) => {
+                tracing::info!("another process has the filter before the history");
+                return None;
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no filter before the history: its files cannot be made");
+                return None;
+            }
+        };
+        self.store.seen.set(Arc::clone(&seen)).ok()?;
+        Some(seen.keep(self.store.clone()))
     }
 
     /// Adds a record to the ledger, soon; never waits and never fails the mail.

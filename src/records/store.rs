@@ -3,14 +3,17 @@
 //! SQLite runs in WAL with `synchronous=FULL`: what is committed survives a power cut. A pool of one connection writes,
 //! another reads. Any failure is a [`StoreError`]; nothing here retries.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, ConnectOptions, Executor};
 
-use super::{Config, StoreError};
+use super::metrics::SeenMetrics;
+use super::seen::{Seen, sign_of};
+use super::{Config, Metrics, StoreError};
 
 /// How long SQLite waits for a lock that another process holds.
 const BUSY_MS: u64 = 5_000;
@@ -33,11 +36,16 @@ pub(super) struct Store {
     pub(super) place: String,
     /// SQLite, not PostgreSQL.
     pub(super) sqlite: bool,
+    /// The filter before the history, when this process has it.
+    pub(super) seen: Arc<OnceLock<Arc<Seen>>>,
+    /// What is touched before the history is written by a process that has it not; `None`: nobody can have it.
+    pub(super) sign: Option<PathBuf>,
+    pub(super) meters: SeenMetrics,
 }
 
 impl Store {
     /// Opens (and for SQLite makes) the database and brings its schema up to date.
-    pub(super) async fn open(config: &Config, data: &Path) -> Result<Self, StoreError> {
+    pub(super) async fn open(config: &Config, data: &Path, metrics: &Metrics) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let url = address(config, data)?;
         let place = place(&url);
@@ -64,7 +72,9 @@ impl Store {
             .await
             .map_err(|source| StoreError::Migrate { place: place.clone(), source })?;
         let read = pool(config.connections.max(1)).connect_lazy_with(options);
-        Ok(Self { read, write, place, sqlite })
+        let sign = file_of(&url).map(|file| sign_of(&file));
+        let meters = metrics.seen.clone();
+        Ok(Self { read, write, place, sqlite, seen: Arc::default(), sign, meters })
     }
 
     /// Asks the database for an answer out of a table of ours.
@@ -108,8 +118,15 @@ async fn pragmas(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
+/// The file of an embedded database.
+pub(super) fn file_of(url: &str) -> Option<PathBuf> {
+    let path = url.strip_prefix("sqlite:")?;
+    let path = path.strip_prefix("//").unwrap_or(path).split('?').next().unwrap_or_default();
+    (!path.is_empty() && path != ":memory:").then(|| path.into())
+}
+
 /// The address to open: of the file, of the setting, or the embedded database.
-fn address(config: &Config, data: &Path) -> Result<String, StoreError> {
+pub(super) fn address(config: &Config, data: &Path) -> Result<String, StoreError> {
     let url = match &config.url_file {
         Some(file) => std::fs::read_to_string(file)
             .map_err(|e| StoreError::Address(format!("(store.url_file {}: {e})", file.display())))?

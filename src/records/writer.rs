@@ -191,7 +191,9 @@ async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Met
 }
 
 async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreError> {
+    let additions = history::together(rows.iter().map(|row| &row.history));
     let inserts = async {
+        store.history_comes(&additions)?;
         let mut transaction = store.write.begin().await?;
         let mut sql = Sql::many(LedgerRow::INSERT, store.sqlite);
         sql.rows(rows, |sql, row| row.bind(sql));
@@ -208,11 +210,10 @@ async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreErr
             sql.push(" ON CONFLICT (recipient, message_id) DO NOTHING");
             sql.execute(&mut *transaction).await?;
         }
-        let additions = history::together(rows.iter().map(|row| &row.history));
         history::write(&additions, store.sqlite, &mut transaction).await?;
         let jobs: Vec<_> = rows.iter().flat_map(|row| &row.jobs).collect();
         outbox::write(&jobs, store.sqlite, &mut transaction).await?;
         transaction.commit().await
     };
-    inserts.await.map_err(StoreError::query("insert ledger rows"))
+    history::in_time(inserts).await.map_err(StoreError::query("insert ledger rows"))
 }

@@ -1,6 +1,7 @@
 //! Alerts: each channel against a fake made from its documented contract, and the built program from a trouble to its end.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -156,7 +157,8 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
     let registry = prometheus::Registry::new();
     let metrics = AlertMetrics::new(&registry).unwrap();
     let channels = Channel::configured(&config, &ways(&folder, &Server::default())).unwrap();
-    let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics);
+    let (channels, deliveries) =
+        Channels::new(channels.into_iter().map(Arc::new).collect(), &config.delivery, &metrics, None);
     let mut machine = Machine::new(config, Vec::new());
     let bad = Measure {
         kind: Kind::Disk,
@@ -390,4 +392,54 @@ async fn keys_by_command() {
     let none = gateway.command(&["alert", "test", "slack"]).await;
     assert!(!none.ok && none.stderr.contains("alerts.slack.url_file"), "{none:?}");
     assert!(!gateway.command(&["alert", "list"]).await.ok, "nobody has looked yet");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_is_not_taken_outlives_the_gateway() {
+    let works = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&works);
+    let endpoint =
+        Endpoint::start(
+            move |_, _| {
+                if answers.load(Ordering::Relaxed) { "204 No Content" } else { "503 Service Unavailable" }
+            },
+        )
+        .await;
+    let sink = Sink::start().await;
+    // There is always less than everything free: this fires at once, and does not end by itself.
+    let settings = format!(
+        "[alerts]\nevery_seconds = 1\n[alerts.thresholds]\ndisk_free_ratio = {{ warning = 1.0, critical = 0.0 }}\n\
+         [alerts.webhook]\nurl = \"http://{}/hook\"\n[alerts.delivery]\nwait_ms = 300\nmax_wait_ms = 300\n\
+         [alerts.call.retry]\nattempts = 1\n[alerts.call.breaker]\nconsecutive_failures = 0\nfailure_rate = 2.0\n",
+        endpoint.address,
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    // Not once only: it was tried again, so it waits in the queue.
+    let refused = endpoint.wait_for(3).await.len();
+    gateway.kill();
+    works.store(true, Ordering::Relaxed);
+    let before = endpoint.got().len().max(refused);
+    gateway.start().await;
+    let got = endpoint.wait_for(before + 1).await;
+    let told = got[before].json();
+    let lines = told["alerts"].as_array().unwrap();
+    let disk = lines.iter().find(|line| line["kind"] == "disk").unwrap_or_else(|| panic!("{told}"));
+    assert_eq!((&disk["what"], &disk["severity"]), (&"fired".into(), &"warning".into()), "{told}");
+    // It is told once: no job is left.
+    let empty = async {
+        loop {
+            let status = gateway.command(&["queue", "status", "--json"]).await;
+            assert!(status.ok, "{}", status.stderr);
+            let status = &status.json()[0];
+            let waits = |priority: &Value| ["waiting", "running", "later"].iter().any(|n| priority[n] != 0);
+            if !status["by_priority"].as_object().unwrap().values().any(waits) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), empty).await.expect("the queue is empty");
+    let fired = endpoint.got()[before..].iter().filter(|got| got.json()["alerts"][0]["what"] == "fired").count();
+    // A try that was under way when the gateway was killed is done again: rather twice than never.
+    assert!((1..=2).contains(&fired), "{fired}");
 }

@@ -21,6 +21,88 @@ async fn sqlite() {
 }
 
 #[tokio::test]
+async fn sqlite_behind_the_filter() {
+    let place = Place::new("");
+    let open = place.open().await;
+    let filter = tokio::spawn(open.records.filtered(place.path()).expect("nobody else has it"));
+    in_use(&open).await;
+    all_parts(&open).await;
+    assert!(filtered(&open, "new") > 0.0 && filtered(&open, "known") > 0.0);
+    filter.abort();
+    let _ = filter.await;
+    open.close().await;
+
+    // Another process: the names are read from the database, in several batches.
+    let open = place.open().await;
+    let filter = tokio::spawn(open.records.filtered(place.path()).unwrap());
+    let days = (0..6_000).map(|number| mail(NOON - number, 1, &format!("many{number}@many.example")));
+    for some in days.collect::<Vec<_>>().chunks(1_000) {
+        open.note(some).await;
+    }
+    filter.abort();
+    let _ = filter.await;
+    open.close().await;
+    let open = place.open().await;
+    let filter = tokio::spawn(open.records.filtered(place.path()).unwrap());
+    in_use(&open).await;
+    for number in (0..6_000).step_by(97) {
+        let known = history(&open, NOON + 30 * DAY, &format!("many{number}@many.example")).await;
+        assert_eq!(known.by_sender_email.unwrap().days_since_first_contact, Some(30), "{number}");
+    }
+    let before = count(&open, "mailweir_history_lookups_total", "saved");
+    for number in 0..100 {
+        let known = history(&open, NOON + 30 * DAY, &format!("a@never{number}.example")).await;
+        assert_eq!(known.by_sender_email.unwrap().prevalence, Prevalence::New);
+    }
+    assert!(count(&open, "mailweir_history_lookups_total", "saved") > before + 90.0, "strangers cost no query");
+    filter.abort();
+    let _ = filter.await;
+    open.close().await;
+}
+
+#[tokio::test]
+async fn what_others_write_is_never_denied() {
+    let place = Place::new("");
+    let (open, other) = (place.open().await, place.open().await);
+    let _filter = tokio::spawn(open.records.filtered(place.path()).unwrap());
+    assert!(other.records.filtered(place.path()).is_none(), "one has it");
+    open.note(&[mail(NOON, 1, "first@a.example")]).await;
+    in_use(&open).await;
+    let at = NOON + 30 * DAY;
+    let days = async |who: &str| history(&open, at, who).await.by_sender_email.unwrap().days_since_first_contact;
+    assert_eq!(days("stranger@b.example").await, None);
+    let new = filtered(&open, "new");
+    other.note(&[mail(NOON + DAY, 2, "stranger@b.example")]).await;
+    assert_eq!(days("stranger@b.example").await, Some(29));
+    assert_eq!(days("nobody@c.example").await, None);
+    assert_eq!(filtered(&open, "new"), new, "nothing is told without the database any more");
+    other.close().await;
+}
+
+/// Waits until the filter is asked.
+async fn in_use(open: &Open) {
+    let begun = filtered(open, "new");
+    let asked = async {
+        while filtered(open, "new") <= begun {
+            let _ = open.records.history(NOON, &keys("is-it@in-use.example")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), asked).await.expect("the filter is in use");
+}
+
+fn filtered(open: &Open, outcome: &str) -> f64 {
+    count(open, "mailweir_history_filter_names_total", outcome)
+}
+
+fn count(open: &Open, family: &str, outcome: &str) -> f64 {
+    let families = open.registry.gather();
+    let metrics = families.iter().find(|one| one.name() == family).unwrap().get_metric();
+    let found = metrics.iter().find(|metric| metric.get_label()[0].value() == outcome);
+    found.unwrap().get_counter().get_value()
+}
+
+#[tokio::test]
 async fn postgresql() {
     if !available("history::postgresql") {
         return;
@@ -32,12 +114,18 @@ async fn postgresql() {
 async fn everything(url: &str) {
     let place = Place::new(url);
     let open = place.open().await;
-    warm_up(&open).await;
-    as_of(&open).await;
-    thresholds(&open).await;
-    judged_and_released(&open).await;
-    expired(&open).await;
+    // Others write there too.
+    assert!(url.is_empty() || open.records.filtered(place.path()).is_none());
+    all_parts(&open).await;
     open.close().await;
+}
+
+async fn all_parts(open: &Open) {
+    warm_up(open).await;
+    as_of(open).await;
+    thresholds(open).await;
+    judged_and_released(open).await;
+    expired(open).await;
 }
 
 fn mail(at: i64, number: u16, from: &str) -> Record {

@@ -11,6 +11,7 @@ mod alerts;
 mod architecture;
 mod archives;
 mod bodies;
+mod caches;
 mod cases;
 mod configuration;
 mod content;

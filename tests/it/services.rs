@@ -263,6 +263,135 @@ fn asking_rules(given: Needs) -> RuleSet {
     rules
 }
 
+/// A rule can read that something gave no answer, and say what follows; what is switched off is not missed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_reads_what_is_missing() {
+    let feed = Arc::new(Feed::own("test", "test"));
+    let rules = || {
+        let sources = [
+            ("no scanner", "mailweir.unanswered('malware') and strings.icontains(body.current_thread.text, 'hello')"),
+            ("no list", "mailweir.unanswered('lists')"),
+            ("scanned", "not mailweir.unanswered('malware')"),
+            ("no fact", "mailweir.unanswered('malwear')"),
+        ];
+        let files = sources.map(|(name, source)| {
+            let text = format!("name: {name}\ntype: rule\nseverity: high\nsource: \"{source}\"\n");
+            (Arc::clone(&feed), RuleFile::parse_in_feed(name, name, &text).unwrap())
+        });
+        let (rules, errors) = RuleSet::build(files.into(), Arc::default(), &Default::default(), &Default::default());
+        assert!(errors.is_empty(), "{errors:?}");
+        rules
+    };
+    let scene = Scene::start().await;
+    let hello = transaction("203.0.113.7", "a@firm.example", "Hello");
+    let (off, _) = pipeline_with(&scene.config(&[]), rules());
+    assert_eq!(matched(&judge(&off, &hello).await), ["scanned"]);
+    let (on, _) = pipeline_with(&scene.config(&[One::Clamd, One::Lists]), rules());
+    assert_eq!(matched(&judge(&on, &hello).await), ["scanned"]);
+    scene.clamd.set(Fault::ServerError);
+    assert_eq!(matched(&judge(&on, &hello).await), ["no scanner"]);
+    scene.clamd.set(Fault::None);
+    assert_eq!(matched(&judge(&on, &hello).await), ["scanned"]);
+}
+
+/// Domains that do not answer are their owners' business; a resolver that knows nothing at all is left alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resolver_that_hangs_is_left_alone_and_silent_domains_are_not_its_fault() {
+    use crate::support::dns::{Answer as Says, Dns};
+    let dns = Dns::start();
+    dns.says("slow.example", Says::Silence);
+    dns.says("_dmarc.slow.example", Says::Silence);
+    let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+    let auth = |resolver| {
+        let breaker = BreakerConfig { recovery_seconds: 600, ..BreakerConfig::default() };
+        let config = SenderAuthConfig {
+            resolvers: vec![resolver],
+            query_ms: 100,
+            deadline_ms: 400,
+            cache_entries: 0,
+            breaker,
+            ..SenderAuthConfig::default()
+        };
+        SenderAuth::new(&config, "mx.example.org").unwrap().guarded(&outside).unwrap()
+    };
+    let message = transaction("203.0.113.7", "a@slow.example", "Hello");
+    let ask = async |auth: &SenderAuth| auth.ask(&message.connection, &message.envelope.sender, &message.raw).await;
+    let resolver = || outside.snapshots().into_iter().find(|one| one.name == "resolver").unwrap();
+    let well = auth(dns.address);
+    for _ in 0..8 {
+        let facts = ask(&well).await;
+        assert!(facts.spf.unknown().is_some_and(|why| why.is_failure()), "{:?}", facts.spf);
+    }
+    assert_eq!((resolver().state, resolver().failed), (BreakerState::Closed, 0));
+
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    outside.dependencies.keep(&[]);
+    let ill = auth(silent.local_addr().unwrap());
+    for _ in 0..5 {
+        assert!(ask(&ill).await.spf.unknown().is_some_and(|why| why.is_failure()));
+    }
+    assert_eq!(resolver().state, BreakerState::Open);
+    let facts = ask(&ill).await;
+    assert_eq!(
+        (facts.spf.unknown(), facts.client_ip),
+        (Some(mailweir::analysis::Why::BreakerOpen), message.connection.client_ip)
+    );
+}
+
+/// Stages that are no services: DNS about the sender, and a message with more than is read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_failure_policy_of_stages_decides() {
+    use mailweir::pipeline::StagesConfig;
+    let scene = Scene::start().await;
+    // Nobody answers there.
+    let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let auth = SenderAuthConfig {
+        resolvers: vec![silent.local_addr().unwrap()],
+        query_ms: 50,
+        deadline_ms: 200,
+        ..SenderAuthConfig::default()
+    };
+    let (pipeline, _) = self::pipeline(&scene.config(&[]));
+    let hello = || transaction("203.0.113.7", "a@firm.example", "Hello https://a.example https://b.example");
+    for (sender_auth, unread, defer_seconds, wanted) in [
+        (OnFailure::Open, OnFailure::Open, 300, "deliver"),
+        (OnFailure::Defer, OnFailure::Open, 300, "later"),
+        (OnFailure::Defer, OnFailure::Open, 0, "deliver"),
+        (OnFailure::Closed, OnFailure::Open, 300, "hold"),
+        (OnFailure::Open, OnFailure::Closed, 300, "hold"),
+        (OnFailure::Open, OnFailure::Defer, 300, "hold"),
+        (OnFailure::Defer, OnFailure::Closed, 300, "hold"),
+    ] {
+        let old = pipeline.standing();
+        let on_failure = StagesConfig { sender_auth, unread, defer_seconds, ..StagesConfig::default() };
+        let mut config = mailweir::pipeline::Config { on_failure, ..Default::default() };
+        config.message.max_links = 1;
+        pipeline.replace(Standing {
+            judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
+            site: Site::default(),
+            sender_auth: SenderAuth::new(&auth, "mx.example.org").unwrap(),
+            services: Services::default(),
+            authserv_id: "mx.example.org".into(),
+            own_networks: Vec::new(),
+            needs_history: false,
+            rules: Arc::clone(&old.rules),
+            rule_budget: Default::default(),
+            rule_time: Duration::from_secs(1),
+            config,
+            deep: Default::default(),
+        });
+        let answer = pipeline.inspect(hello()).await;
+        let is = match &answer {
+            // There are no records here to hold it in: 451 and never 250.
+            Answer::Defer(refusal) if refusal.enhanced == [4, 3, 0] => "hold",
+            Answer::Defer(_) => "later",
+            Answer::Deliver { held, .. } if held.is_empty() => "deliver",
+            _ => "something else",
+        };
+        assert_eq!(is, wanted, "{sender_auth:?} {unread:?} {defer_seconds}: {answer:?}");
+    }
+}
+
 fn matched(record: &Record) -> Vec<&str> {
     let mut names: Vec<&str> = record.rules.matches.iter().map(|one| one.name.as_str()).collect();
     names.sort_unstable();

@@ -6,7 +6,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
-use mailweir::enforcement::signing::{Asked, Keys, Signer, SigningConfig};
+use mailweir::enforcement::signing::{
+    Asked, Keys, NonceError, SignatureError, Signer, SigningConfig, SiteNonces, Verifier,
+};
+
+use crate::support::redis::{Keep, Redis, available};
 
 const BODY: &[u8] = b"{\"version\": 1, \"node\": \"gr\xc3\xbcn\"}";
 
@@ -93,4 +97,43 @@ fn the_examples_verify_what_we_sign() {
     }
     println!("{tried} of 3 examples tried");
     assert!(tried > 0);
+}
+
+#[tokio::test]
+async fn a_nonce_counts_once_for_all_gateways() {
+    if !available("signing::a_nonce_counts_once") {
+        return;
+    }
+    let mut redis = Redis::start(Keep::Nothing).await;
+    let folder = tempfile::tempdir().unwrap();
+    let now_ms = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let config = SigningConfig { nonces_url: redis.url(), nonces_ms: 2_000, ..SigningConfig::default() };
+    let keys = Keys::load(&folder.path().join("keys"), &config, now_ms).unwrap();
+    let gateway = || Verifier::new(&config, SiteNonces::new(&config).unwrap());
+    let (one, two) = (gateway(), gateway());
+    let asked = Asked { method: "POST", path: "/hook", body: BODY };
+    let verify = async |verifier: &Verifier<SiteNonces>, headers: &[(String, String)]| {
+        let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        verifier.verify(&keys, &asked, header, now_ms).await
+    };
+    let sign = || Signer::new(&config).sign(&keys, &asked, now_ms).unwrap();
+    let first = sign();
+    assert!(verify(&one, &first).await.is_ok());
+    assert_eq!(verify(&two, &first).await, Err(SignatureError::Replayed), "the other gateway knows");
+    assert_eq!(verify(&one, &first).await, Err(SignatureError::Replayed));
+    // It is forgotten, but not before its signature is too old.
+    let key = redis.ask("KEYS mailweir:nonce:*").lines().last().unwrap().trim().to_owned();
+    let left: i64 = redis.ask(&format!("PTTL {key}")).trim_matches([':', '\r', '\n']).parse().unwrap();
+    assert!((290_000..=301_000).contains(&left), "{left}");
+
+    redis.kill();
+    let silent = verify(&one, &sign()).await;
+    assert!(matches!(silent, Err(SignatureError::Nonces(NonceError::Silent(_)))), "{silent:?}");
+    redis.start_again().await;
+    let back = async {
+        while verify(&two, &sign()).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), back).await.expect("it is asked again");
 }

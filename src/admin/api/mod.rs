@@ -4,6 +4,7 @@
 
 mod alerts;
 mod ask;
+mod caches;
 mod diagram;
 mod messages;
 mod quarantine;
@@ -109,6 +110,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::performance))
         .routes(routes!(scalability::health))
         .routes(routes!(scalability::architecture))
+        .routes(routes!(caches::invalidate))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::silence))
         .routes(routes!(alerts::end_silence))

@@ -16,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 use super::config::Config;
 use super::reinject::IntoNextHop;
 use super::standing;
+use crate::deferred::Queue;
 use crate::egress;
-use crate::enforcement::alert::{AlertMetrics, Board, Channel, Channels, Delivery, Watch, Ways};
-use crate::enforcement::signing::Keys;
+use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Watch, Ways};
+use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
 use crate::records::Records;
@@ -27,8 +28,6 @@ use collector::Collector;
 
 /// How long what waits in the queues may take at the end.
 const LAST: Duration = Duration::from_secs(3);
-/// How often the age of the signing key is looked at.
-const KEYS_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// The watch, before it runs.
 pub(super) struct Alerting {
@@ -39,15 +38,23 @@ pub(super) struct Alerting {
     config: Arc<Config>,
 }
 
-impl Alerting {
-    /// Sets it up; `None` when nothing is to be watched.
+/// The channels, for whoever watches and for whoever works on what waits.
+#[derive(Clone)]
+pub(super) struct Tellers {
+    channels: Vec<Arc<Channel>>,
+    dependencies: egress::Registry,
+    node: String,
+    metrics: AlertMetrics,
+}
+
+impl Tellers {
+    /// Sets the channels up; `None` when nothing is to be watched.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
     pub(super) fn new(
-        config: &Arc<Config>,
-        records: &Arc<Records>,
-        outside: &Arc<Outside>,
+        config: &Config,
+        outside: &Outside,
         next_hops: &Arc<NextHops>,
         registry: &Registry,
     ) -> anyhow::Result<Option<Self>> {
@@ -55,16 +62,41 @@ impl Alerting {
             return Ok(None);
         }
         // Of their own: a reload forgets services that are gone, not channels.
-        let channel_dependencies = outside.dependencies.beside();
-        let ways = ways(config, channel_dependencies, Some(next_hops))?;
-        let channels = Channel::configured(&config.alerts, &ways)?;
+        let ways = ways(config, outside.dependencies.beside(), Some(next_hops)).context("[alerts]")?;
+        let channels = Channel::configured(&config.alerts, &ways).context("[alerts]")?;
+        let channels = channels.into_iter().map(Arc::new).collect();
         let metrics = AlertMetrics::new(registry)?;
-        let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics);
+        Ok(Some(Self { channels, dependencies: ways.dependencies, node: ways.host_name, metrics }))
+    }
+
+    /// What works on notices that wait in the queue.
+    pub(super) fn jobs(self, config: &Config, queue: &Arc<dyn Queue>) -> AlertJobs {
+        let later = Later::new(Arc::clone(queue), &config.alerts.delivery);
+        AlertJobs::new(self.channels, later, (self.node, Board::new(&config.data)), self.metrics)
+    }
+}
+
+impl Alerting {
+    /// Sets it up.
+    pub(super) fn new(
+        config: &Arc<Config>,
+        records: &Arc<Records>,
+        outside: &Arc<Outside>,
+        tellers: Tellers,
+        queue: &Arc<dyn Queue>,
+        registry: &Registry,
+    ) -> Self {
+        let Tellers { channels, dependencies, node, metrics } = tellers;
+        // Nobody might ever work on a queue that is only here.
+        let shared = !config.queue.url.is_empty() || config.queue.url_file.is_some();
+        let worked_on = config.workers.enabled || shared;
+        let later = worked_on.then(|| Later::new(Arc::clone(queue), &config.alerts.delivery));
+        let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics, later.as_ref());
         let board = Board::new(&config.data);
-        let watch = Watch::new(ways.host_name.clone(), config.alerts.clone(), board, channels, metrics);
-        let collector = Collector::new(config, records, outside, ways.dependencies, registry);
+        let watch = Watch::new(node, config.alerts.clone(), board, channels, metrics);
+        let collector = Collector::new(config, records, outside, dependencies, registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
-        Ok(Some(Self { every, watch, collector, deliveries, config: Arc::clone(config) }))
+        Self { every, watch, collector, deliveries, config: Arc::clone(config) }
     }
 
     /// Watches until `stop`; then what waits in the queues has a moment.
@@ -76,11 +108,11 @@ impl Alerting {
         }
         let mut ticks = tokio::time::interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut keys = tokio::time::interval(KEYS_EVERY);
+        let mut rotation = Box::pin(rotate_by_age(config.signing.clone(), config.data.clone(), now_ms));
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                _ = keys.tick() => renew_keys(&config),
+                () = &mut rotation => {}
                 _ = ticks.tick() => {
                     let readings = collector.read().await;
                     // It writes files: a disk that hangs must not take the mail's threads with it.
@@ -150,28 +182,6 @@ pub(super) fn ways(
     let resolvers: Vec<SocketAddr> = config.enrichment.sender_auth.resolvers.clone();
     let (signing, data) = (config.signing.clone(), config.data.clone());
     Ok(Ways { dependencies, mailer: Arc::new(IntoNextHop(hops)), resolvers, host_name, signing, data })
-}
-
-/// Makes a new signing key when the settings want one by age.
-fn renew_keys(config: &Config) {
-    if config.signing.rotate_days == 0 {
-        return;
-    }
-    let (file, now) = (Keys::file(&config.signing, &config.data), now_ms());
-    let renewed = Keys::load(&file, &config.signing, now).and_then(|mut keys| {
-        if !keys.is_due(&config.signing, now) {
-            return Ok(None);
-        }
-        let id = keys.rotate(&config.signing, false, now)?.id.clone();
-        keys.save(&file).map(|()| Some(id))
-    });
-    match renewed {
-        Ok(None) => {}
-        Ok(Some(key)) => {
-            tracing::warn!(key, "a new signing key is announced: give it to receivers (mailweir keys list)")
-        }
-        Err(error) => tracing::error!(%error, "the signing keys cannot be renewed"),
-    }
 }
 
 /// Milliseconds since 1970.

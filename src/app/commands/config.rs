@@ -8,8 +8,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
-use crate::app::{alerts, standing, telemetry};
-use crate::enrichment::Outside;
+use crate::app::{alerts, shelf, standing, telemetry};
 
 #[derive(Serialize)]
 struct Setting<'a> {
@@ -63,7 +62,7 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 /// are left out, lists that are not there.
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
-    let (_, rules) = standing::build(config, false, &Outside::new(&prometheus::Registry::new())?)?;
+    let (_, rules) = standing::build(config, false, &shelf::outside(config, &prometheus::Registry::new())?)?;
     config.queue.check()?;
     config.workers.check()?;
     alerts::check(config)?;

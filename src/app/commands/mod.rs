@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 pub(super) mod alert;
+pub(super) mod cache;
 pub(super) mod config;
 pub(super) mod dev;
 pub(super) mod doctor;

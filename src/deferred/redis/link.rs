@@ -2,7 +2,8 @@
 //!
 //! It is made when it is first needed and given up whenever it is in doubt: the next call makes a new one, which is also how a
 //! new master is found after a failover. Every call has a deadline, connecting included. After a failure to connect others do
-//! not try for a moment: they get the same error at once.
+//! not try for a moment: they get the same error at once. Others than the queue may have one of their own for what gateways
+//! share.
 
 use std::time::Duration;
 
@@ -22,10 +23,22 @@ use crate::deferred::QueueError;
 /// How long a failure to connect answers for others.
 const SHUN: Duration = Duration::from_millis(250);
 
+/// What a connection is for: for errors and the log.
+#[derive(Debug, Clone, Copy)]
+pub struct LinkUse {
+    /// The setting that holds the address.
+    pub setting: &'static str,
+    /// What becomes of things while there is no connection.
+    pub without: &'static str,
+    /// Whether what is kept there must never be thrown away.
+    pub keeps: bool,
+}
+
 /// Where Redis is, and the connection while there is one.
-pub(super) struct Link {
+pub struct RedisLink {
     /// Address without password.
-    pub(super) place: String,
+    place: String,
+    its: LinkUse,
     deadline: Duration,
     state: Mutex<State>,
 }
@@ -78,24 +91,38 @@ impl ConnectionLike for Wire {
     }
 }
 
-impl std::fmt::Debug for Link {
+impl std::fmt::Debug for RedisLink {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("place", &self.place).finish_non_exhaustive()
+        f.debug_struct("RedisLink").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
-impl Link {
-    /// Reads the address; nothing is connected yet.
-    pub(super) fn new(url: &str, deadline: Duration) -> Result<Self, QueueError> {
+impl RedisLink {
+    /// Reads the address; nothing is connected yet. `deadline`: of each call, connecting included.
+    ///
+    /// # Errors
+    /// When the address is not understood.
+    pub fn new(url: &str, deadline: Duration, its: LinkUse) -> Result<Self, QueueError> {
         let place = place(url);
-        let target = target(url, deadline)
-            .map_err(|error| QueueError::Address { place: place.clone(), why: error.to_string() })?;
+        let target = target(url, deadline).map_err(|error| QueueError::Address {
+            setting: its.setting,
+            place: place.clone(),
+            why: error.to_string(),
+        })?;
         let state = Mutex::new(State { target, wire: None, made: 0, failed: None });
-        Ok(Self { place, deadline, state })
+        Ok(Self { place, its, deadline, state })
+    }
+
+    /// Its address without password.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     /// Runs a script under the deadline.
-    pub(super) async fn run<T: FromRedisValue>(
+    ///
+    /// # Errors
+    /// When there is no connection, no answer in time, or the answer is an error.
+    pub async fn run<T: FromRedisValue>(
         &self,
         attempt: &'static str,
         script: &ScriptInvocation<'_>,
@@ -132,10 +159,10 @@ impl Link {
         {
             return Err(error.clone());
         }
-        match connect(&mut state.target, self.deadline).await {
+        match connect(&mut state.target, self.deadline, self.its.keeps).await {
             Ok(wire) => {
                 if state.failed.take().is_some() {
-                    tracing::info!(queue = self.place, "connected to Redis again");
+                    tracing::info!(place = self.place, setting = self.its.setting, "connected to Redis again");
                 }
                 state.made += 1;
                 state.wire = Some(wire.clone());
@@ -144,7 +171,8 @@ impl Link {
             }
             Err(error) => {
                 if state.failed.is_none() {
-                    tracing::warn!(queue = self.place, %error, "no connection to Redis: jobs wait in the outbox");
+                    let (setting, without) = (self.its.setting, self.its.without);
+                    tracing::warn!(place = self.place, setting, %error, "no connection to Redis: {without}");
                 }
                 state.failed = Some((Instant::now(), error.clone()));
                 Err(error)
@@ -165,7 +193,7 @@ impl Link {
     }
 }
 
-async fn connect(target: &mut Target, deadline: Duration) -> RedisResult<Wire> {
+async fn connect(target: &mut Target, deadline: Duration, keeps: bool) -> RedisResult<Wire> {
     let config =
         AsyncConnectionConfig::new().set_connection_timeout(Some(deadline)).set_response_timeout(Some(deadline));
     let mut wire = match target {
@@ -173,6 +201,9 @@ async fn connect(target: &mut Target, deadline: Duration) -> RedisResult<Wire> {
         Target::Sentinel(client) => client.get_async_connection_with_config(&config).await?,
         Target::Cluster(client) => return client.get_async_connection().await.map(Wire::Cluster),
     };
+    if !keeps {
+        return Ok(Wire::One(wire));
+    }
     let memory: RedisResult<redis::InfoDict> = redis::cmd("INFO").arg("memory").query_async(&mut wire).await;
     let policy = memory.ok().and_then(|memory| memory.get::<String>("maxmemory_policy"));
     if let Some(policy) = policy.filter(|policy| policy != "noeviction") {
@@ -242,6 +273,8 @@ fn place(url: &str) -> String {
 mod tests {
     use super::*;
 
+    const USE: LinkUse = LinkUse { setting: "queue.url", without: "", keeps: true };
+
     #[test]
     fn addresses() {
         let good = [
@@ -252,15 +285,16 @@ mod tests {
             ("redis-cluster://weir:s3cret@a.example:1,b.example:2", "redis-cluster://a.example:1,b.example:2"),
         ];
         for (url, shown) in good {
-            let link = Link::new(url, Duration::from_secs(1)).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let link =
+                RedisLink::new(url, Duration::from_secs(1), USE).unwrap_or_else(|error| panic!("{url}: {error}"));
             assert_eq!(link.place, shown);
         }
         for url in ["", "redis", "http://a", "redis-sentinel://a:1", "redis-sentinel://a:1/", "redis-x://a", "redis://"]
         {
-            let error = Link::new(url, Duration::from_secs(1)).unwrap_err().to_string();
+            let error = RedisLink::new(url, Duration::from_secs(1), USE).unwrap_err().to_string();
             assert!(error.contains("queue.url"), "{url}: {error}");
         }
-        let error = Link::new("redis-x://u:s3cret@a", Duration::from_secs(1)).unwrap_err().to_string();
+        let error = RedisLink::new("redis-x://u:s3cret@a", Duration::from_secs(1), USE).unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");
     }
 }

@@ -30,8 +30,9 @@ use super::{
     Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, ServerFacts,
     Settlement, Ticket,
 };
-use link::Link;
+pub use link::{LinkUse, RedisLink};
 
+const LINK: LinkUse = LinkUse { setting: "queue.url", without: "jobs wait in the outbox", keeps: true };
 /// Jobs in one script: others wait while it runs.
 const BATCH: usize = 500;
 /// Jobs that one call takes over from the dead at most.
@@ -40,7 +41,7 @@ const RECLAIM: usize = 100;
 /// The queue in Redis.
 #[derive(Debug)]
 pub(super) struct Streams {
-    link: Link,
+    link: RedisLink,
     keys: [String; 9],
     scripts: Scripts,
     owner: String,
@@ -91,7 +92,7 @@ impl Streams {
         let stream = |at: usize| key(Priority::ALL[at].as_str());
         let later = |at: usize| key(&format!("later:{}", Priority::ALL[at].as_str()));
         Ok(Self {
-            link: Link::new(url, Duration::from_millis(config.command_ms))?,
+            link: RedisLink::new(url, Duration::from_millis(config.command_ms), LINK)?,
             keys: [
                 key("jobs"),
                 stream(0),
@@ -354,7 +355,7 @@ impl Queue for Streams {
     }
 
     fn place(&self) -> String {
-        self.link.place.clone()
+        self.link.place().to_owned()
     }
 
     fn close(&self) -> BoxFuture<'_, ()> {

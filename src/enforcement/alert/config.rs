@@ -233,7 +233,8 @@ impl Default for WebhookConfig {
 pub struct DeliveryConfig {
     /// Notices that may wait for one channel; those beyond are dropped and counted.
     pub queue: usize,
-    /// Times that a notice is given to a channel that fails, each with the tries of `alerts.call.retry`.
+    /// Times that a notice is given to a channel that fails, each with the tries of `alerts.call.retry`. Between them it waits
+    /// in the job queue, where that is worked on, else in memory.
     pub attempts: u32,
     /// The first wait between them.
     pub wait_ms: u64,
@@ -243,6 +244,6 @@ pub struct DeliveryConfig {
 
 impl Default for DeliveryConfig {
     fn default() -> Self {
-        Self { queue: 256, attempts: 8, wait_ms: 1_000, max_wait_ms: 300_000 }
+        Self { queue: 256, attempts: 100, wait_ms: 1_000, max_wait_ms: 300_000 }
     }
 }

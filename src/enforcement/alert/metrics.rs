@@ -28,7 +28,7 @@ impl AlertMetrics {
             )?,
             deliveries: counter(
                 "mailweir_alert_deliveries_total",
-                "Notices of alerts, by channel and outcome: ok, retried, refused, given_up, dropped (the queue was full).",
+                "Notices of alerts, by channel and outcome: ok, retried, queued (waits as a job), overtaken (did not hold any more), refused, given_up, dropped (the queue was full).",
                 &["channel", "outcome"],
             )?,
             firing: IntGaugeVec::new(

@@ -8,6 +8,7 @@ mod board;
 mod channels;
 mod config;
 mod kind;
+mod later;
 mod machine;
 mod measure;
 mod metrics;
@@ -22,6 +23,7 @@ pub use config::{
     AlertMailConfig, AlertsConfig, DeliveryConfig, PagerDutyConfig, SlackConfig, Thresholds, WebhookConfig,
 };
 pub use kind::{Kind, Severity, Threshold};
+pub use later::{AlertJobs, DELIVER_ALERT, Later};
 pub use machine::{Alert, Change, Machine, What, key};
 pub use measure::{Gauges, Measure};
 pub use metrics::AlertMetrics;

@@ -1,14 +1,18 @@
 //! What a channel is told at once: everything that changed at one look, in words that can do no harm.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use super::kind::Severity;
-use super::machine::{Change, What};
+use super::machine::{Alert, Change, What};
 use crate::mail::defang;
 
 /// Longest text of one field, in characters.
 const TEXT: usize = 300;
 
 /// What a channel is told at once.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
     /// The gateway.
     pub node: String,
@@ -21,7 +25,7 @@ pub struct Notice {
 }
 
 /// One change, in words: defanged, without control characters, bounded.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// What has happened.
     pub what: What,
@@ -30,7 +34,7 @@ pub struct Line {
     /// Of the alert: the same from its beginning to its end.
     pub key: String,
     /// The word of its kind.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// What it is about.
     pub title: String,
     /// The value as a number; none: no answer at all.
@@ -40,7 +44,7 @@ pub struct Line {
     /// What else is known.
     pub note: String,
     /// What to look at first.
-    pub advice: &'static str,
+    pub advice: Cow<'static, str>,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
 }
@@ -57,12 +61,12 @@ impl Notice {
                 what,
                 severity,
                 key: harmless(&alert.key),
-                kind: alert.kind.as_str(),
+                kind: alert.kind.as_str().into(),
                 title: if subject.is_empty() { title.to_owned() } else { format!("{title}: {subject}") },
                 value: alert.value,
                 words: alert.words(),
                 note: harmless(alert.note.as_deref().unwrap_or_default()),
-                advice: alert.kind.advice(),
+                advice: alert.kind.advice().into(),
                 since_ms: alert.since_ms,
             })
         };
@@ -77,12 +81,12 @@ impl Notice {
             what,
             severity: Severity::Warning,
             key: "test".into(),
-            kind: "test",
+            kind: "test".into(),
             title: "A test of this channel".into(),
             value: Some(0.0),
             words: "nothing is wrong".into(),
             note: "asked for by `mailweir alert test`".into(),
-            advice: "Nothing is to be done.",
+            advice: "Nothing is to be done.".into(),
             since_ms: at_ms,
         };
         Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
@@ -100,6 +104,11 @@ impl Notice {
 }
 
 impl Line {
+    /// Whether it is about this alert.
+    pub(super) fn is_about(&self, alert: &Alert) -> bool {
+        self.key == harmless(&alert.key)
+    }
+
     /// It in one line: `CRITICAL fired: Space runs out: data`.
     pub fn headline(&self) -> String {
         let severity = self.severity.as_str();

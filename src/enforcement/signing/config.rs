@@ -13,7 +13,7 @@ pub struct SigningConfig {
     /// File of the keys, shared by all gateways of one site. None: `DATA/signing.keys`, made on first use.
     pub key_file: Option<PathBuf>,
     /// Age in days at which the gateway makes a new key by itself; 0: never, only `mailweir keys rotate` does. Receivers must get
-    /// the new key while it is announced.
+    /// the new key while it is announced; the log says so every day.
     pub rotate_days: u32,
     /// How long a new key is known before anything is signed with it, in hours: the time to give it to receivers.
     pub announce_hours: u32,
@@ -21,8 +21,13 @@ pub struct SigningConfig {
     pub overlap_hours: u32,
     /// How far the time of a signature may be from ours, in seconds.
     pub max_age_seconds: u32,
-    /// Nonces remembered; with more unexpired ones, requests are refused.
+    /// Nonces remembered in memory; with more unexpired ones, requests are refused.
     pub max_nonces: usize,
+    /// Redis that remembers nonces for all gateways that are called by the same, in the forms of `queue.url`; empty: each
+    /// remembers its own. While it does not answer no signed request is taken.
+    pub nonces_url: String,
+    /// How long Redis may take to answer, in milliseconds.
+    pub nonces_ms: u64,
 }
 
 impl Default for SigningConfig {
@@ -30,11 +35,13 @@ impl Default for SigningConfig {
         Self {
             header_prefix: "X-Mailweir".into(),
             key_file: None,
-            rotate_days: 0,
-            announce_hours: 72,
+            rotate_days: 90,
+            announce_hours: 336,
             overlap_hours: 168,
             max_age_seconds: 300,
             max_nonces: 100_000,
+            nonces_url: String::new(),
+            nonces_ms: 1_000,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::NoncesFull;
+use super::NonceError;
 
 /// Why a request is not taken for signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum SignatureError {
     Replayed,
     /// Whether the nonce was used before cannot be told.
     #[error(transparent)]
-    Nonces(#[from] NoncesFull),
+    Nonces(#[from] NonceError),
 }
 
 /// Why the file of keys cannot be used.

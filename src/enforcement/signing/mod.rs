@@ -10,10 +10,16 @@ mod config;
 mod error;
 mod key;
 mod nonces;
+mod rotation;
+#[cfg(feature = "redis")]
+mod shared;
 mod signature;
 
 pub use config::SigningConfig;
 pub use error::{KeyFileError, SignatureError};
 pub use key::{KeyInfo, KeyState, Keys, SigningKey};
-pub use nonces::{MemoryNonces, Nonces, NoncesFull};
+pub use nonces::{MemoryNonces, NonceError, Nonces};
+pub use rotation::rotate_by_age;
+#[cfg(feature = "redis")]
+pub use shared::{RedisNonces, SiteNonces};
 pub use signature::{Asked, Signer, Verifier};

@@ -1,15 +1,21 @@
 //! Which nonces were used: each counts once while its signature could still be good.
 //!
 //! In memory it is bounded and refuses when it is full of nonces that could still come again, for what it forgot could be
-//! replayed. Gateways that share their callers need a shared one: that is what the trait is for.
+//! replayed. Gateways that share their callers need a shared one: [`super::SiteNonces`].
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 /// Whether a nonce was used before cannot be told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many signed requests at once: whether this one came before cannot be told")]
-pub struct NoncesFull;
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NonceError {
+    /// More than can be remembered.
+    #[error("too many signed requests at once: whether this one came before cannot be told")]
+    Full,
+    /// Where they are remembered nobody answers.
+    #[error("whether this request came before cannot be told: {0}")]
+    Silent(String),
+}
 
 /// Remembers used nonces.
 pub trait Nonces: Send + Sync {
@@ -22,7 +28,7 @@ pub trait Nonces: Send + Sync {
         nonce: &str,
         until_ms: i64,
         now_ms: i64,
-    ) -> impl Future<Output = Result<bool, NoncesFull>> + Send;
+    ) -> impl Future<Output = Result<bool, NonceError>> + Send;
 }
 
 /// Nonces in memory.
@@ -47,7 +53,7 @@ impl MemoryNonces {
 }
 
 impl Nonces for MemoryNonces {
-    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NoncesFull> {
+    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NonceError> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let Used { known, queue } = &mut *used;
         while let Some((_, old)) = queue.pop_front_if(|(until, _)| *until < now_ms) {
@@ -57,7 +63,7 @@ impl Nonces for MemoryNonces {
             return Ok(false);
         }
         if known.len() >= self.most {
-            return Err(NoncesFull);
+            return Err(NonceError::Full);
         }
         known.insert(nonce.to_owned());
         queue.push_back((until_ms, nonce.to_owned()));
@@ -75,7 +81,7 @@ mod tests {
         assert_eq!(nonces.first_use("a", 10, 0).await, Ok(true));
         assert_eq!(nonces.first_use("a", 10, 5).await, Ok(false));
         assert_eq!(nonces.first_use("b", 15, 5).await, Ok(true));
-        assert_eq!(nonces.first_use("c", 20, 10).await, Err(NoncesFull));
+        assert_eq!(nonces.first_use("c", 20, 10).await, Err(NonceError::Full));
         assert_eq!(nonces.first_use("c", 20, 11).await, Ok(true), "a is over");
         assert_eq!(nonces.first_use("b", 20, 11).await, Ok(false));
     }

@@ -4,6 +4,7 @@
 //! answered in time is unknown, the rest stands. Answers are cached by the resolver for as long as their TTL says.
 
 mod body_hash;
+mod guard;
 mod results;
 
 use std::net::IpAddr;
@@ -24,12 +25,14 @@ use mail_auth::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::SenderAuthConfig;
+use super::{Outside, SenderAuthConfig};
 use crate::analysis::{
     Answers, Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, ServiceFacts,
     Spf, SpfResult, Why,
 };
+use crate::egress::NamesError;
 use crate::mail::{Connection, Path, registrable_domain};
+use guard::Guard;
 
 pub use results::{authentication_results, forged_results};
 
@@ -50,6 +53,8 @@ pub struct SenderAuth {
     dns: Option<MessageAuthenticator>,
     config: SenderAuthConfig,
     host: String,
+    /// `None`: the resolver is asked however ill it is.
+    guard: Option<Guard>,
 }
 
 impl SenderAuth {
@@ -59,13 +64,22 @@ impl SenderAuth {
     /// When the system's settings cannot be read or the library refuses the settings.
     pub fn new(config: &SenderAuthConfig, host: &str) -> Result<Self, ResolverError> {
         let dns = if config.enabled { Some(resolver(config)?) } else { None };
-        Ok(Self { dns, config: config.clone(), host: host.to_owned() })
+        Ok(Self { dns, config: config.clone(), host: host.to_owned(), guard: None })
     }
 
     /// One that asks nothing: all facts are unknown because they are disabled.
     pub fn offline() -> Self {
         let config = SenderAuthConfig { enabled: false, ..SenderAuthConfig::default() };
-        Self { dns: None, config, host: String::new() }
+        Self { dns: None, config, host: String::new(), guard: None }
+    }
+
+    /// With a breaker before the resolver: while it answers nothing, nobody waits for it.
+    ///
+    /// # Errors
+    /// When the resolver cannot be set up.
+    pub fn guarded(self, outside: &Outside) -> Result<Self, NamesError> {
+        let guard = self.dns.is_some().then(|| Guard::new(&self.config, outside)).transpose()?;
+        Ok(Self { guard, ..self })
     }
 
     /// Asks the resolver for something that is always there.
@@ -85,6 +99,17 @@ impl SenderAuth {
         let Some(dns) = &self.dns else {
             return Facts { client_ip: connection.client_ip, ..Facts::unknown(Why::Disabled) };
         };
+        let ask = self.ask_dns(dns, connection, sender, raw);
+        match &self.guard {
+            None => ask.await,
+            Some(guard) => {
+                let nothing = |why| Facts { client_ip: connection.client_ip, ..Facts::unknown(why) };
+                guard.ask(ask).await.unwrap_or_else(nothing)
+            }
+        }
+    }
+
+    async fn ask_dns(&self, dns: &MessageAuthenticator, connection: &Connection, sender: &Path, raw: &[u8]) -> Facts {
         let deadline = Instant::now() + Duration::from_millis(self.config.deadline_ms);
         let Some(mut message) = AuthenticatedMessage::parse_with_opts(raw, None, true) else {
             return Facts { client_ip: connection.client_ip, ..Facts::unknown(Why::Malformed) };

@@ -17,6 +17,7 @@ use super::node::NodeId;
 use super::operate::{compare, lost};
 use super::signature;
 use super::value::{Source, Store, Value};
+use crate::analysis::Facts;
 
 pub(super) use files::xpath;
 pub(super) use services::MAX_ASKS;
@@ -56,6 +57,7 @@ pub(super) fn call<'m>(run: &Run<'m>, function: u16, args: &'m [NodeId]) -> Valu
         _ => {}
     }
     match signature.name {
+        "mailweir.unanswered" => unanswered(run, values[0]),
         "flatten" => flatten(run, values[0]),
         "keys" => match values[0] {
             Value::Map(entries) => run.store.array(entries.iter().map(|(key, _)| Value::Text(key))),
@@ -70,6 +72,17 @@ pub(super) fn call<'m>(run: &Run<'m>, function: u16, args: &'m [NodeId]) -> Valu
         }
         name => texts::call(run, name, &values),
     }
+}
+
+/// Whether something should have been asked and gave no answer, by the name of its fact as in a record's `degraded`; null for
+/// what is no fact. What is switched off is not missed.
+fn unanswered<'m>(run: &Run<'m>, name: Value<'m>) -> Value<'m> {
+    let Value::Text(name) = name else { return lost(name) };
+    let facts = run.root.view.facts;
+    if !Facts::NAMES.contains(&name) {
+        return Value::Null;
+    }
+    Value::bool(facts.unknowns().iter().any(|(what, why)| *what == name && why.is_failure()))
 }
 
 fn length<'m>(value: Value<'m>, map: bool) -> Value<'m> {

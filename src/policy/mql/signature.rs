@@ -130,6 +130,7 @@ const FUNCTIONS: &[(&str, Option<Capability>, u32)] = &[
     ("strings.decode_hex(string) -> string", None, 40),
     ("strings.scan_base64(string; encodings=[string], ignore_padding=bool, format=string) -> [string]", None, 200),
     ("beta.scan_base64(string; encodings=[string], ignore_padding=bool, format=string) -> [string]", None, 200),
+    ("mailweir.unanswered(string) -> bool", None, 10),
     ("hash.sha256(string) -> string", None, 60),
     ("hash.sha1(string) -> string", None, 60),
     ("hash.md5(string) -> string", None, 60),

@@ -1,7 +1,9 @@
 //! The channels: each has a queue and a future of its own, so that one that hangs keeps nobody else waiting.
 //!
-//! A notice is given to a channel until it takes it, refuses it for good, or `attempts` are used up; those behind it wait, so
-//! that an end is never told before its beginning. Rather told twice than never. What waits is lost when the process ends hard.
+//! A notice that a channel does not take waits as a job ([`Later`]). Where there is no queue, or it does not take it, the
+//! notice is given to the channel until it takes it, refuses it for good, or `attempts` are used up; those behind it wait, so
+//! that an end is never told before its beginning, and what waits so is lost when the process ends hard. Rather told twice than
+//! never.
 
 mod mail;
 mod pagerduty;
@@ -15,11 +17,12 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, MutexGuard, mpsc};
 use url::Url;
 
 use super::config::{AlertsConfig, DeliveryConfig};
 use super::kind::Severity;
+use super::later::Later;
 use super::machine::Change;
 use super::metrics::AlertMetrics;
 use super::notice::Notice;
@@ -123,6 +126,8 @@ pub struct Channel {
     name: ChannelName,
     from: Severity,
     kind: Kind,
+    /// One at a time: what waited as a job does not get between what is told now.
+    turn: Mutex<()>,
 }
 
 enum Kind {
@@ -144,24 +149,29 @@ impl Channel {
             let key = "slack.url_file";
             let (client, url) = web.client(ChannelName::Slack, key, &secret(key, file)?)?;
             let kind = Kind::Slack(slack::Slack::new(client, url));
-            channels.push(Self { name: ChannelName::Slack, from: config.slack.from, kind });
+            channels.push(Self { name: ChannelName::Slack, from: config.slack.from, kind, turn: Mutex::default() });
         }
         if let Some(file) = &config.pagerduty.routing_key_file {
             let routing_key = secret("pagerduty.routing_key_file", file)?;
             let (client, url) = web.client(ChannelName::PagerDuty, "pagerduty.url", &config.pagerduty.url)?;
             let kind = Kind::PagerDuty(pagerduty::PagerDuty::new(client, url, routing_key)?);
-            channels.push(Self { name: ChannelName::PagerDuty, from: config.pagerduty.from, kind });
+            channels.push(Self {
+                name: ChannelName::PagerDuty,
+                from: config.pagerduty.from,
+                kind,
+                turn: Mutex::default(),
+            });
         }
         if !config.mail.to.is_empty() {
             let dependency = ways.dependencies.dependency(ChannelName::Mail.dependency(), &config.call);
             let kind =
                 Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
-            channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind });
+            channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind, turn: Mutex::default() });
         }
         if !config.webhook.url.is_empty() {
             let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &config.webhook.url)?;
             let kind = Kind::Webhook(Box::new(webhook::Webhook::new(client, url, &ways.signing, &ways.data)));
-            channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind });
+            channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind, turn: Mutex::default() });
         }
         Ok(channels)
     }
@@ -169,6 +179,15 @@ impl Channel {
     /// Its name.
     pub fn name(&self) -> ChannelName {
         self.name
+    }
+
+    /// From which severity on it wants to be told.
+    pub(super) fn from(&self) -> Severity {
+        self.from
+    }
+
+    pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().await
     }
 
     /// Gives it one notice, once (each call with the tries of `alerts.call.retry`).
@@ -225,7 +244,7 @@ fn secret(key: &'static str, file: &Path) -> Result<String, ChannelError> {
 }
 
 /// Whether trying again would be told the same.
-fn is_final(failure: &Failure) -> bool {
+pub(super) fn is_final(failure: &Failure) -> bool {
     match failure {
         Failure::Status { code, .. } => (300..500).contains(code) && !matches!(code, 408 | 425 | 429),
         Failure::Declined(_) | Failure::Fenced(_) | Failure::Disabled => true,
@@ -245,13 +264,18 @@ pub struct Channels {
 
 impl Channels {
     /// Queues, and the futures that empty them.
-    pub fn new(channels: Vec<Channel>, config: &DeliveryConfig, metrics: &AlertMetrics) -> (Self, Vec<Delivery>) {
+    pub fn new(
+        channels: Vec<Arc<Channel>>,
+        config: &DeliveryConfig,
+        metrics: &AlertMetrics,
+        later: Option<&Later>,
+    ) -> (Self, Vec<Delivery>) {
         let mut queues = Vec::new();
         let mut deliveries = Vec::new();
         for channel in channels {
             let (sender, notices) = mpsc::channel(config.queue.max(1));
             queues.push((channel.name, channel.from, sender));
-            deliveries.push(deliver_all(channel, notices, config.clone(), metrics.clone()).boxed());
+            deliveries.push(deliver_all(channel, notices, config.clone(), metrics.clone(), later.cloned()).boxed());
         }
         (Self { queues, metrics: Some(metrics.clone()) }, deliveries)
     }
@@ -271,27 +295,23 @@ impl Channels {
 }
 
 async fn deliver_all(
-    channel: Channel,
+    channel: Arc<Channel>,
     mut notices: mpsc::Receiver<Notice>,
     config: DeliveryConfig,
     metrics: AlertMetrics,
+    later: Option<Later>,
 ) {
     let name = channel.name.as_str();
     let count = |outcome: &str| metrics.deliveries.with_label_values(&[name, outcome]).inc();
-    let waits = Backoff {
-        curve: Curve::Exponential,
-        base: Duration::from_millis(config.wait_ms),
-        longest: Duration::from_millis(config.max_wait_ms),
-    };
     while let Some(notice) = notices.recv().await {
         let mut attempt = 1;
         loop {
-            let failure = match channel.deliver(&notice).await {
-                Ok(()) => {
-                    count("ok");
-                    break;
-                }
-                Err(failure) => failure,
+            let turn = channel.turn().await;
+            let result = channel.deliver(&notice).await;
+            drop(turn);
+            let Err(failure) = result else {
+                count("ok");
+                break;
             };
             if is_final(&failure) {
                 tracing::error!(channel = name, %failure, "an alert is not delivered: the channel refuses it");
@@ -304,14 +324,30 @@ async fn deliver_all(
                 break;
             }
             tracing::warn!(channel = name, %failure, attempt, "an alert is not delivered yet");
+            if let Some(later) = &later
+                && later.put(name, &notice, attempt, &failure).await
+            {
+                count("queued");
+                break;
+            }
             count("retried");
-            let told = match &failure {
-                Failure::BreakerOpen { retry_in } | Failure::RateLimited { retry_in } => *retry_in,
-                Failure::Status { retry_after: Some(wait), .. } => (*wait).min(waits.longest),
-                _ => Duration::ZERO,
-            };
-            tokio::time::sleep(waits.wait(attempt, 1.0).max(told)).await;
+            tokio::time::sleep(waits(&config, attempt, &failure)).await;
             attempt += 1;
         }
     }
+}
+
+/// How long to wait after so many tries, the last of which failed so.
+pub(super) fn waits(config: &DeliveryConfig, tried: u32, failure: &Failure) -> Duration {
+    let waits = Backoff {
+        curve: Curve::Exponential,
+        base: Duration::from_millis(config.wait_ms),
+        longest: Duration::from_millis(config.max_wait_ms),
+    };
+    let told = match failure {
+        Failure::BreakerOpen { retry_in } | Failure::RateLimited { retry_in } => *retry_in,
+        Failure::Status { retry_after: Some(wait), .. } => (*wait).min(waits.longest),
+        _ => Duration::ZERO,
+    };
+    waits.wait(tried, 1.0).max(told)
 }

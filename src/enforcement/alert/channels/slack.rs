@@ -72,7 +72,7 @@ fn section(line: &Line) -> String {
         text.push_str(&format!("\n_{}_", escaped(&line.note)));
     }
     if line.what != What::Resolved {
-        text.push_str(&format!("\n{}", escaped(line.advice)));
+        text.push_str(&format!("\n{}", escaped(&line.advice)));
     }
     text.push_str(&format!("\n`{}` since {}", escaped(&line.key), utc(line.since_ms)));
     text

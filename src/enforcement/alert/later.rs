@@ -1,0 +1,157 @@
+//! Notices that a channel did not take wait as jobs: they outlive the process, and keep nobody behind them waiting.
+//!
+//! So they may be overtaken by what was told since. What is told late is therefore only what still holds: a trouble that has
+//! ended meanwhile is not told as one, and an end is not told of what has begun again (the board of this node says; of other
+//! nodes' notices nothing is known and they are told as they are). Each try is a job of its own, with the waits and tries of
+//! `alerts.delivery`; one that is given up becomes a dead letter.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use super::channels::{Channel, is_final, waits};
+use super::metrics::AlertMetrics;
+use super::{Alert, Board, DeliveryConfig, Line, Notice, Severity, What};
+use crate::deferred::{self, Handler, Job, Placed, Priority, Queue};
+use crate::egress::Failure;
+
+/// Kind of the jobs.
+pub const DELIVER_ALERT: &str = "alert_delivery";
+
+/// A notice that waits.
+#[derive(Debug, Serialize, Deserialize)]
+struct Waiting {
+    channel: String,
+    /// How often it was given to the channel.
+    tried: u32,
+    notice: Notice,
+}
+
+/// Puts notices into the job queue.
+#[derive(Clone)]
+pub struct Later {
+    queue: Arc<dyn Queue>,
+    config: DeliveryConfig,
+}
+
+impl Later {
+    /// Into this queue.
+    pub fn new(queue: Arc<dyn Queue>, config: &DeliveryConfig) -> Self {
+        Self { queue, config: config.clone() }
+    }
+
+    /// Lets a notice wait that was tried so often; whether it is safe in the queue.
+    pub(super) async fn put(&self, channel: &str, notice: &Notice, tried: u32, failure: &Failure) -> bool {
+        let Notice { node, at_ms, .. } = notice;
+        let waiting = Waiting { channel: channel.to_owned(), tried, notice: notice.clone() };
+        let Ok(payload) = serde_json::to_vec(&waiting) else { return false };
+        let node: String = node.chars().filter(char::is_ascii).take(100).collect();
+        let now = now_ms();
+        let wait = waits(&self.config, tried, failure);
+        let job = Job {
+            priority: Priority::High,
+            not_before_ms: now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
+            ..Job::new(DELIVER_ALERT, format!("alert:{channel}:{node}:{at_ms}:{tried}"), payload, now)
+        };
+        match self.queue.enqueue(&[job]).await {
+            Ok(placed) => placed.iter().all(|one| matches!(one, Placed::Queued | Placed::Duplicate)),
+            Err(error) => {
+                tracing::warn!(channel, %error, "an alert cannot wait in the job queue");
+                false
+            }
+        }
+    }
+}
+
+/// Gives waiting notices to their channels: handler of [`DELIVER_ALERT`].
+pub struct AlertJobs {
+    channels: Vec<Arc<Channel>>,
+    later: Later,
+    node: String,
+    board: Board,
+    metrics: AlertMetrics,
+}
+
+impl AlertJobs {
+    /// To these channels; `board` tells what still holds of what `node` told.
+    pub fn new(
+        channels: Vec<Arc<Channel>>,
+        later: Later,
+        (node, board): (String, Board),
+        metrics: AlertMetrics,
+    ) -> Self {
+        Self { channels, later, node, board, metrics }
+    }
+
+    async fn deliver(&self, job: &Job) -> Result<(), deferred::Failure> {
+        let waiting: Waiting =
+            serde_json::from_slice(&job.payload).map_err(|error| deferred::Failure::Never(error.to_string()))?;
+        let Waiting { channel: name, tried, mut notice } = waiting;
+        let channel = self.channels.iter().find(|one| one.name().as_str() == name);
+        let channel =
+            channel.ok_or_else(|| deferred::Failure::Never(format!("no channel `{name}` is configured any more")))?;
+        let count = |outcome: &str| self.metrics.deliveries.with_label_values(&[&name, outcome]).inc();
+        let turn = channel.turn().await;
+        if notice.node == self.node
+            && let Some(alerts) = self.known().await
+        {
+            notice.lines.retain(|line| holds(line, &alerts, channel.from()));
+        }
+        if notice.lines.is_empty() {
+            count("overtaken");
+            return Ok(());
+        }
+        let result = channel.deliver(&notice).await;
+        drop(turn);
+        let Err(failure) = result else {
+            count("ok");
+            return Ok(());
+        };
+        if is_final(&failure) {
+            count("refused");
+            return Err(deferred::Failure::Never(failure.to_string()));
+        }
+        if tried.saturating_add(1) >= self.later.config.attempts {
+            count("given_up");
+            return Err(deferred::Failure::Never(failure.to_string()));
+        }
+        count("retried");
+        if self.later.put(&name, &notice, tried.saturating_add(1), &failure).await {
+            Ok(())
+        } else {
+            Err(deferred::Failure::again(failure.to_string()))
+        }
+    }
+
+    /// What this node knows of alerts; `None` when that cannot be told.
+    async fn known(&self) -> Option<Vec<Alert>> {
+        let board = self.board.clone();
+        let state = tokio::task::spawn_blocking(move || board.state()).await.ok()?.ok()??;
+        Some(state.alerts)
+    }
+}
+
+impl Handler for AlertJobs {
+    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), deferred::Failure>> {
+        self.deliver(job).boxed()
+    }
+}
+
+/// Whether a line still holds for somebody who is told from this severity on.
+fn holds(line: &Line, alerts: &[Alert], from: Severity) -> bool {
+    let alert = alerts.iter().find(|alert| line.is_about(alert));
+    let fires = alert.and_then(|alert| alert.severity).filter(|severity| *severity >= from);
+    match line.what {
+        What::Resolved => fires.is_none(),
+        _ => fires == Some(line.severity) && alert.is_some_and(|alert| alert.since_ms == line.since_ms),
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,58 @@
+//! What is done with a message when a stage of its judgement failed, as the operator chose; services have choices of their own.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::config::StagesConfig;
+use crate::enrichment::OnFailure;
+use crate::mail::{FindingKind, Message};
+use crate::records::Record;
+
+/// Findings that say that something of the message was not read.
+const UNREAD: [FindingKind; 7] = [
+    FindingKind::TooManyParts,
+    FindingKind::TooDeep,
+    FindingKind::HeaderTooLong,
+    FindingKind::TooManyHeaders,
+    FindingKind::TooManyLinks,
+    FindingKind::TooMuchDecoded,
+    FindingKind::TooMuchText,
+];
+
+/// The stages that may come back, and since when each fails.
+#[derive(Debug, Default)]
+pub(super) struct Stages {
+    down: Mutex<[Option<Instant>; 3]>,
+}
+
+impl Stages {
+    /// What is done with a message that would be passed on: the strictest of the stages that failed.
+    pub(super) fn wanted(&self, config: &StagesConfig, record: &Record, message: &Message) -> OnFailure {
+        let failed = |names: &[&str]| {
+            let what = |one: &String| one.split_once('=').map_or(one.as_str(), |(what, _)| what).to_owned();
+            record.degraded.iter().map(what).any(|what| names.contains(&what.as_str()))
+        };
+        let stages = [
+            (config.sender_auth, failed(&["spf_helo", "spf", "dkim", "dmarc", "arc"])),
+            (config.history, failed(&["history"])),
+            (config.rules, failed(&["rules"])),
+        ];
+        let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
+        let patience = Duration::from_secs(config.defer_seconds.into());
+        let mut strictest = OnFailure::Open;
+        for (since, (chosen, failed)) in down.iter_mut().zip(stages) {
+            if !failed {
+                *since = None;
+                continue;
+            }
+            let waited = since.get_or_insert_with(Instant::now).elapsed() >= patience;
+            strictest = strictest.max(if chosen == OnFailure::Defer && waited { OnFailure::Open } else { chosen });
+        }
+        let unread = message.findings().any(|finding| UNREAD.contains(&finding.kind));
+        // It will be no smaller when it comes again.
+        let held = unread && config.unread != OnFailure::Open;
+        strictest.max(if held { OnFailure::Closed } else { OnFailure::Open })
+    }
+}

@@ -6,6 +6,7 @@
 
 mod answers;
 mod brands;
+mod campaign;
 mod detectors;
 mod facts;
 mod history;
@@ -18,6 +19,7 @@ mod view;
 mod words;
 
 pub use answers::Answers;
+pub use campaign::{BANDS, Campaign, CampaignConfig, Likeness, MAX_DISTANCE};
 pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,

@@ -218,6 +218,8 @@ catalogue! {
     CallbackWords "CALLBACK_WORDS" Wording "It makes the reader call a number about a charge.";
     OfferWords "OFFER_WORDS" Wording "It offers what unasked mail offers: pills, casinos, loans, dates, riches.";
 
+    Campaign "CAMPAIGN" Wording "The same text came from many unrelated senders, or from a stranger to many.";
+
     MalwareFound "MALWARE_FOUND" Hard "The virus scanner found malware.";
     ListedClient "LISTED_CLIENT" Infrastructure "The client's address is in a block list.";
     ListedSender "LISTED_SENDER" Identity "The sender's domain is in a block list.";

@@ -1,6 +1,6 @@
 //! What the detectors are given: the message and what is around it, and what they know of the operator.
 
-use super::Facts;
+use super::{CampaignConfig, Facts};
 use crate::content::ContentLimits;
 use crate::mail::{Address, Connection, Envelope, Message};
 
@@ -28,6 +28,8 @@ pub struct Site {
     pub vips: Vec<Vip>,
     /// How far attachments are opened.
     pub content: ContentLimits,
+    /// What makes a campaign.
+    pub campaigns: CampaignConfig,
 }
 
 /// A protected person.
@@ -51,6 +53,7 @@ impl Site {
             own_domains: own_domains.iter().map(|d| d.trim().trim_matches('.').to_lowercase()).collect(),
             vips: vips.iter().filter_map(vip).collect(),
             content: ContentLimits::default(),
+            campaigns: CampaignConfig::default(),
         }
     }
 

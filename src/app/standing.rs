@@ -8,12 +8,15 @@ use anyhow::Context;
 
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
-use crate::analysis::Site;
+use crate::analysis::{MAX_DISTANCE, Site};
 use crate::content::ContentLimits;
 use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
 use crate::pipeline::{Deep, Standing};
 use crate::policy::mql::{Budget, Capability, Needs};
 use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
+
+/// The longest window of campaigns.
+const MAX_WINDOW_HOURS: u32 = 30 * 24;
 
 /// Builds it; the second value says which rules were left out. `outside` outlives what is built.
 ///
@@ -42,16 +45,23 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
     }
     check_reassess(config)?;
+    check_campaigns(config)?;
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
         judge,
-        site: Site { content: config.inspection.content.clone(), ..Site::new(&policy.own_domains, &policy.vips) },
+        site: Site {
+            content: config.inspection.content.clone(),
+            campaigns: config.campaigns.clone(),
+            ..Site::new(&policy.own_domains, &policy.vips)
+        },
         sender_auth,
         services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
-        needs_history: rules.needs(Capability::History) || (config.reassess.enabled && config.reassess.first_contact),
+        needs_history: rules.needs(Capability::History)
+            || (config.reassess.enabled && config.reassess.first_contact)
+            || config.campaigns.enabled,
         rules: Arc::new(rules),
         rule_budget: policy.rules.budget(),
         rule_time: Duration::from_millis(policy.rules.max_message_ms),
@@ -78,6 +88,21 @@ fn check_reassess(config: &Config) -> anyhow::Result<()> {
             "reassess.looks is above workers.attempts ({}): the last look would never count",
             workers.attempts
         );
+    }
+    Ok(())
+}
+
+/// Settings of campaigns that would find nothing, or everything.
+fn check_campaigns(config: &Config) -> anyhow::Result<()> {
+    let campaigns = &config.campaigns;
+    if campaigns.distance > MAX_DISTANCE {
+        anyhow::bail!("campaigns.distance: {MAX_DISTANCE} at most, not {}", campaigns.distance);
+    }
+    if campaigns.members < 2 || campaigns.senders < 2 || campaigns.recipients < 2 {
+        anyhow::bail!("campaigns.members, senders and recipients: 2 at least; one alone is no campaign");
+    }
+    if !(1..=MAX_WINDOW_HOURS).contains(&campaigns.window_hours) {
+        anyhow::bail!("campaigns.window_hours: 1 to {MAX_WINDOW_HOURS}: digests are not kept longer");
     }
     Ok(())
 }
@@ -118,7 +143,11 @@ fn deep(config: &Config) -> Deep {
             ..rules
         },
         rule_time: Duration::from_millis(config.policy.rules.max_message_ms.saturating_mul(times as u64)),
-        site: Site { content, ..Site::new(&config.policy.own_domains, &config.policy.vips) },
+        site: Site {
+            content,
+            campaigns: config.campaigns.clone(),
+            ..Site::new(&config.policy.own_domains, &config.policy.vips)
+        },
         config: reassess.clone(),
     }
 }

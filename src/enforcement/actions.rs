@@ -32,8 +32,9 @@ impl<R: Reinject> ReleaseJobs<R> {
     }
 
     async fn release(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, recipients } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-        let result = match self.release.release(id, &recipients).await {
+        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let id = order.id;
+        let result = match self.release.release(id, &order.recipients).await {
             Ok(outcome) => match outcome.failed.first() {
                 Some(failed) => return Err(Failure::again(format!("{}: {}", failed.recipient, failed.why))),
                 None => format!("released for {}", outcome.released.join(", ")),
@@ -42,7 +43,7 @@ impl<R: Reinject> ReleaseJobs<R> {
             Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
             Err(error) => return Err(Failure::again(error.to_string())),
         };
-        done(&self.records, job, &ActionOrder { id, recipients }, &result).await
+        done(&self.records, job, &order, &result).await
     }
 }
 

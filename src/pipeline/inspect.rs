@@ -22,8 +22,8 @@ use super::headers;
 use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
 use super::standing::Effort;
-use super::{Answer, Inspect, Metrics, ReassessConfig, Refusal, Transaction};
-use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
+use super::{Answer, Inspect, Metrics, Refusal, Transaction};
+use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Why};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::policy::mql::{Ask, View};
@@ -97,6 +97,7 @@ impl Pipeline {
         // Large messages leave the thread to others meanwhile; on a runtime with one thread there are no others.
         let large = transaction.raw.len() > LARGE && runtime_has_threads();
         let message = if large { tokio::task::block_in_place(parse) } else { parse() };
+        let likeness = record::likeness(standing, transaction, &message);
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
@@ -110,7 +111,10 @@ impl Pipeline {
             now: unix_millis(transaction.received) / 1_000,
             again: effort.again,
         };
-        let mut facts = self.enrich(standing, transaction, &question, (effort.deadline, until)).await;
+        let campaign = timeout(effort.deadline, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
+        let enriched = self.enrich(standing, transaction, &question, (effort.deadline, until));
+        let (mut facts, campaign) = tokio::join!(enriched, campaign);
+        facts.campaign = campaign.unwrap_or(Fact::Unknown(Why::Timeout));
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
@@ -141,8 +145,14 @@ impl Pipeline {
             timing.judge_us += micros(judged);
         }
 
-        let record =
-            Record { rules: found, ..record::judged(standing, transaction, &message, facts, &judgement, timing) };
+        let members = standing.site.campaigns.members;
+        let in_campaign = facts.campaign.known().is_some_and(|campaign| campaign.messages >= members);
+        let record = Record {
+            rules: found,
+            likeness,
+            in_campaign,
+            ..record::judged(standing, transaction, &message, facts, &judgement, timing)
+        };
         let mut record = record::with_degraded_rules(record);
         record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
         Inspected { record, judgement, message }
@@ -177,6 +187,27 @@ impl Pipeline {
         })
     }
 
+    /// What came like it. While the sender waits, what came before it; later, what came until now.
+    async fn campaign(
+        &self,
+        standing: &Standing,
+        transaction: &Transaction,
+        likeness: Option<&Likeness>,
+        again: bool,
+    ) -> Fact<Campaign> {
+        let config = &standing.site.campaigns;
+        let Some(records) = self.records.as_ref().filter(|_| config.enabled) else {
+            return Fact::Unknown(Why::Disabled);
+        };
+        let Some(likeness) = likeness else { return Fact::Known(Campaign::default()) };
+        let at = unix_millis(if again { std::time::SystemTime::now() } else { transaction.received });
+        let found = records.campaign(at, (transaction.id, likeness, &transaction.envelope), config).await;
+        found.map(Fact::Known).unwrap_or_else(|error| {
+            tracing::warn!(id = %transaction.id, %error, "whether it is one of a campaign is not known");
+            Fact::Unknown(Why::Malformed)
+        })
+    }
+
     async fn inspect_and_settle(&self, transaction: Transaction) -> Answer {
         let standing = self.standing.load_full();
         if let Some(answer) = self.released(&transaction).await {
@@ -188,7 +219,7 @@ impl Pipeline {
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
-        let again = reassess::wanted(&standing.deep.config, &record, &message, self.records.is_some());
+        let again = reassess::wanted(&standing, &record, &message, self.records.is_some());
         if let Some(again) = &again {
             again.count(&self.metrics);
         }
@@ -236,8 +267,7 @@ impl Pipeline {
         });
         // The jobs of what waits are committed with the hold.
         let again = if waiting.is_some() { None } else { again };
-        let again = again.map(|again| (again, &standing.deep.config, transaction.raw));
-        self.remember(record, &answer, again);
+        self.remember(record, &answer, again.map(|again| (again, &*standing, transaction.raw)));
         answer
     }
 
@@ -280,7 +310,7 @@ impl Pipeline {
         Some(Answer::Deliver { edits, held: Vec::new() })
     }
 
-    fn remember(&self, mut record: Record, answer: &Answer, again: Option<(Again, &ReassessConfig, Bytes)>) {
+    fn remember(&self, mut record: Record, answer: &Answer, again: Option<(Again, &Standing, Bytes)>) {
         if let Answer::Reject(refusal) | Answer::Defer(refusal) = answer {
             let [class, subject, detail] = refusal.enhanced;
             record.reply = Some(format!("{} {class}.{subject}.{detail} {}", refusal.code, refusal.text));
@@ -312,8 +342,8 @@ impl Pipeline {
         );
         if let Some(records) = &self.records {
             match again {
-                Some((again, config, raw)) => again.note(records, &self.metrics, record, answer, config, raw),
-                None => records.note(&record),
+                Some((again, standing, raw)) => again.note(records, &self.metrics, record, answer, standing, raw),
+                None => records.note_with_jobs(&record, reassess::for_campaign(&record)),
             }
         }
     }

@@ -10,6 +10,7 @@ mod admin;
 mod alerts;
 mod architecture;
 mod bodies;
+mod campaigns;
 mod cases;
 mod configuration;
 mod content;

@@ -306,6 +306,44 @@ async fn first_contacts_with_links_are_looked_at_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fifth_of_a_campaign_has_the_first_four_looked_at_again() {
+    let scene = Scene::start("[campaigns]\nenabled = true", Around::default()).await;
+    scene.urls.set(Fault::None);
+    let ids = async |count| {
+        let mails = scene.sink.wait_for(count).await;
+        let id =
+            |raw: &str| raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+        mails.iter().map(|mail| id(&String::from_utf8_lossy(&mail.raw))).collect::<Vec<_>>()
+    };
+    let mut client = Client::connect(scene.door).await;
+    for number in 1..=5 {
+        let (from, to) = (format!("post{number}@sender{number}.example"), format!("r{number}@example.com"));
+        let raw = format!(
+            "From: Post {number} <{from}>\r\nTo: {to}\r\nSubject: parcel {number}\r\nMessage-ID: <{number}@x.example>\r\n\
+             Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n\r\nDear r{number},\r\nwe could not bring your parcel {number}{number} \
+             today because nobody was at home. Please choose another day for it, or it goes back to where it came \
+             from.\r\n"
+        );
+        let reply = client.send(&from, &[&to], raw.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}\n{}", scene.gateway.log());
+        let id = ids(number).await.pop().unwrap();
+        // The next one is to find it.
+        let record = scene.explained(&id, |record| !record.is_null()).await;
+        let campaign = &record["facts"]["campaign"]["known"];
+        assert_eq!(
+            (campaign["messages"].as_u64(), campaign["senders"].as_u64()),
+            (Some(number as u64), Some(number as u64))
+        );
+    }
+    let has = |record: &Value| record["score"]["terms"].to_string().contains("CAMPAIGN");
+    for (place, id) in ids(5).await.iter().enumerate() {
+        let record = scene.explained(id, |record| record["second"].is_object()).await;
+        assert_eq!((has(&record), has(&record["second"]["record"])), (place == 4, true), "{place}: {record:#}");
+        assert_eq!(record["second"]["record"]["facts"]["campaign"]["known"]["messages"], 5);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_survives_a_kill() {
     let scene = Scene::start("wait = \"hold\"\nhold_seconds = 4", Around::default()).await;
     for number in 0..3 {

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod authentication;
+mod campaign;
 mod identity;
 mod infrastructure;
 mod links;
@@ -29,6 +30,7 @@ const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
     infrastructure::detect,
     structure::detect,
     wording::detect,
+    campaign::detect,
     services::detect,
     trust::detect,
 ];

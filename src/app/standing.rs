@@ -13,7 +13,7 @@ use crate::content::ContentLimits;
 use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
 use crate::pipeline::{Deep, Standing};
 use crate::policy::mql::{Budget, Capability, Needs};
-use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
+use crate::policy::{BUILT_IN_WEIGHTS, DEFAULT_TENANT, Judge, PolicyFiles, RuleSet, Wait, Weights};
 
 /// The longest window of campaigns.
 const MAX_WINDOW_HOURS: u32 = 30 * 24;
@@ -28,7 +28,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
     let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
     let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights, given(config, offline))?;
-    let report = RuleReport::new(&rules, broken);
+    let report = RuleReport::new(&rules, broken).with_undone(undone(config, &rules));
     let files = PolicyFiles {
         weights,
         rules_digest: rules::digest(&rules),
@@ -92,6 +92,47 @@ fn check_reassess(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What these settings want done and nobody would do.
+fn undone(config: &Config, rules: &RuleSet) -> Vec<String> {
+    let (reassess, policy) = (&config.reassess, &config.policy);
+    let mut undone = Vec::new();
+    if !reassess.enabled {
+        let asks = rules.rules().iter().find(|rule| rule.file.wait.is_some());
+        if let Some(rule) = asks {
+            undone.push(format!(
+                "the rule `{}` says `wait`, and nothing is looked at again: set reassess.enabled",
+                rule.file.name
+            ));
+        }
+        if rules.deferred() > 0 {
+            undone.push(format!(
+                "{} rules are of the second look (`stage: deferred`), which is off: set reassess.enabled",
+                rules.deferred()
+            ));
+        }
+        let tenants = policy.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant.wait));
+        let tenants = tenants.chain([(DEFAULT_TENANT, policy.default.wait)]);
+        for (name, _) in tenants.filter(|(_, wait)| *wait == Some(Wait::Hold)) {
+            undone.push(format!("tenant `{name}`: `wait = \"hold\"` holds nothing: set reassess.enabled"));
+        }
+        return undone;
+    }
+    let holds = |wait: Option<Wait>| wait == Some(Wait::Hold);
+    let may_wait = reassess.wait == Wait::Hold
+        || holds(policy.default.wait)
+        || policy.tenants.iter().any(|tenant| holds(tenant.wait))
+        || rules.rules().iter().any(|rule| holds(rule.file.wait));
+    if !config.workers.enabled {
+        let what = if may_wait { "mail may wait for its second look" } else { "messages are to be looked at again" };
+        let who = match config.queue.is_embedded() {
+            true => "and nobody can do it: set workers.enabled, or share a queue (queue.url) with `mailweir worker`",
+            false => "and this process has no workers: run `mailweir worker` beside it",
+        };
+        undone.push(format!("{what}, {who}"));
+    }
+    undone
+}
+
 /// Settings of campaigns that would find nothing, or everything.
 fn check_campaigns(config: &Config) -> anyhow::Result<()> {
     let campaigns = &config.campaigns;
@@ -143,6 +184,7 @@ fn deep(config: &Config) -> Deep {
             ..rules
         },
         rule_time: Duration::from_millis(config.policy.rules.max_message_ms.saturating_mul(times as u64)),
+        gives: given(config, false),
         site: Site {
             content,
             campaigns: config.campaigns.clone(),

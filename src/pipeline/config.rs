@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content::ContentLimits;
 use crate::mail::MessageLimits;
+use crate::policy::Wait;
 
 /// How long a message may be looked at, and what is said about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,7 +44,7 @@ pub struct ReassessConfig {
     /// Whether messages are looked at again. Workers do it: here (`workers.enabled`) or in processes of their own.
     pub enabled: bool,
     /// How a message waits for it: `deliver` (it flows; a worse second verdict raises actions) or `hold` (it waits in quarantine
-    /// for `hold_seconds` at most, and is released when it is found clean).
+    /// for `hold_seconds` at most, and is released when it is found clean). A tenant's `wait` and a rule's go before it.
     pub wait: Wait,
     /// How long a message waits with `hold`.
     pub hold_seconds: u64,
@@ -57,6 +58,8 @@ pub struct ReassessConfig {
     pub risk_to: f64,
     /// Look again at mail with links or attachments from an address that never wrote before.
     pub first_contact: bool,
+    /// Look again when rules stayed undecided for want of what a service or the second look gives.
+    pub undecided: bool,
     /// Share of all other messages that are looked at again, 0 to 1.
     pub share: f64,
     /// Time for all questions to the outside in the second look. Below `workers.soft_seconds`.
@@ -86,6 +89,7 @@ impl Default for ReassessConfig {
             risk_from: 20.0,
             risk_to: 60.0,
             first_contact: true,
+            undecided: false,
             share: 0.0,
             deadline_ms: 20_000,
             times_budgets: 5,
@@ -96,16 +100,6 @@ impl Default for ReassessConfig {
             on_worse: vec![OnWorse::Remediate, OnWorse::Alert],
         }
     }
-}
-
-/// How a message waits for its second look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wait {
-    /// It is passed on meanwhile.
-    Deliver,
-    /// It is held meanwhile.
-    Hold,
 }
 
 /// What is done with a message that waited in vain.

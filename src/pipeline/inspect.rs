@@ -219,13 +219,13 @@ impl Pipeline {
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
-        let again = reassess::wanted(&standing, &record, &message, self.records.is_some());
+        let again = reassess::wanted(&standing, (&record, &judgement), &message, self.records.is_some());
         if let Some(again) = &again {
             again.count(&self.metrics);
         }
-        let waiting = again.as_ref().filter(|again| again.waits && wanted != OnFailure::Defer);
-        if waiting.is_some() {
-            answer::hold_waiting(&mut judgement, &mut record.verdicts);
+        let waiting = again.as_ref().filter(|again| again.waits() && wanted != OnFailure::Defer);
+        if let Some(again) = waiting {
+            answer::hold_waiting(&mut judgement, &mut record.verdicts, &again.waits);
         }
         let decision = match answer::combine(&judgement, transaction.abilities) {
             // Out of the MTA's queue we can release nothing.
@@ -443,7 +443,7 @@ fn find(
         now: unix_millis(transaction.received) / 1_000,
     };
     let until = Instant::now() + effort.rule_time;
-    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until)
+    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until, effort.stage())
 }
 
 fn attachment_hashes(message: &Message) -> Vec<String> {

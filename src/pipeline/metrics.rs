@@ -136,7 +136,7 @@ impl Metrics {
             self.rule_matches.with_label_values(&[mode]);
         }
         // Shown from the start, also where nothing is looked at again.
-        for reason in ["degraded", "grey", "first_contact", "campaign", "sample"] {
+        for reason in ["degraded", "grey", "first_contact", "campaign", "rule", "undecided", "sample"] {
             self.second_looks.with_label_values(&[reason]);
         }
         for change in [Change::Same, Change::Worse, Change::Better] {

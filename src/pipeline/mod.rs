@@ -16,7 +16,7 @@ mod record;
 mod standing;
 mod transaction;
 
-pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, Wait};
+pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders};
 pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
 pub use reassess::{REASSESS, Reassess, WAITED, Waited};

@@ -16,13 +16,15 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
-use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction, Wait};
+use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction};
 use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::mail::{Door, Message, MessageId};
-use crate::policy::{Action, Reason};
+use crate::policy::mql::Needs;
+use crate::policy::{Action, Judgement, Reason, RuleMode, Wait};
 use crate::records::{
-    ActionOrder, Change, HeldState, OutboxJob, Reassessment, Record, Records, StoreError, WantedAction,
+    ActionOrder, Change, HeldState, OutboxJob, Reassessment, RecipientVerdict, Record, Records, StoreError,
+    WantedAction,
 };
 
 /// Kind of the job that looks again.
@@ -38,28 +40,47 @@ const RECORD_MS: i64 = 1_000;
 #[derive(Debug, Clone)]
 pub(super) struct Again {
     priority: Priority,
-    /// Why: `degraded`, `grey`, `first_contact`, `campaign`, `sample`. Empty: it is only kept, should it be one of a campaign.
+    /// Why: `degraded`, `grey`, `first_contact`, `campaign`, `rule`, `undecided`, `sample`. Empty: it is only kept, should it be one of a campaign.
     reasons: Vec<&'static str>,
     /// Its bytes are kept so long at least, milliseconds since 1970.
     keep_until_ms: i64,
-    /// It is not delivered meanwhile.
-    pub(super) waits: bool,
+    /// Which recipients do not get it meanwhile.
+    pub(super) waits: Vec<bool>,
+}
+
+/// What decides besides the record.
+struct Terms<'a> {
+    config: &'a ReassessConfig,
+    campaigns: &'a CampaignConfig,
+    /// What services and the second look give to rules.
+    gives: Needs,
+    /// How each recipient's tenant has mail wait.
+    tenants: Vec<Option<Wait>>,
+    /// There are records to keep it in.
+    durable: bool,
 }
 
 /// Whether a message is looked at again. `durable`: there are records to keep it in.
-pub(super) fn wanted(standing: &Standing, record: &Record, message: &Message, durable: bool) -> Option<Again> {
-    wanted_by(&standing.deep.config, &standing.site.campaigns, record, message, durable)
-}
-
-fn wanted_by(
-    config: &ReassessConfig,
-    campaigns: &CampaignConfig,
-    record: &Record,
+pub(super) fn wanted(
+    standing: &Standing,
+    (record, judgement): (&Record, &Judgement),
     message: &Message,
     durable: bool,
 ) -> Option<Again> {
+    let terms = Terms {
+        config: &standing.deep.config,
+        campaigns: &standing.site.campaigns,
+        gives: standing.deep.gives,
+        tenants: judgement.verdicts.iter().map(|(tenant, _)| tenant.thresholds.wait).collect(),
+        durable,
+    };
+    wanted_by(&terms, record, message)
+}
+
+fn wanted_by(terms: &Terms<'_>, record: &Record, message: &Message) -> Option<Again> {
+    let Terms { config, campaigns, gives, tenants, durable } = terms;
     let refused = record.verdicts.iter().all(|one| one.verdict.action == Action::Reject);
-    if !config.enabled || !durable || refused || record.connection.door == Door::Scan {
+    if !config.enabled || !*durable || refused || record.connection.door == Door::Scan {
         return None;
     }
     let risk = record.score.risk;
@@ -67,11 +88,15 @@ fn wanted_by(
     let history = record.facts.history.known();
     let sender = history.and_then(|history| history.by_sender_email.as_ref()).map(|profile| profile.prevalence);
     let unknown_sender = || sender == Some(Prevalence::New);
+    let asking = || record.rules.matches.iter().filter(|one| one.mode == RuleMode::Enforce).filter_map(|one| one.wait);
+    let undecided = || record.rules.undecided.iter().any(|(what, _)| gives.iter().any(|one| one.as_str() == what));
     let reasons = [
         ("degraded", config.degraded && !record.degraded.is_empty()),
         ("grey", (config.risk_from..=config.risk_to).contains(&risk)),
         ("first_contact", config.first_contact && unknown_sender() && carries()),
         ("campaign", record.in_campaign),
+        ("rule", asking().next().is_some()),
+        ("undecided", config.undecided && undecided()),
     ];
     let mut reasons: Vec<&str> = reasons.into_iter().filter_map(|(reason, is)| is.then_some(reason)).collect();
     let sampled = reasons.is_empty() && drawn(record.id) < config.share;
@@ -85,10 +110,20 @@ fn wanted_by(
         return None;
     }
     let keep_until_ms = if kept { record.received_ms.saturating_add(campaigns.window_ms()) } else { 0 };
-    let passes = record.verdicts.iter().any(|one| passed(one.verdict.action));
-    let waits = config.wait == Wait::Hold && !sampled && !reasons.is_empty() && passes;
+    // A rule that says hold goes before all; one that alone ordered the look goes before the tenant.
+    let wait = |tenant: Option<Wait>| match () {
+        () if asking().any(|wait| wait == Wait::Hold) => Wait::Hold,
+        () if reasons == ["rule"] => Wait::Deliver,
+        () => tenant.unwrap_or(config.wait),
+    };
+    let looks = !sampled && !reasons.is_empty();
+    let tenants = tenants.iter().copied().chain(std::iter::repeat(None));
+    let waits = |(one, tenant): (&RecipientVerdict, Option<Wait>)| {
+        looks && passed(one.verdict.action) && wait(tenant) == Wait::Hold
+    };
+    let waits: Vec<bool> = record.verdicts.iter().zip(tenants).map(waits).collect();
     let priority = match risk {
-        _ if waits => Priority::High,
+        _ if waits.contains(&true) => Priority::High,
         _ if sampled => Priority::Low,
         risk if risk >= config.risk_from => Priority::High,
         _ => Priority::Medium,
@@ -108,6 +143,11 @@ fn passed(action: Action) -> bool {
 }
 
 impl Again {
+    /// Whether somebody waits.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.contains(&true)
+    }
+
     pub(super) fn count(&self, metrics: &Metrics) {
         for reason in &self.reasons {
             metrics.second_looks.with_label_values(&[*reason]).inc();
@@ -121,7 +161,7 @@ impl Again {
         }
         let now = now_ms();
         let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
-        if self.waits {
+        if self.waits() {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
@@ -397,8 +437,9 @@ mod tests {
     use super::*;
     use crate::analysis::{Fact, Facts, History, Profile, Why};
     use crate::mail::{Connection, Envelope, MessageLimits, Path};
-    use crate::policy::{Score, Verdict};
-    use crate::records::{RecipientVerdict, Timing};
+    use crate::policy::mql::Capability;
+    use crate::policy::{RuleMatch, Score, Verdict};
+    use crate::records::Timing;
 
     fn record(action: Action, verdicts: &[(Action, Reason)]) -> Record {
         let names: Vec<String> = (0..verdicts.len()).map(|n| format!("r{n}@b.example")).collect();
@@ -437,21 +478,70 @@ mod tests {
         Message::parse(raw.into(), &MessageLimits::default())
     }
 
+    fn terms<'a>(config: &'a ReassessConfig, campaigns: &'a CampaignConfig) -> Terms<'a> {
+        let (gives, tenants) = (Needs::of(Capability::Ocr), Vec::new());
+        Terms { config, campaigns, gives, tenants, durable: true }
+    }
+
+    #[test]
+    fn rules_and_tenants_say_how_it_waits() {
+        let config = ReassessConfig { enabled: true, undecided: true, ..ReassessConfig::default() };
+        let off = CampaignConfig::default();
+        let two = record(Action::Allow, &[(Action::Allow, Reason::Score), (Action::Tag, Reason::Score)]);
+        let matched = |mode, wait| RuleMatch {
+            id: "i".into(),
+            name: "n".into(),
+            feed: "f".into(),
+            severity: None,
+            mode,
+            weight: 0.0,
+            wait,
+            attack_types: Vec::new(),
+            tags: Vec::new(),
+            clauses: Vec::new(),
+        };
+        let with = |matches: &[(RuleMode, Option<Wait>)], undecided: &[&str]| {
+            let mut one = two.clone();
+            one.rules.matches = matches.iter().map(|(mode, wait)| matched(*mode, *wait)).collect();
+            one.rules.undecided = undecided.iter().map(|what| ((*what).to_owned(), 1)).collect();
+            one
+        };
+        let looked = |record: &Record, tenants: [Option<Wait>; 2]| {
+            let terms = Terms { tenants: tenants.to_vec(), ..terms(&config, &off) };
+            wanted_by(&terms, record, &message("hello")).map(|again| (again.reasons.join(" "), again.waits))
+        };
+        use RuleMode::{Enforce, Shadow};
+        let (hold, deliver) = (Some(Wait::Hold), Some(Wait::Deliver));
+        let both = |reasons: &str, first, second| Some((reasons.to_owned(), vec![first, second]));
+        assert_eq!(looked(&with(&[(Enforce, None)], &[]), [hold, hold]), None, "a match asks for nothing");
+        assert_eq!(looked(&with(&[(Shadow, hold)], &[]), [hold, hold]), None, "in shadow");
+        assert_eq!(looked(&with(&[(Enforce, hold)], &[]), [deliver, None]), both("rule", true, true));
+        assert_eq!(looked(&with(&[(Enforce, deliver)], &[]), [hold, hold]), both("rule", false, false));
+        assert_eq!(looked(&with(&[], &["ocr"]), [hold, None]), both("undecided", true, false));
+        assert_eq!(looked(&with(&[], &["ocr"]), [deliver, hold]), both("undecided", false, true));
+        assert_eq!(looked(&with(&[(Enforce, deliver)], &["ocr"]), [hold, None]), both("rule undecided", true, false));
+        assert_eq!(looked(&with(&[], &["screenshot"]), [hold, hold]), None, "nobody gives that");
+        let mut held = with(&[(Enforce, hold)], &[]);
+        held.verdicts[0].verdict.action = Action::Quarantine;
+        assert_eq!(looked(&held, [None, None]), both("rule", false, true), "held anyway");
+    }
+
     #[test]
     fn who_is_looked_at_again() {
         let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
         let (plain, link) = (message("hello"), message("https://a.example/"));
         let allowed = record(Action::Allow, &[(Action::Allow, Reason::Score)]);
         let reasons = |config: &ReassessConfig, record: &Record, message: &Message| {
-            wanted_by(config, &CampaignConfig::default(), record, message, true)
-                .map(|again| (again.reasons.join(" "), again.priority, again.waits))
+            wanted_by(&terms(config, &CampaignConfig::default()), record, message)
+                .map(|again| (again.reasons.join(" "), again.priority, again.waits()))
         };
         assert_eq!(reasons(&config, &allowed, &link), None);
         let degraded = Record { degraded: vec!["urls=timeout".into()], ..allowed.clone() };
         let medium = Some(("degraded".to_owned(), Priority::Medium, false));
         assert_eq!(reasons(&config, &degraded, &plain), medium);
         assert!(
-            wanted_by(&config, &CampaignConfig::default(), &degraded, &plain, false).is_none(),
+            wanted_by(&Terms { durable: false, ..terms(&config, &CampaignConfig::default()) }, &degraded, &plain)
+                .is_none(),
             "nowhere to keep it"
         );
         assert_eq!(reasons(&ReassessConfig::default(), &degraded, &plain), None, "off");
@@ -489,8 +579,8 @@ mod tests {
         let likeness = crate::analysis::Likeness { text: 1, words: 30, links: 0, sender: "a.example".into() };
         let one = Record { likeness: Some(likeness), ..record(Action::Allow, &[(Action::Allow, Reason::Score)]) };
         let kept = |campaigns: &CampaignConfig, record: &Record| {
-            let again = wanted_by(&config, campaigns, record, &message("hello"), true)?;
-            Some((again.reasons.join(" "), again.jobs(record, &config).len(), again.keep_until_ms, again.waits))
+            let again = wanted_by(&terms(&config, campaigns), record, &message("hello"))?;
+            Some((again.reasons.join(" "), again.jobs(record, &config).len(), again.keep_until_ms, again.waits()))
         };
         let day = 24 * 60 * 60 * 1_000;
         assert_eq!(kept(&campaigns, &one), Some((String::new(), 0, day, false)));

@@ -343,6 +343,73 @@ async fn the_fifth_of_a_campaign_has_the_first_four_looked_at_again() {
     }
 }
 
+/// Rules that the operator wrote, and the settings that name them.
+fn with_rule(rule: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one.yml"), rule).unwrap();
+    let path = folder.path().display();
+    let settings = format!("[[policy.rules.paths]]\npath = \"{path}\"\nname = \"ours\"\nmode = \"enforce\"\n");
+    (folder, settings)
+}
+
+fn matched(record: &Value) -> Vec<&str> {
+    let matches = record["rules"]["matches"].as_array();
+    matches.into_iter().flatten().filter(|one| one["feed"] == "ours").filter_map(|one| one["name"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_of_the_second_look_is_run_only_there() {
+    let rule = "name: later\ntype: rule\nseverity: high\nstage: deferred\nsource: strings.icontains(body.plain.raw, 'unicorn')\n";
+    let (_folder, rules) = with_rule(rule);
+    let scene = Scene::start(&format!("share = 1.0\n{rules}"), Around::default()).await;
+    scene.urls.set(Fault::None);
+    scene.send("unicorn").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| record["second"].is_object()).await;
+    assert!(matched(&record).is_empty(), "{record:#}");
+    assert_eq!(matched(&record["second"]["record"]), ["later"]);
+    assert_eq!(record["second"]["change"], "worse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_may_have_its_matches_wait() {
+    let rule = "name: patience\ntype: rule\nseverity: informational\nwait: hold\nsource: strings.icontains(body.plain.raw, 'unicorn')\n";
+    let (_folder, rules) = with_rule(rule);
+    let scene = Scene::start(&format!("wait = \"deliver\"\nhold_seconds = 600\n{rules}"), Around::default()).await;
+    scene.urls.set(Fault::None);
+    scene.send("horse").await;
+    scene.send("unicorn").await;
+    let mails = scene.sink.wait_for(2).await;
+    let id = |place: usize| {
+        let raw = String::from_utf8_lossy(&mails[place].raw).into_owned();
+        raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).map(|id| id.trim().to_owned())
+    };
+    // What was released from quarantine came through no door: it has no header of ours.
+    assert!(id(0).is_some() && id(1).is_none(), "{}", scene.gateway.log());
+    let log = scene.gateway.log();
+    assert!(log.contains("released for") || log.contains("release from quarantine"), "{log}");
+}
+
+#[tokio::test]
+async fn waiting_without_anybody_who_looks_is_said() {
+    for (settings, expected) in [
+        ("[workers]\nenabled = false\n[reassess]\nenabled = true\nwait = \"hold\"", "nobody can do it"),
+        ("[workers]\nenabled = false\n[reassess]\nenabled = true\n[policy.default]\nwait = \"hold\"", "mail may wait"),
+        ("[[policy.tenants]]\nname = \"a\"\ndomains = [\"a.example\"]\nwait = \"hold\"", "tenant `a`"),
+    ] {
+        let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), settings);
+        let ran = gateway.command(&["config", "check"]).await;
+        assert!(ran.ok && ran.text().contains(expected), "{expected}: {}{}", ran.text(), ran.stderr);
+        let ran = gateway.command(&["doctor"]).await;
+        assert!(ran.text().contains(expected), "{expected}: {}{}", ran.text(), ran.stderr);
+    }
+    let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), "[reassess]\nenabled = true\nwait = \"hold\"");
+    let ran = gateway.command(&["config", "check"]).await;
+    assert!(ran.ok && !ran.text().contains("warning"), "{}", ran.text());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_survives_a_kill() {
     let scene = Scene::start("wait = \"hold\"\nhold_seconds = 4", Around::default()).await;

@@ -7,6 +7,7 @@
 mod answers;
 mod brands;
 mod campaign;
+mod depth;
 mod detectors;
 mod facts;
 mod history;
@@ -20,6 +21,7 @@ mod words;
 
 pub use answers::Answers;
 pub use campaign::{BANDS, Campaign, CampaignConfig, Likeness, MAX_DISTANCE};
+pub use depth::given as given_passwords;
 pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,

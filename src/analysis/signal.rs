@@ -160,6 +160,7 @@ catalogue! {
     LinkScriptOrData "LINK_SCRIPT_OR_DATA" Links "A link is a script or carries its page in itself.";
     LinkOddPort "LINK_ODD_PORT" Links "A link leads to an unusual port.";
     LinkRandomHost "LINK_RANDOM_HOST" Links "A link's host looks made by chance.";
+    QrLink "QR_LINK" Links "A QR code in a picture leads to the web.";
     LinkForeignOnly "LINK_FOREIGN_ONLY" Links "All links lead to one domain that is not the sender's.";
 
     FormInMail "FORM_IN_MAIL" Markup "The message holds a form.";
@@ -181,6 +182,7 @@ catalogue! {
     MacroDocument "MACRO_DOCUMENT" Attachments "An Office document holds macros.";
     ExternalTemplate "EXTERNAL_TEMPLATE" Attachments "An Office document loads something from elsewhere.";
     EncryptedAttachment "ENCRYPTED_ATTACHMENT" Attachments "An attachment cannot be opened without a password.";
+    PasswordOpens "PASSWORD_OPENS" Attachments "An attachment was opened with a password that the message gives.";
     HtmlAttachment "HTML_ATTACHMENT" Attachments "A web page is attached.";
     HtmlSmuggling "HTML_SMUGGLING" Attachments "An attached page builds or decodes something on the reader's side.";
     HtmlCredentialForm "HTML_CREDENTIAL_FORM" Attachments "An attached page asks for a password.";

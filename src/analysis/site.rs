@@ -28,6 +28,8 @@ pub struct Site {
     pub vips: Vec<Vip>,
     /// How far attachments are opened.
     pub content: ContentLimits,
+    /// It is the second look: attachments are opened with passwords out of the text, pictures are read.
+    pub deep: bool,
     /// What makes a campaign.
     pub campaigns: CampaignConfig,
 }
@@ -53,6 +55,7 @@ impl Site {
             own_domains: own_domains.iter().map(|d| d.trim().trim_matches('.').to_lowercase()).collect(),
             vips: vips.iter().filter_map(vip).collect(),
             content: ContentLimits::default(),
+            deep: false,
             campaigns: CampaignConfig::default(),
         }
     }

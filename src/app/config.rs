@@ -45,6 +45,8 @@ pub struct Config {
     pub store: records::Config,
     /// Release from quarantine.
     pub release: enforcement::ReleaseConfig,
+    /// Who acts when a second verdict is worse.
+    pub actions: enforcement::ActionsConfig,
     /// Where jobs wait that are done after the reply.
     pub queue: deferred::QueueConfig,
     /// Who does them.
@@ -73,6 +75,7 @@ impl Default for Config {
             policy: Default::default(),
             store: Default::default(),
             release: Default::default(),
+            actions: Default::default(),
             queue: Default::default(),
             workers: Default::default(),
             alerts: Default::default(),

@@ -111,11 +111,13 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
-    let hands = config.workers.enabled.then(|| Hands {
-        pipeline: Arc::clone(&pipeline),
-        next_hops: Arc::clone(&next_hops),
-        key: key.clone(),
-    });
+    let hands = if config.workers.enabled {
+        let ways =
+            super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
+        Some(Hands { pipeline: Arc::clone(&pipeline), next_hops: Arc::clone(&next_hops), key: key.clone(), ways })
+    } else {
+        None
+    };
     let work = Work::open(&config, &records, registry, hands).await?;
     let mut doors = Vec::new();
     if let Some((listener, _)) = &milter {

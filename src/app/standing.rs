@@ -154,6 +154,7 @@ fn given(config: &Config, offline: bool) -> Needs {
         FunctionNeed::Whois => Capability::Whois,
         FunctionNeed::Link => Capability::LinkAnalysis,
         FunctionNeed::Text => Capability::Nlu,
+        FunctionNeed::Ocr => Capability::Ocr,
     };
     let answered = config.enrichment.answers().filter(|_| !offline);
     answered.fold(Needs::NONE, |all, need| all.and(Needs::of(of(need))))
@@ -175,8 +176,11 @@ fn deep(config: &Config) -> Deep {
         max_text_bytes: more(content.max_text_bytes),
         max_pages: more(content.max_pages),
         max_pixels: more(content.max_pixels),
+        max_codes: more(content.max_codes),
+        max_depth: content.max_depth.saturating_add(times),
         ..content.clone()
     };
+    let content = reassess.content.clone().unwrap_or(content);
     Deep {
         rule_budget: Budget {
             max_rule_steps: rules.max_rule_steps.saturating_mul(times as u64),
@@ -187,6 +191,7 @@ fn deep(config: &Config) -> Deep {
         gives: given(config, false),
         site: Site {
             content,
+            deep: true,
             campaigns: config.campaigns.clone(),
             ..Site::new(&config.policy.own_domains, &config.policy.vips)
         },

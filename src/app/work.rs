@@ -14,7 +14,8 @@ use super::config::Config;
 use super::reinject::IntoNextHop;
 use crate::admin::Workforce;
 use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
-use crate::enforcement::{self, Recorded, Release, ReleaseJobs};
+use crate::enforcement::alert::Ways;
+use crate::enforcement::{self, ALERT, NOTIFY, Recorded, Release, ReleaseJobs, Tell, WEBHOOK};
 use crate::gateway::next_hop::NextHops;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
 use crate::records::{OutboxJob, PassKey, Records};
@@ -46,21 +47,26 @@ pub(super) struct Hands {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) next_hops: Arc<NextHops>,
     pub(super) key: PassKey,
+    /// What people and programs are told by.
+    pub(super) ways: Ways,
 }
 
 /// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
-fn handlers(config: &Config, records: &Arc<Records>, hands: Hands) -> Handlers {
-    let Hands { pipeline, next_hops, key } = hands;
+fn handlers(config: &Config, records: &Arc<Records>, hands: Hands) -> anyhow::Result<Handlers> {
+    let Hands { pipeline, next_hops, key, ways } = hands;
+    let tell = Tell::new(Arc::clone(records), &config.alerts, &config.actions, ways).context("[actions]")?;
+    let tell: Arc<dyn Handler> = Arc::new(tell);
     let release = Release::new(Arc::clone(records), key, IntoNextHop(next_hops), config.release.clone());
     let recorded: Arc<dyn Handler> = Arc::new(Recorded(Arc::clone(records)));
     let mut handlers: Handlers = enforcement::RECORDED.map(|kind| (kind.to_owned(), Arc::clone(&recorded))).into();
+    handlers.extend([ALERT, NOTIFY, WEBHOOK].map(|kind| (kind.to_owned(), Arc::clone(&tell))));
     let reassess = Reassess::new(Arc::clone(&pipeline), Arc::clone(records));
     let waited = Waited::new(pipeline, Arc::clone(records));
     let release = ReleaseJobs::new(Arc::new(release), Arc::clone(records));
     let others: [(&str, Arc<dyn Handler>); 3] =
         [(REASSESS, Arc::new(reassess)), (WAITED, Arc::new(waited)), (enforcement::RELEASE, Arc::new(release))];
     handlers.extend(others.map(|(kind, handler)| (kind.to_owned(), handler)));
-    handlers
+    Ok(handlers)
 }
 
 impl Work {
@@ -77,7 +83,7 @@ impl Work {
         let pool = if let Some(hands) = hands {
             let sections = (&config.queue, &config.workers);
             let (queue, outbox) = (Arc::clone(&queue), Some(Arc::clone(&outbox)));
-            let handlers = handlers(config, records, hands);
+            let handlers = handlers(config, records, hands)?;
             Some(Pool::new(queue, outbox, handlers, sections, Arc::clone(&metrics)).context("[workers]")?)
         } else {
             None

@@ -48,6 +48,8 @@ traits! {
     TraversalName = "traversal_name",
     /// Cannot be opened without a password.
     Encrypted = "encrypted",
+    /// Was opened with a password that the message gives.
+    PasswordGiven = "password_given",
     /// Office macros.
     Macros = "macros",
     /// An Office file that loads a template or object from elsewhere.
@@ -135,7 +137,12 @@ impl File {
 
 /// Opens all attachments of a message. Archives come before what they hold.
 pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
-    let mut work = Work::new(limits, None);
+    explode_with(message, limits, &[])
+}
+
+/// The same, with passwords to try.
+pub fn explode_with(message: &Message, limits: &ContentLimits, passwords: &[String]) -> Vec<File> {
+    let mut work = Work::new(limits, None, passwords);
     work.attachments(message, None, 0);
     while let Some(index) = work.open.pop_front() {
         work.examine(index, message.limits());
@@ -149,7 +156,17 @@ pub fn explode(message: &Message, limits: &ContentLimits) -> Vec<File> {
 /// that are read, `max_work_bytes`; what is beyond stays closed and is marked [`Trait::Cut`]. RAR is listed only, what
 /// needs a password stays closed.
 pub fn explode_file(name: &str, declared: &str, bytes: Bytes, limits: &ContentLimits) -> Vec<File> {
-    let mut work = Work::new(limits, Some(limits.max_work_bytes));
+    explode_file_with((name, declared), bytes, limits, &[])
+}
+
+/// The same, with passwords to try. The first are the file's name and declared type.
+pub fn explode_file_with(
+    (name, declared): (&str, &str),
+    bytes: Bytes,
+    limits: &ContentLimits,
+    passwords: &[String],
+) -> Vec<File> {
+    let mut work = Work::new(limits, Some(limits.max_work_bytes), passwords);
     let kind = match FileType::detect(&bytes, name) {
         FileType::Text if declared.eq_ignore_ascii_case("message/rfc822") => FileType::Mail,
         FileType::Text if declared.eq_ignore_ascii_case("text/html") => FileType::Html,
@@ -181,12 +198,21 @@ struct Work<'a> {
     files: Vec<File>,
     open: VecDeque<usize>,
     budget: usize,
+    passwords: archive::Passwords<'a>,
 }
 
 impl<'a> Work<'a> {
-    fn new(limits: &'a ContentLimits, work: Option<usize>) -> Self {
+    fn new(limits: &'a ContentLimits, work: Option<usize>, passwords: &'a [String]) -> Self {
         let (shared, budget) = (Arc::new(limits.clone()), limits.max_unpacked_bytes);
-        Self { limits, shared, work, files: Vec::new(), open: VecDeque::new(), budget }
+        Self {
+            limits,
+            shared,
+            work,
+            files: Vec::new(),
+            open: VecDeque::new(),
+            budget,
+            passwords: archive::Passwords::new(passwords),
+        }
     }
 
     fn attachments(&mut self, message: &Message, parent: Option<usize>, depth: usize) {
@@ -382,7 +408,7 @@ impl<'a> Work<'a> {
     }
 
     fn zip(&mut self, index: usize, bytes: &Bytes) -> (Vec<Trait>, Vec<Link>) {
-        let listing = archive::zip(bytes, self.limits, &mut self.budget);
+        let listing = archive::zip(bytes, self.limits, &mut self.budget, &mut self.passwords);
         if self.files[index].kind == FileType::Zip {
             return (self.members(index, listing), Vec::new());
         }

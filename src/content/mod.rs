@@ -21,6 +21,7 @@ mod office;
 mod ole;
 mod oletools;
 mod page;
+mod password;
 #[cfg(feature = "pdf")]
 mod pdf;
 mod picture;
@@ -34,16 +35,17 @@ mod xml;
 pub use calendar::{Calendar, Component, Participant, Property};
 pub use config::ContentLimits;
 pub use exif::Exif;
-pub use explode::{File, Trait, explode, explode_file, has_eicar};
+pub use explode::{File, Trait, explode, explode_file, explode_file_with, explode_with, has_eicar};
 pub use file_type::FileType;
 pub use flavor::file_type_name;
 pub use javascript::JavaScript;
 pub use office::{Office, Relationship};
 pub use oletools::{MacroIndicator, OleSummary};
 pub use page::{Page, Script, Span};
+pub use password::passwords;
 #[cfg(feature = "pdf")]
 pub use pdf::Pdf;
-pub use picture::QrCode;
+pub use picture::{QrCode, codes_of as codes, is_picture, pictures_in, size as picture_size};
 pub use scan::{Hashes, Urls, Zip};
 pub use vba::{Keyword, Vba};
 pub use xml::Xml;

@@ -10,6 +10,7 @@ mod clamd;
 mod config;
 mod functions;
 mod metrics;
+mod ocr;
 mod rdap;
 mod sender_auth;
 mod services;
@@ -17,8 +18,8 @@ mod text_service;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig, ServiceConfig,
-    TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OcrConfig, OnFailure, RdapConfig, SenderAuthConfig,
+    ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;

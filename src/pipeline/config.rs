@@ -66,6 +66,9 @@ pub struct ReassessConfig {
     pub deadline_ms: u64,
     /// How many times the budgets of the inspection (rules, unpacking) the second look has.
     pub times_budgets: u32,
+    /// Bounds of what is opened inside attachments, instead of `times_budgets`; what is not given has its default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentLimits>,
     /// Looks at a message while something still cannot be asked; the last one counts as it is. Not above `workers.attempts`.
     pub looks: u32,
     /// Least pause between two such looks, in seconds.
@@ -74,7 +77,8 @@ pub struct ReassessConfig {
     pub max_kept_message_bytes: usize,
     /// Bytes of delivered messages that are kept for their second look at a time; beyond that none is looked at again.
     pub max_kept_bytes: u64,
-    /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`, `notify`.
+    /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`,
+    /// `notify`, `webhook`. Who acts: `[alerts]`, `[actions]`.
     pub on_worse: Vec<OnWorse>,
 }
 
@@ -93,6 +97,7 @@ impl Default for ReassessConfig {
             share: 0.0,
             deadline_ms: 20_000,
             times_budgets: 5,
+            content: None,
             looks: 3,
             look_pause_seconds: 10,
             max_kept_message_bytes: 32 * 1024 * 1024,
@@ -120,8 +125,10 @@ pub enum OnWorse {
     Remediate,
     /// Tell the operators.
     Alert,
-    /// Tell the recipients.
+    /// Tell people by mail.
     Notify,
+    /// Tell a program of the operator's.
+    Webhook,
 }
 
 /// Which headers tell the verdict.

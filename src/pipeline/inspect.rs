@@ -24,6 +24,7 @@ use super::record::{self, unix_millis};
 use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Why};
+use crate::content::{self, ContentLimits, FileType};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::policy::mql::{Ask, View};
@@ -32,6 +33,9 @@ use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
+
+/// Pictures of one PDF that are read.
+const MAX_PDF_PICTURES: usize = 8;
 
 /// Judges messages: what the doors call.
 pub struct Pipeline {
@@ -95,7 +99,7 @@ impl Pipeline {
             message
         };
         // Large messages leave the thread to others meanwhile; on a runtime with one thread there are no others.
-        let large = transaction.raw.len() > LARGE && runtime_has_threads();
+        let large = (effort.again || transaction.raw.len() > LARGE) && runtime_has_threads();
         let message = if large { tokio::task::block_in_place(parse) } else { parse() };
         let likeness = record::likeness(standing, transaction, &message);
         timing.parse_us = micros(started);
@@ -122,10 +126,14 @@ impl Pipeline {
             let analyse = || decide(standing, &effort, transaction, &message, facts);
             if large { tokio::task::block_in_place(analyse) } else { analyse() }
         };
+        let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
+        if effort.again && standing.services.max_pictures() > 0 {
+            let pictures = pictures(&message, &effort.site.content);
+            asking.read_pictures(pictures, &mut facts.answers).await;
+        }
         let (mut judgement, mut found, mut asks) = analyse(&facts);
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
-        let mut asking = Asking::new(&standing.services, question.now, until);
         for round in 0..asks::ROUNDS {
             let asked = Instant::now();
             let about_text = async {
@@ -444,6 +452,21 @@ fn find(
     };
     let until = Instant::now() + effort.rule_time;
     standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until, effort.stage())
+}
+
+/// The pictures of a message, in archives that it gives passwords for as well.
+fn pictures(message: &Message, limits: &ContentLimits) -> Vec<(String, Bytes)> {
+    let open = || {
+        let files = content::explode_with(message, limits, &analysis::given_passwords(message));
+        let inside = |file: content::File| {
+            let most = if file.kind == FileType::Pdf { MAX_PDF_PICTURES } else { 1 };
+            let read = matches!(file.kind, FileType::Image | FileType::Pdf);
+            let all = if read { content::pictures_in(&file.name, file.bytes, limits, most) } else { Vec::new() };
+            all.into_iter().map(|bytes| (file.name.clone(), bytes)).collect::<Vec<_>>()
+        };
+        files.into_iter().flat_map(inside).collect()
+    };
+    if runtime_has_threads() { tokio::task::block_in_place(open) } else { open() }
 }
 
 fn attachment_hashes(message: &Message) -> Vec<String> {

@@ -2,7 +2,7 @@
 //!
 //! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message waits), runs the message path again
 //! with larger budgets and asks anew what was kept, and puts the second verdict beside the first. What follows are jobs again:
-//! `release` of what waited and is clean; `remediate`, `alert`, `notify` when the second verdict is worse. A message that waits
+//! `release` of what waited and is clean; `remediate`, `alert`, `notify`, `webhook` when the second verdict is worse. A message that waits
 //! has a job of kind [`WAITED`] besides, which ends the wait. Every job may run twice: the second verdict is written once, with
 //! its actions. Not here: who acts (`enforcement`).
 //! Longer than most by its tests, which are tables over one record.
@@ -368,6 +368,7 @@ fn compare(
                 OnWorse::Remediate => wanted.push(("remediate", take_back.clone())),
                 OnWorse::Alert => wanted.push(("alert", all.clone())),
                 OnWorse::Notify => wanted.push(("notify", all.clone())),
+                OnWorse::Webhook => wanted.push(("webhook", all.clone())),
             }
         }
     }

@@ -72,7 +72,7 @@ pub struct Explained {
 /// Something that is to be done about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedAction {
-    /// What: `release`, `remediate`, `alert`, `notify`.
+    /// What: `release`, `remediate`, `alert`, `notify`, `webhook`.
     pub kind: String,
     /// For whom.
     pub recipients: Vec<String>,

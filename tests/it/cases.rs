@@ -4,7 +4,7 @@
 //! `case` its name; `expect`, `absent` codes; `envelope` sender `->` recipient; `connection` `helo=… ip=… login=… receiver=…`;
 //! `facts` `spf=result(domain) dkim=result(domain) dmarc=result/policy arc=trusted`, `none` for what is not named when
 //! the line is there, unknown when it is not; `services` the facts of services as JSON, not asked when it is not there; `campaign` messages, senders, recipients;
-//! `sender` `known` or `new`. A message without Date and Message-ID gets both, unless `bare: yes`.
+//! `sender` `known` or `new`; `deep: yes` the second look, `ocr` what is written in a picture. A message without Date and Message-ID gets both, unless `bare: yes`.
 
 use std::collections::HashSet;
 
@@ -23,6 +23,8 @@ struct Case {
     services: Option<String>,
     campaign: Option<String>,
     known: Option<bool>,
+    deep: bool,
+    ocr: Option<String>,
     bare: bool,
     message: String,
 }
@@ -84,6 +86,8 @@ fn read(text: &str, file: &str) -> Vec<Case> {
                 "services" => case.services = Some(value.to_owned()),
                 "campaign" => case.campaign = Some(value.to_owned()),
                 "sender" => case.known = Some(value == "known"),
+                "deep" => case.deep = true,
+                "ocr" => case.ocr = Some(value.to_owned()),
                 "bare" => case.bare = true,
                 _ => panic!("{file}: {line}"),
             }
@@ -128,10 +132,14 @@ fn run(case: &Case) -> Vec<Signal> {
     if let Some(known) = case.known {
         facts.history = Fact::Known(remembered(if known { Prevalence::Rare } else { Prevalence::New }));
     }
-    let site = Site::new(
+    if let Some(text) = &case.ocr {
+        facts.answers.insert("beta.ocr", "key".into(), serde_json::json!({"text": text}));
+    }
+    let mut site = Site::new(
         &["example.org".into(), "weirworks.example".into()],
         &["Erika Mustermann <erika@home.example>".into()],
     );
+    site.deep = case.deep;
     analyse(&Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site })
 }
 

@@ -16,7 +16,7 @@ mod wording;
 
 use super::signal::Signals;
 use super::view::View;
-use super::{Input, Signal};
+use super::{Input, Signal, depth};
 
 /// All of them, in the order of the catalogue.
 const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
@@ -37,7 +37,8 @@ const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
 
 /// Looks at a message from all sides. Attachments are opened here, when there are any.
 pub fn analyse(input: &Input<'_>) -> Vec<Signal> {
-    let view = View::new(input);
+    let (files, depth) = depth::look(input);
+    let view = View::new(input, files, &depth);
     let mut signals = Signals::default();
     for detect in DETECTORS {
         detect(&view, &mut signals);

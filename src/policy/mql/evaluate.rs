@@ -10,13 +10,14 @@ use super::functions::{self, Ask};
 use super::gate::Open;
 use super::graph::Graph;
 use super::hits::{ByText, Hits, Passes, key as key_of};
-use super::model::{FileBytes, Root, scan};
+use super::model::{FileBytes, Root, View, scan};
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Each, NodeId, Op, TextTest};
 use super::operate::{arithmetic, compare, excerpt, holds, key, lost, shown};
 use super::schema::schema;
 use super::truth::Truth;
 use super::value::{Store, Value};
+use crate::analysis::given_passwords;
 use crate::content::File;
 use crate::mail::{Dom, spells_by_number};
 use crate::policy::fold;
@@ -190,7 +191,9 @@ impl<'m> Run<'m> {
         let key = (std::ptr::from_ref(file) as usize, 0);
         let known = self.files.borrow().get(&key).copied();
         let files = known.unwrap_or_else(|| {
-            let files = self.store.keep(scan::explode(file, self.root.view.content));
+            let View { content, site, message, .. } = self.root.view;
+            let passwords = if site.deep { given_passwords(message) } else { Vec::new() };
+            let files = self.store.keep(scan::explode(file, content, &passwords));
             self.files.borrow_mut().insert(key, files);
             files
         });

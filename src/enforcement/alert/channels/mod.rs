@@ -166,6 +166,16 @@ impl Channel {
         Ok(channels)
     }
 
+    /// The least severity that it is told.
+    pub(in crate::enforcement) fn from(&self) -> Severity {
+        self.from
+    }
+
+    /// Whether trying again would be told the same.
+    pub(in crate::enforcement) fn is_final(failure: &Failure) -> bool {
+        is_final(failure)
+    }
+
     /// Its name.
     pub fn name(&self) -> ChannelName {
         self.name

@@ -2,8 +2,11 @@
 
 use super::attachment::FileBytes;
 use super::{AttachmentSource, HtmlSource, Value, class, facts_missing, links, name, url};
-use crate::content::{Calendar, Component, ContentLimits, Exif, File, OleSummary, Participant, explode_file};
+use crate::analysis::Answers;
+use crate::content::FileType;
+use crate::content::{Calendar, Component, ContentLimits, Exif, File, OleSummary, Participant, explode_file_with};
 use crate::mail::Link;
+use crate::policy::mql::model::hex;
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
@@ -13,13 +16,14 @@ type Text<'m> = &'m str;
 const MAX_LINKS: usize = 500;
 
 /// The explosion of a file.
-pub(in crate::policy::mql) fn explode(file: &FileBytes, limits: &ContentLimits) -> Vec<File> {
-    explode_file(&file.name, &file.declared, file.bytes.clone(), limits)
+pub(in crate::policy::mql) fn explode(file: &FileBytes, limits: &ContentLimits, passwords: &[String]) -> Vec<File> {
+    explode_file_with((&file.name, &file.declared), file.bytes.clone(), limits, passwords)
 }
 
 /// All files as scan records, the file itself first.
-pub(in crate::policy::mql) fn records<'m>(files: &'m [File], store: &'m Store) -> Value<'m> {
-    store.array(files.iter().enumerate().map(|(i, file)| store.object(class("ScanRecord"), Record { file, place: i })))
+pub(in crate::policy::mql) fn records<'m>(files: &'m [File], answers: &'m Answers, store: &'m Store) -> Value<'m> {
+    let record = |(place, file)| store.object(class("ScanRecord"), Record { file, answers, place });
+    store.array(files.iter().enumerate().map(record))
 }
 
 /// All files but the first, as attachments.
@@ -77,6 +81,7 @@ impl<'m> Source<'m> for Only<'m> {
 
 struct Record<'m> {
     file: &'m File,
+    answers: &'m Answers,
     place: usize,
 }
 
@@ -94,8 +99,20 @@ impl<'m> Source<'m> for Record<'m> {
             "size" => Value::Int(i64::try_from(file.size).unwrap_or(i64::MAX)),
             "node_id" => Value::Text(store.text(&self.place.to_string())),
             "parent_node_id" => Value::text_or_null(file.parent.map(|parent| &*store.text(&parent.to_string()))),
-            "scan" => store.object(class("Scan"), ScanSource(file)),
+            "scan" => store.object(class("Scan"), ScanSource(file, self.answers)),
             _ => Value::Null,
+        }
+    }
+}
+
+/// What is written in a picture.
+struct Written<'m>(&'m str);
+
+impl<'m> Source<'m> for Written<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "raw" => Value::Text(self.0),
+            _ => store.texts(self.0.split_whitespace()),
         }
     }
 }
@@ -112,7 +129,7 @@ impl<'m> Source<'m> for FlavorSource<'m> {
     }
 }
 
-struct ScanSource<'m>(&'m File);
+struct ScanSource<'m>(&'m File, &'m Answers);
 
 impl<'m> Source<'m> for ScanSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
@@ -121,7 +138,15 @@ impl<'m> Source<'m> for ScanSource<'m> {
             if is { store.object(class(name), PartSource { file, scanner: field }) } else { Value::Null }
         };
         match field {
-            "ocr" => Value::Unavailable(Needs::of(Capability::Ocr)),
+            "ocr" => match self.1.get("beta.ocr", &hex(file.sha256())) {
+                Some(answer) => match answer["text"].as_str() {
+                    Some(text) => store.object(class("ScanText"), Written(text)),
+                    None => Value::Null,
+                },
+                // Pictures were read, and this is none.
+                None if self.1.get("beta.ocr", "").is_some() && file.kind != FileType::Image => Value::Null,
+                None => Value::Unavailable(Needs::of(Capability::Ocr)),
+            },
             "yara" => Value::Unavailable(Needs::of(Capability::Yara)),
             "strings" => part("ScanStrings", true),
             "url" => part("ScanUrl", true),

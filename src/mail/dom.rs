@@ -6,7 +6,6 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
 
 use html5ever::interface::{ElementFlags, NodeOrText, QuirksMode, TreeSink};
 use html5ever::tendril::{StrTendril, TendrilSink};
@@ -21,14 +20,14 @@ const PIECE_BYTES: usize = 2 << 10;
 const VOID: &[&str] =
     &["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"];
 
-/// What a node is.
+/// What a node is; its texts are those the parser made, not copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Kind {
     Document,
     /// Local name, attributes in order.
-    Element(String, Vec<(String, String)>),
-    Text(String),
-    Comment(String),
+    Element(LocalName, Vec<(LocalName, StrTendril)>),
+    Text(StrTendril),
+    Comment(StrTendril),
 }
 
 /// One node; its number is its place in document order.
@@ -70,17 +69,17 @@ impl Dom {
     }
 
     /// Text of a node and all below it, as it stands; comments are no text.
-    pub(super) fn text(&self, node: usize) -> String {
-        match &self.nodes[node].kind {
-            Kind::Text(text) | Kind::Comment(text) => text.clone(),
-            _ => {
-                let below = &self.nodes[node..self.nodes[node].end];
-                below
-                    .iter()
-                    .filter_map(|n| if let Kind::Text(text) = &n.kind { Some(text.as_str()) } else { None })
-                    .collect()
-            }
+    pub(super) fn text(&self, node: usize) -> Cow<'_, str> {
+        if let Kind::Text(text) | Kind::Comment(text) = &self.nodes[node].kind {
+            return Cow::Borrowed(text);
         }
+        let mut below = self.nodes[node..self.nodes[node].end].iter().filter_map(|node| match &node.kind {
+            Kind::Text(text) => Some(&**text),
+            _ => None,
+        });
+        let Some(first) = below.next() else { return Cow::Borrowed("") };
+        let Some(second) = below.next() else { return Cow::Borrowed(first) };
+        Cow::Owned([first, second].into_iter().chain(below).collect())
     }
 
     /// Nodes of a subtree, its root included.
@@ -105,7 +104,7 @@ impl Dom {
                 Kind::Document => {}
                 Kind::Text(text) => {
                     let raw = matches!(&self.nodes[self.nodes[at].parent].kind,
-                        Kind::Element(name, _) if matches!(name.as_str(), "script" | "style" | "xmp" | "iframe" | "noembed" | "noframes"));
+                        Kind::Element(name, _) if matches!(&**name, "script" | "style" | "xmp" | "iframe" | "noembed" | "noframes"));
                     if raw { out.push_str(text) } else { escape(text, false, &mut out) }
                 }
                 Kind::Comment(text) => {
@@ -124,7 +123,7 @@ impl Dom {
                         out.push('"');
                     }
                     out.push('>');
-                    if !VOID.contains(&name.as_str()) {
+                    if !VOID.contains(&&**name) {
                         open.push(at);
                     }
                 }
@@ -158,34 +157,52 @@ fn escape(text: &str, attribute: bool, out: &mut String) {
     }
 }
 
+/// No node: the end of a chain of siblings.
+const NONE: usize = usize::MAX;
+
 struct Built {
     kind: Kind,
-    parent: Option<usize>,
+    /// [`NONE`] while it hangs nowhere.
+    parent: usize,
     depth: usize,
-    children: Vec<usize>,
+    first: usize,
+    last: usize,
+    before: usize,
+    after: usize,
+}
+
+impl Built {
+    fn new(kind: Kind) -> Self {
+        Self { kind, parent: NONE, depth: 0, first: NONE, last: NONE, before: NONE, after: NONE }
+    }
 }
 
 /// A node's number in order of making, and its name.
 #[derive(Clone)]
 struct Handle {
     id: usize,
-    /// Empty for what is no element.
-    name: Rc<QualName>,
+    /// Both empty for what is no element.
+    space: Namespace,
+    local: LocalName,
+}
+
+impl Handle {
+    fn nameless(id: usize) -> Self {
+        Self { id, space: Namespace::default(), local: LocalName::default() }
+    }
 }
 
 struct Sink {
     nodes: RefCell<Vec<Built>>,
     full: Cell<bool>,
     bytes_left: Cell<usize>,
-    nameless: Rc<QualName>,
 }
 
 impl Sink {
     fn new(source: usize) -> Self {
-        let root = Built { kind: Kind::Document, parent: None, depth: 0, children: Vec::new() };
         let bytes_left = source.saturating_mul(4).saturating_add(1 << 20);
-        let nameless = Rc::new(QualName::new(None, Namespace::from(""), LocalName::from("")));
-        Self { nameless, nodes: RefCell::new(vec![root]), full: Cell::new(false), bytes_left: Cell::new(bytes_left) }
+        let nodes = vec![Built::new(Kind::Document)];
+        Self { nodes: RefCell::new(nodes), full: Cell::new(false), bytes_left: Cell::new(bytes_left) }
     }
 
     fn add(&self, kind: Kind, bytes: usize) -> usize {
@@ -195,48 +212,62 @@ impl Sink {
             self.full.set(true);
         }
         self.bytes_left.set(left.saturating_sub(bytes));
-        nodes.push(Built { kind, parent: None, depth: 0, children: Vec::new() });
+        nodes.push(Built::new(kind));
         nodes.len() - 1
     }
 
     fn detach(&self, node: usize) {
-        let mut nodes = self.nodes.borrow_mut();
-        if let Some(parent) = nodes[node].parent.take()
-            && let Some(place) = nodes[parent].children.iter().rposition(|child| *child == node)
-        {
-            nodes[parent].children.remove(place);
+        let nodes = &mut *self.nodes.borrow_mut();
+        let Built { parent, before, after, .. } = nodes[node];
+        if parent == NONE {
+            return;
         }
+        match before {
+            NONE => nodes[parent].first = after,
+            before => nodes[before].after = after,
+        }
+        match after {
+            NONE => nodes[parent].last = before,
+            after => nodes[after].before = before,
+        }
+        let node = &mut nodes[node];
+        (node.parent, node.before, node.after) = (NONE, NONE, NONE);
     }
 
-    /// Puts a node or text into `parent` before its child number `place`.
-    fn insert(&self, parent: usize, place: usize, child: NodeOrText<Handle>) {
+    /// Puts a node or text into `parent`, before its child `after` ([`NONE`]: behind all).
+    fn insert(&self, parent: usize, after: usize, child: NodeOrText<Handle>) {
+        if let NodeOrText::AppendNode(node) = &child {
+            self.detach(node.id);
+        }
+        let before = match after {
+            NONE => self.nodes.borrow()[parent].last,
+            after => self.nodes.borrow()[after].before,
+        };
         let id = match child {
             NodeOrText::AppendNode(handle) => handle.id,
             NodeOrText::AppendText(text) => {
-                let mut nodes = self.nodes.borrow_mut();
-                let before = place.checked_sub(1).and_then(|place| nodes[parent].children.get(place).copied());
-                if let Some(before) = before
-                    && let Kind::Text(known) = &mut nodes[before].kind
-                {
-                    known.push_str(&text);
+                if let Some(Built { kind: Kind::Text(known), .. }) = self.nodes.borrow_mut().get_mut(before) {
+                    known.push_tendril(&text);
                     return;
                 }
-                drop(nodes);
-                self.add(Kind::Text(text.to_string()), 0)
+                self.add(Kind::Text(text), 0)
             }
         };
-        let mut nodes = self.nodes.borrow_mut();
+        let nodes = &mut *self.nodes.borrow_mut();
         let depth = nodes[parent].depth + 1;
         if depth > MAX_DEPTH {
             self.full.set(true);
         }
-        (nodes[id].parent, nodes[id].depth) = (Some(parent), depth);
-        let place = place.min(nodes[parent].children.len());
-        nodes[parent].children.insert(place, id);
-    }
-
-    fn count(&self, node: usize) -> usize {
-        self.nodes.borrow()[node].children.len()
+        match before {
+            NONE => nodes[parent].first = id,
+            before => nodes[before].after = id,
+        }
+        match after {
+            NONE => nodes[parent].last = id,
+            after => nodes[after].before = id,
+        }
+        let node = &mut nodes[id];
+        (node.parent, node.depth, node.before, node.after) = (parent, depth, before, after);
     }
 }
 
@@ -248,18 +279,27 @@ impl TreeSink for Sink {
     fn finish(self) -> Dom {
         let mut built = self.nodes.into_inner();
         let mut nodes: Vec<Node> = Vec::with_capacity(built.len());
-        // Each entry: a node to number with its parent's number, or a numbered one whose end is known now.
-        let mut todo = vec![(0, 0, false)];
-        while let Some((id, parent, done)) = todo.pop() {
-            if done {
-                nodes[parent].end = nodes.len();
+        // Numbers of the nodes that are open: the node reached last and those around it.
+        let mut open: Vec<usize> = Vec::new();
+        let mut next = 0;
+        while next != NONE {
+            let (kind, number) = (std::mem::replace(&mut built[next].kind, Kind::Document), nodes.len());
+            nodes.push(Node { kind, parent: open.last().copied().unwrap_or(0), end: number + 1 });
+            if built[next].first != NONE {
+                open.push(number);
+                next = built[next].first;
                 continue;
             }
-            let number = nodes.len();
-            let kind = std::mem::replace(&mut built[id].kind, Kind::Document);
-            nodes.push(Node { kind, parent, end: number + 1 });
-            todo.push((id, number, true));
-            todo.extend(built[id].children.iter().rev().map(|child| (*child, number, false)));
+            // Up until there is a sibling to go on with.
+            while next != NONE && built[next].after == NONE {
+                next = built[next].parent;
+                if let Some(closed) = open.pop() {
+                    nodes[closed].end = nodes.len();
+                }
+            }
+            if next != NONE {
+                next = built[next].after;
+            }
         }
         Dom { nodes, cut: self.full.get() }
     }
@@ -267,35 +307,35 @@ impl TreeSink for Sink {
     fn parse_error(&self, _: Cow<'static, str>) {}
 
     fn get_document(&self) -> Handle {
-        Handle { id: 0, name: Rc::clone(&self.nameless) }
+        Handle::nameless(0)
     }
 
     fn elem_name<'a>(&'a self, target: &'a Handle) -> ExpandedName<'a> {
-        target.name.expanded()
+        ExpandedName { ns: &target.space, local: &target.local }
     }
 
     fn create_element(&self, name: QualName, attributes: Vec<Attribute>, _: ElementFlags) -> Handle {
         let bytes = attributes.iter().map(|a| a.value.len()).sum();
         let kept = if bytes > self.bytes_left.get() { Vec::new() } else { attributes };
-        let list = kept.into_iter().map(|a| (a.name.local.to_string(), a.value.to_string())).collect();
-        let id = self.add(Kind::Element(name.local.to_string(), list), bytes);
-        Handle { id, name: Rc::new(name) }
+        let list = kept.into_iter().map(|attribute| (attribute.name.local, attribute.value)).collect();
+        let id = self.add(Kind::Element(name.local.clone(), list), bytes);
+        Handle { id, space: name.ns, local: name.local }
     }
 
     fn create_comment(&self, text: StrTendril) -> Handle {
-        Handle { id: self.add(Kind::Comment(text.to_string()), 0), name: Rc::clone(&self.nameless) }
+        Handle::nameless(self.add(Kind::Comment(text), 0))
     }
 
     fn create_pi(&self, target: StrTendril, data: StrTendril) -> Handle {
-        Handle { id: self.add(Kind::Comment(format!("?{target} {data}")), 0), name: Rc::clone(&self.nameless) }
+        Handle::nameless(self.add(Kind::Comment(format!("?{target} {data}").into()), 0))
     }
 
     fn append(&self, parent: &Handle, child: NodeOrText<Handle>) {
-        self.insert(parent.id, self.count(parent.id), child);
+        self.insert(parent.id, NONE, child);
     }
 
     fn append_based_on_parent_node(&self, element: &Handle, before: &Handle, child: NodeOrText<Handle>) {
-        let has_parent = self.nodes.borrow()[element.id].parent.is_some();
+        let has_parent = self.nodes.borrow()[element.id].parent != NONE;
         if has_parent { self.append_before_sibling(element, child) } else { self.append(before, child) }
     }
 
@@ -316,19 +356,18 @@ impl TreeSink for Sink {
         if let NodeOrText::AppendNode(node) = &child {
             self.detach(node.id);
         }
-        let nodes = self.nodes.borrow();
-        let Some(parent) = nodes[sibling.id].parent else { return };
-        let place = nodes[parent].children.iter().rposition(|known| *known == sibling.id);
-        drop(nodes);
-        self.insert(parent, place.unwrap_or(usize::MAX), child);
+        let parent = self.nodes.borrow()[sibling.id].parent;
+        if parent != NONE {
+            self.insert(parent, sibling.id, child);
+        }
     }
 
     fn add_attrs_if_missing(&self, target: &Handle, attributes: Vec<Attribute>) {
         if let Kind::Element(_, list) = &mut self.nodes.borrow_mut()[target.id].kind {
             for attribute in attributes {
-                let name = attribute.name.local.to_string();
+                let name = attribute.name.local;
                 if list.len() < 256 && !list.iter().any(|(known, _)| *known == name) {
-                    list.push((name, attribute.value.to_string()));
+                    list.push((name, attribute.value));
                 }
             }
         }
@@ -339,12 +378,13 @@ impl TreeSink for Sink {
     }
 
     fn reparent_children(&self, node: &Handle, new_parent: &Handle) {
-        let mut nodes = self.nodes.borrow_mut();
-        let moved = std::mem::take(&mut nodes[node.id].children);
-        for child in &moved {
-            nodes[*child].parent = Some(new_parent.id);
+        loop {
+            let first = self.nodes.borrow()[node.id].first;
+            if first == NONE {
+                return;
+            }
+            self.insert(new_parent.id, NONE, NodeOrText::AppendNode(Handle::nameless(first)));
         }
-        nodes[new_parent.id].children.extend(moved);
     }
 }
 

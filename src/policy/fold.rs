@@ -8,6 +8,8 @@ pub(super) fn fold_char(c: char) -> char {
         return c.to_ascii_lowercase();
     }
     match c {
+        // Signs, punctuation and writing without case: most of what is not ASCII in mail.
+        '\u{80}'..='\u{b4}' | '\u{2000}'..='\u{2125}' | '\u{2e80}'..='\u{a63f}' | '\u{ac00}'..='\u{d7a3}' => return c,
         // Dotless i folds to nothing else.
         'ı' => return c,
         // Pairs without a capital of one character.

@@ -1,5 +1,7 @@
 //! Running a compiled query over a tree, with a budget of nodes looked at. Recursion follows the query's bounded nesting.
 
+use std::borrow::Cow;
+
 use super::parse::{Axis, Expression, Operator, Start, Step, Test};
 use crate::mail::Dom;
 use crate::mail::dom::Kind;
@@ -12,11 +14,12 @@ pub(super) struct Place {
     attribute: usize,
 }
 
+/// A value; its texts are those of the tree and the query as far as they stand there.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Value {
+pub(super) enum Value<'d> {
     Nodes(Vec<Place>),
     Number(f64),
-    Text(String),
+    Text(Cow<'d, str>),
     Truth(bool),
 }
 
@@ -24,7 +27,7 @@ impl Dom {
     /// Name and value, when the place is an attribute.
     pub(super) fn attribute(&self, place: Place) -> Option<(&str, &str)> {
         let Kind::Element(_, list) = &self.nodes[place.node].kind else { return None };
-        list.get(place.attribute.checked_sub(1)?).map(|(name, value)| (name.as_str(), value.as_str()))
+        list.get(place.attribute.checked_sub(1)?).map(|(name, value)| (&**name, &**value))
     }
 
     /// Whether it is an element.
@@ -32,8 +35,8 @@ impl Dom {
         matches!(self.nodes[node].kind, Kind::Element(..) | Kind::Document)
     }
 
-    fn string(&self, place: Place) -> String {
-        self.attribute(place).map_or_else(|| self.text(place.node), |(_, value)| value.to_owned())
+    fn string(&self, place: Place) -> Cow<'_, str> {
+        self.attribute(place).map_or_else(|| self.text(place.node), |(_, value)| value.into())
     }
 
     fn name(&self, place: Place) -> &str {
@@ -45,17 +48,26 @@ impl Dom {
     }
 }
 
-impl Value {
-    pub(super) fn text(&self, dom: &Dom) -> String {
+impl<'d> Value<'d> {
+    pub(super) fn text<'v>(&'v self, dom: &'d Dom) -> Cow<'v, str> {
         match self {
             Self::Nodes(places) => places.first().map(|place| dom.string(*place)).unwrap_or_default(),
-            Self::Number(number) => number.to_string(),
-            Self::Text(text) => text.clone(),
-            Self::Truth(truth) => truth.to_string(),
+            Self::Number(number) => number.to_string().into(),
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Truth(truth) => truth.to_string().into(),
         }
     }
 
-    fn number(&self, dom: &Dom) -> f64 {
+    /// The text of a value that is not needed any more.
+    fn into_text(self, dom: &'d Dom) -> Cow<'d, str> {
+        match self {
+            Self::Nodes(places) => places.first().map(|place| dom.string(*place)).unwrap_or_default(),
+            Self::Text(text) => text,
+            other => other.text(dom).into_owned().into(),
+        }
+    }
+
+    fn number(&self, dom: &'d Dom) -> f64 {
         match self {
             Self::Number(number) => *number,
             Self::Truth(truth) => f64::from(u8::from(*truth)),
@@ -80,7 +92,7 @@ fn number(text: &str) -> f64 {
 }
 
 /// The value; `None` when the budget is spent.
-pub(super) fn run(expression: &Expression, dom: &Dom, steps: usize) -> Option<Value> {
+pub(super) fn run<'d>(expression: &'d Expression, dom: &'d Dom, steps: usize) -> Option<Value<'d>> {
     let mut run = Run { dom, left: steps };
     run.value(expression, Context { place: Place { node: 0, attribute: 0 }, position: 1, size: 1 })
 }
@@ -97,17 +109,17 @@ struct Run<'d> {
     left: usize,
 }
 
-impl Run<'_> {
+impl<'d> Run<'d> {
     fn spend(&mut self, amount: usize) -> Option<()> {
         self.left = self.left.checked_sub(amount)?;
         Some(())
     }
 
-    fn value(&mut self, expression: &Expression, context: Context) -> Option<Value> {
+    fn value(&mut self, expression: &'d Expression, context: Context) -> Option<Value<'d>> {
         self.spend(1)?;
         Some(match expression {
             Expression::Number(number) => Value::Number(*number),
-            Expression::Literal(text) => Value::Text(text.clone()),
+            Expression::Literal(text) => Value::Text(text.into()),
             Expression::Negated(inner) => Value::Number(-self.value(inner, context)?.number(self.dom)),
             Expression::Binary(operator, left, right) => self.binary(*operator, left, right, context)?,
             Expression::Call(name, arguments) => self.call(name, arguments, context)?,
@@ -115,7 +127,13 @@ impl Run<'_> {
         })
     }
 
-    fn binary(&mut self, operator: Operator, left: &Expression, right: &Expression, context: Context) -> Option<Value> {
+    fn binary(
+        &mut self,
+        operator: Operator,
+        left: &'d Expression,
+        right: &'d Expression,
+        context: Context,
+    ) -> Option<Value<'d>> {
         let left = self.value(left, context)?;
         match operator {
             Operator::Or if left.truth() => return Some(Value::Truth(true)),
@@ -145,9 +163,9 @@ impl Run<'_> {
     }
 
     /// XPath 1.0, 3.4: a node set compares when any of its nodes does.
-    fn compare(&mut self, operator: Operator, left: &Value, right: &Value) -> Option<bool> {
+    fn compare(&mut self, operator: Operator, left: &Value<'d>, right: &Value<'d>) -> Option<bool> {
         let dom = self.dom;
-        let each = |value: &Value| match value {
+        let each = |value: &Value<'d>| match value {
             Value::Nodes(places) => places.iter().map(|place| Value::Text(dom.string(*place))).collect(),
             other => vec![other.clone()],
         };
@@ -160,7 +178,7 @@ impl Run<'_> {
         Some(lefts.iter().any(|l| rights.iter().any(|r| compare_one(operator, l, r, dom))))
     }
 
-    fn path(&mut self, start: &Start, steps: &[Step], context: Context) -> Option<Vec<Place>> {
+    fn path(&mut self, start: &'d Start, steps: &'d [Step], context: Context) -> Option<Vec<Place>> {
         let mut places = match start {
             Start::Root => vec![Place { node: 0, attribute: 0 }],
             Start::Context => vec![context.place],
@@ -236,7 +254,7 @@ impl Run<'_> {
         Some(out)
     }
 
-    fn filter(&mut self, mut places: Vec<Place>, predicates: &[Expression]) -> Option<Vec<Place>> {
+    fn filter(&mut self, mut places: Vec<Place>, predicates: &'d [Expression]) -> Option<Vec<Place>> {
         for predicate in predicates {
             let size = places.len();
             let mut kept = Vec::new();
@@ -255,19 +273,25 @@ impl Run<'_> {
         Some(places)
     }
 
-    fn call(&mut self, name: &str, arguments: &[Expression], context: Context) -> Option<Value> {
+    /// A function over texts of its arguments; without any, over the text of where it stands.
+    fn call(&mut self, name: &str, arguments: &'d [Expression], context: Context) -> Option<Value<'d>> {
         let dom = self.dom;
-        let mut values = Vec::with_capacity(arguments.len());
+        let mut values = Vec::with_capacity(arguments.len().max(1));
         for argument in arguments {
             values.push(self.value(argument, context)?);
         }
-        let own = Value::Nodes(vec![context.place]);
-        let first = values.first().unwrap_or(&own);
-        let text = |at: usize| values.get(at).unwrap_or(&own).text(dom);
-        let nodes = || if let Value::Nodes(places) = first { places.as_slice() } else { &[] };
+        if values.is_empty() {
+            values.push(Value::Nodes(vec![context.place]));
+        }
         // Text of nodes is copied: it counts.
-        let size: usize = nodes().first().map_or(0, |place| dom.nodes[place.node].end - place.node);
+        let size = match &values[0] {
+            Value::Nodes(places) => places.first().map_or(0, |place| dom.size(place.node)),
+            _ => 0,
+        };
         self.spend(size / 4)?;
+        let nodes = || if let Value::Nodes(places) = &values[0] { places.as_slice() } else { &[] };
+        let text = |at: usize| values.get(at).map(|value| value.text(dom)).unwrap_or_default();
+        let truth = Value::Truth;
         Some(match name {
             "last" => Value::Number(context.size as f64),
             "position" => Value::Number(context.position as f64),
@@ -275,47 +299,52 @@ impl Run<'_> {
             "local-name" | "name" => {
                 let full = nodes().first().map(|place| dom.name(*place)).unwrap_or_default();
                 let local = full.rsplit(':').next().unwrap_or_default();
-                Value::Text(if name == "name" { full } else { local }.to_owned())
+                Value::Text(if name == "name" { full } else { local }.into())
             }
-            "string" => Value::Text(text(0)),
-            "concat" => Value::Text((0..values.len()).map(text).collect()),
-            "starts-with" => Value::Truth(text(0).starts_with(&text(1))),
-            "ends-with" => Value::Truth(text(0).ends_with(&text(1))),
-            "contains" => Value::Truth(text(0).contains(&text(1))),
-            "substring-before" => {
-                Value::Text(text(0).split_once(&text(1)).map(|(l, _)| l.to_owned()).unwrap_or_default())
-            }
-            "substring-after" => {
-                Value::Text(text(0).split_once(&text(1)).map(|(_, r)| r.to_owned()).unwrap_or_default())
-            }
-            "substring" => {
-                let from = values[1].number(dom).round();
-                let to = values.get(2).map_or(f64::INFINITY, |length| from + length.number(dom).round());
-                let inside = |at: usize| (at + 1) as f64 >= from && ((at + 1) as f64) < to;
-                Value::Text(text(0).chars().enumerate().filter(|(at, _)| inside(*at)).map(|(_, c)| c).collect())
-            }
+            "concat" => Value::Text((0..values.len()).map(text).collect::<String>().into()),
+            "starts-with" => truth(text(0).starts_with(&*text(1))),
+            "ends-with" => truth(text(0).ends_with(&*text(1))),
+            "contains" => truth(memchr::memmem::find(text(0).as_bytes(), text(1).as_bytes()).is_some()),
             "string-length" => Value::Number(text(0).chars().count() as f64),
-            "normalize-space" => Value::Text(text(0).split_ascii_whitespace().collect::<Vec<_>>().join(" ")),
-            "translate" => {
-                let (from, to): (Vec<char>, Vec<char>) = (text(1).chars().collect(), text(2).chars().collect());
-                let one = |c: char| match from.iter().position(|known| *known == c) {
-                    Some(place) => to.get(place).copied(),
-                    None => Some(c),
-                };
-                Value::Text(text(0).chars().filter_map(one).collect())
-            }
-            "lower-case" => Value::Text(text(0).to_lowercase()),
-            "upper-case" => Value::Text(text(0).to_uppercase()),
-            "boolean" => Value::Truth(first.truth()),
-            "not" => Value::Truth(!first.truth()),
-            "true" => Value::Truth(true),
-            "false" => Value::Truth(false),
-            "number" => Value::Number(first.number(dom)),
+            "boolean" => truth(values[0].truth()),
+            "not" => truth(!values[0].truth()),
+            "true" => truth(true),
+            "false" => truth(false),
+            "number" => Value::Number(values[0].number(dom)),
             "sum" => Value::Number(nodes().iter().map(|place| number(&dom.string(*place))).sum()),
-            "floor" => Value::Number(first.number(dom).floor()),
-            "ceiling" => Value::Number(first.number(dom).ceil()),
-            _ => Value::Number((first.number(dom) + 0.5).floor()),
+            "floor" => Value::Number(values[0].number(dom).floor()),
+            "ceiling" => Value::Number(values[0].number(dom).ceil()),
+            "round" => Value::Number((values[0].number(dom) + 0.5).floor()),
+            "string" => Value::Text(values.swap_remove(0).into_text(dom)),
+            _ => Value::Text(made(name, &text, values.get(1..).unwrap_or_default(), dom).into()),
         })
+    }
+}
+
+/// The functions that make a text of their first argument, with what else they were given.
+fn made<'v>(name: &str, text: &dyn Fn(usize) -> Cow<'v, str>, more: &[Value<'_>], dom: &Dom) -> String {
+    match name {
+        "substring-before" => text(0).split_once(&*text(1)).map(|(l, _)| l.to_owned()).unwrap_or_default(),
+        "substring-after" => text(0).split_once(&*text(1)).map(|(_, r)| r.to_owned()).unwrap_or_default(),
+        "substring" => {
+            let at = |value: Option<&Value<'_>>| value.map(|value| value.number(dom).round());
+            let from = at(more.first()).unwrap_or(f64::NAN);
+            let to = at(more.get(1)).map_or(f64::INFINITY, |length| from + length);
+            let inside = |at: usize| (at + 1) as f64 >= from && ((at + 1) as f64) < to;
+            text(0).chars().enumerate().filter(|(at, _)| inside(*at)).map(|(_, c)| c).collect()
+        }
+        "translate" => {
+            let (from, to): (Vec<char>, Vec<char>) = (text(1).chars().collect(), text(2).chars().collect());
+            let one = |c: char| match from.iter().position(|known| *known == c) {
+                Some(place) => to.get(place).copied(),
+                None => Some(c),
+            };
+            text(0).chars().filter_map(one).collect()
+        }
+        "lower-case" => text(0).to_lowercase(),
+        "upper-case" => text(0).to_uppercase(),
+        // normalize-space
+        _ => text(0).split_ascii_whitespace().collect::<Vec<_>>().join(" "),
     }
 }
 

@@ -71,7 +71,7 @@ impl XPathNode {
             Given::Plain(text) => text.into(),
             Given::Place(place) => match dom.attribute(*place) {
                 Some((_, value)) => value.into(),
-                None => dom.text(place.node).into(),
+                None => dom.text(place.node),
             },
         }
     }
@@ -115,7 +115,7 @@ impl XPath {
         };
         let nodes = match value {
             Value::Nodes(places) => places.into_iter().map(|place| XPathNode(Given::Place(place))).collect(),
-            other => vec![XPathNode(Given::Plain(other.text(dom)))],
+            other => vec![XPathNode(Given::Plain(other.text(dom).into_owned()))],
         };
         XPathResult { nodes, exhausted: false }
     }
@@ -146,6 +146,11 @@ mod tests {
             ("//div/p[last()]/@id", &["x"]),
             ("//p[contains(@id, 'x') and b]/text()", &["two "]),
             ("//tr/td[2]", &["<td>2</td>"]),
+            ("//td[2]", &["<td>2</td>"]),
+            ("//td[position() = 2][contains(., '2')]", &["<td>2</td>"]),
+            ("//td[not(last() = position())]", &["<td>1</td>"]),
+            ("//p[string-length(.)]", &["<p> </p>"]),
+            ("//div//p[b]/b/text()", &["2"]),
             ("//td[position() < 2]", &["<td>1</td>"]),
             ("//div[@class='a b'][.//a]/a/text()", &["go"]),
             ("//*[local-name() = 'b']/ancestor::div/@class", &["a b"]),

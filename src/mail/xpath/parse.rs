@@ -266,7 +266,16 @@ impl<'q> Parser<'q> {
             Start::Context
         };
         loop {
-            steps.push(self.step()?);
+            let step = self.step()?;
+            let anywhere_before = steps.last() == Some(&anywhere());
+            match step.axis {
+                // `//name`: the nodes below, not the children of every node below.
+                Axis::Child if anywhere_before && !step.predicates.iter().any(counts) => {
+                    steps.pop();
+                    steps.push(Step { axis: Axis::Descendant, ..step });
+                }
+                _ => steps.push(step),
+            }
             if steps.len() > MAX_NESTING * 4 {
                 return Err(self.error("fewer steps"));
             }
@@ -391,6 +400,45 @@ impl<'q> Parser<'q> {
         };
         self.expect(")")?;
         Ok(test)
+    }
+}
+
+/// Whether a predicate may depend on where among its like a node stands: it is, or may be, a number, or asks.
+fn counts(predicate: &Expression) -> bool {
+    match predicate {
+        Expression::Literal(_) | Expression::Path(..) => asks_position(predicate),
+        Expression::Binary(operator, ..) => {
+            use Operator::{Add, Divide, Modulo, Multiply, Subtract};
+            matches!(operator, Add | Subtract | Multiply | Divide | Modulo) || asks_position(predicate)
+        }
+        Expression::Call(name, _) => {
+            !matches!(
+                *name,
+                "contains"
+                    | "starts-with"
+                    | "ends-with"
+                    | "not"
+                    | "boolean"
+                    | "true"
+                    | "false"
+                    | "string"
+                    | "normalize-space"
+            ) || asks_position(predicate)
+        }
+        Expression::Number(_) | Expression::Negated(_) => true,
+    }
+}
+
+fn asks_position(expression: &Expression) -> bool {
+    match expression {
+        Expression::Number(_) | Expression::Literal(_) => false,
+        Expression::Negated(inner) => asks_position(inner),
+        Expression::Binary(_, a, b) => asks_position(a) || asks_position(b),
+        Expression::Call("position" | "last", _) => true,
+        Expression::Call(_, arguments) => arguments.iter().any(asks_position),
+        // Predicates within count places of their own.
+        Expression::Path(Start::Value(inner, _), _) => asks_position(inner),
+        Expression::Path(..) => false,
     }
 }
 

@@ -7,6 +7,7 @@ use super::compile::{Compiled, compile};
 use super::error::{Error, Span};
 use super::evaluate::Run;
 use super::functions::Ask;
+use super::gate::Sets;
 use super::graph::Graph;
 use super::model::{Root, View};
 use super::needs::{Capability, Needs};
@@ -175,7 +176,9 @@ impl Builder {
             }
         }
         self.graph.finish(&roots);
-        Engine { graph: self.graph, lists: self.lists, programs: self.programs }
+        let gates = roots.iter().map(|(root, is_rule)| self.graph.node(*root).gates.filter(|_| *is_rule));
+        let sets = self.graph.gates.sets(gates);
+        Engine { graph: self.graph, lists: self.lists, programs: self.programs, sets }
     }
 }
 
@@ -198,6 +201,8 @@ pub struct Engine {
     graph: Graph,
     lists: Arc<Lists>,
     programs: Vec<Program>,
+    /// The gates of each program.
+    sets: Sets,
 }
 
 /// What all rules made of a message.
@@ -279,15 +284,13 @@ impl Engine {
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive);
         let (mut cut, mut ran) = (false, 0);
-        if !naive {
-            run.ask_gates();
-        }
-        let outcomes = self
-            .programs
-            .iter()
+        let can = if naive { vec![true; self.programs.len()] } else { run.ask_gates(&self.sets) };
+        let outcomes = can
+            .into_iter()
+            .zip(&self.programs)
             .enumerate()
-            .map(|(place, program)| {
-                if !those(place) || program.is_rule && !run.lets(program.compiled.root) {
+            .map(|(place, (can, program))| {
+                if !can || !those(place) {
                     return Outcome::NoMatch;
                 }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();

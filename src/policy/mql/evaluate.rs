@@ -7,7 +7,7 @@ use std::cell::{Cell, RefCell};
 
 use super::ast::{Arithmetic, Compare};
 use super::functions::{self, Ask};
-use super::gate::Open;
+use super::gate::{Open, Sets};
 use super::graph::Graph;
 use super::hits::{ByText, Hits, Passes, key as key_of};
 use super::model::{FileBytes, Root, View, scan};
@@ -90,10 +90,12 @@ impl<'m> Run<'m> {
         if self.naive { self.eval(root) } else { self.is_true(root) }
     }
 
-    /// Asks once which expressions can be true at all.
-    pub(super) fn ask_gates(&self) {
+    /// Asks once which expressions can be true at all; tells it of some sets of gates.
+    pub(super) fn ask_gates(&self, sets: &Sets) -> Vec<bool> {
         let open = self.graph.gates.ask(self);
+        let can = sets.open(&open).collect();
         self.open.replace(open);
+        can
     }
 
     /// Whether an expression can be true.

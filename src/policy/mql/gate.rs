@@ -54,6 +54,23 @@ pub(super) struct Gates {
     count: usize,
 }
 
+/// Sets of gates in one piece: going through all rules must not wait for memory.
+#[derive(Debug, Default)]
+pub(super) struct Sets {
+    ids: Vec<u32>,
+    /// Where each set ends.
+    ends: Vec<u32>,
+}
+
+impl Sets {
+    /// Whether all gates are open, set by set.
+    pub(super) fn open(&self, open: &Open) -> impl Iterator<Item = bool> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let ids = starts.zip(&self.ends).map(|(from, to)| &self.ids[from as usize..*to as usize]);
+        ids.map(|gates| open.all(gates))
+    }
+}
+
 #[derive(Debug)]
 struct Chain {
     lists: Box<[NodeId]>,
@@ -67,13 +84,27 @@ struct Chain {
 #[derive(Default)]
 pub(super) struct Open(Option<Vec<u64>>);
 
+impl Open {
+    fn all(&self, gates: &[u32]) -> bool {
+        self.0.as_ref().is_none_or(|open| gates.iter().all(|gate| open[*gate as usize / 64] & 1 << (gate % 64) != 0))
+    }
+}
+
 impl Gates {
     /// Whether all gates of a set are open.
     pub(super) fn lets(&self, open: &Open, set: u32) -> bool {
-        match (&open.0, self.sets.get(set as usize)) {
-            (Some(open), Some(gates)) => gates.iter().all(|gate| open[*gate as usize / 64] & 1 << (gate % 64) != 0),
-            _ => true,
+        self.sets.get(set as usize).is_none_or(|gates| open.all(gates))
+    }
+
+    /// The sets of those numbers; `None`: no gates.
+    pub(super) fn sets(&self, numbers: impl Iterator<Item = Option<u32>>) -> Sets {
+        let mut all = Sets::default();
+        for number in numbers {
+            let set = number.and_then(|number| self.sets.get(number as usize));
+            all.ids.extend(set.into_iter().flat_map(|set| set.iter()));
+            all.ends.push(u32::try_from(all.ids.len()).unwrap_or(u32::MAX));
         }
+        all
     }
 
     /// Nodes asked for gates.

@@ -43,6 +43,9 @@ struct Entry {
     len: u16,
     /// Where the gram stands in it.
     offset: u16,
+    /// A byte of it beside the gram, and how far from the gram's start it stands: most that share a gram differ there.
+    beside: i8,
+    byte: u8,
 }
 
 /// Which literals were seen; can be used again and again.
@@ -87,7 +90,13 @@ impl Scanner {
             let gram = gram(&bytes[offset..], 4 - kind);
             // Positions and lengths fit: literals are short, all of them together far below 4 GB.
             let (start, len) = (texts.len() as u32, bytes.len() as u16);
-            entries[kind].push(Entry { gram, literal, start, len, offset: offset as u16 });
+            // Behind the gram, else before it, else in it.
+            let (beside, byte) = match (bytes.get(offset + 4 - kind), offset) {
+                (Some(byte), _) => (4 - kind as i8, *byte),
+                (None, 0) => (0, bytes[0]),
+                (None, before) => (-1, bytes[before - 1]),
+            };
+            entries[kind].push(Entry { gram, literal, start, len, offset: offset as u16, beside, byte });
             texts.extend_from_slice(bytes);
         }
         let [four, three, two] = entries.map(Grams::new);
@@ -125,6 +134,10 @@ impl Scanner {
     #[cold]
     fn compare(&self, grams: &Grams, gram: u32, text: &[u8], at: usize, seen: &mut Seen) {
         for entry in grams.bucket(gram).iter().filter(|entry| entry.gram == gram) {
+            let beside = at.checked_add_signed(entry.beside.into()).and_then(|place| text.get(place));
+            if beside != Some(&entry.byte) {
+                continue;
+            }
             let (word, bit) = (entry.literal as usize / 64, 1 << (entry.literal % 64));
             if seen.bits[word] & bit != 0 {
                 continue;

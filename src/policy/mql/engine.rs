@@ -7,7 +7,7 @@ use super::compile::{Compiled, compile};
 use super::error::{Error, Span};
 use super::evaluate::Run;
 use super::functions::Ask;
-use super::gate::Sets;
+use super::gate::{Open, Sets};
 use super::graph::Graph;
 use super::model::{Root, View};
 use super::needs::{Capability, Needs};
@@ -45,6 +45,8 @@ pub struct Program {
     is_rule: bool,
     /// What is never there and without which it cannot be true.
     waits_for: Needs,
+    /// What it names and is never there.
+    lacks: Needs,
 }
 
 impl Program {
@@ -158,27 +160,30 @@ impl Builder {
             source: source.into(),
             is_rule: boolean,
             waits_for: Needs::NONE,
+            lacks: Needs::NONE,
         });
         Ok(self.programs.len() - 1)
     }
 
     /// Everything that was added, ready to run.
     pub fn build(mut self) -> Engine {
+        let absent = self.absent;
         let roots: Vec<(NodeId, bool)> =
             self.programs.iter().map(|program| (program.compiled.root, program.is_rule)).collect();
         for program in self.programs.iter_mut().filter(|program| program.is_rule) {
-            if !self.graph.can_be_true(program.compiled.root, self.absent) {
-                let lists = match program.compiled.missing_lists.is_empty() {
-                    true => Needs::NONE,
-                    false => Needs::of(Capability::List),
-                };
-                program.waits_for = program.compiled.names.and(lists).common(self.absent);
+            let lists = match program.compiled.missing_lists.is_empty() {
+                true => Needs::NONE,
+                false => Needs::of(Capability::List),
+            };
+            program.lacks = program.compiled.names.and(lists).common(absent);
+            if !self.graph.can_be_true(program.compiled.root, absent) {
+                program.waits_for = program.lacks;
             }
         }
-        self.graph.finish(&roots);
+        let to_match = self.graph.finish(&roots, absent);
         let gates = roots.iter().map(|(root, is_rule)| self.graph.node(*root).gates.filter(|_| *is_rule));
-        let sets = self.graph.gates.sets(gates);
-        Engine { graph: self.graph, lists: self.lists, programs: self.programs, sets }
+        let (can, may_match) = (self.graph.gates.sets(gates), self.graph.gates.sets(to_match.into_iter()));
+        Engine { graph: self.graph, lists: self.lists, programs: self.programs, can, may_match }
     }
 }
 
@@ -201,8 +206,10 @@ pub struct Engine {
     graph: Graph,
     lists: Arc<Lists>,
     programs: Vec<Program>,
-    /// The gates of each program.
-    sets: Sets,
+    /// The gates of each program: closed, it is false or null.
+    can: Sets,
+    /// Gates of each program that mean less: closed, it cannot match.
+    may_match: Sets,
 }
 
 /// What all rules made of a message.
@@ -284,14 +291,18 @@ impl Engine {
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive, out_of_time);
         let (mut cut, mut ran) = (false, 0);
-        let can = if naive { vec![true; self.programs.len()] } else { run.ask_gates(&self.sets) };
+        let open = if naive { Open::default() } else { run.ask_gates() };
+        let (can, may_match) = (self.can.open(&open), self.may_match.open(&open));
         let outcomes = can
-            .into_iter()
+            .zip(may_match)
             .zip(&self.programs)
             .enumerate()
-            .map(|(place, (can, program))| {
+            .map(|(place, ((can, may_match), program))| {
                 if !can || !those(place) {
                     return Outcome::NoMatch;
+                }
+                if !may_match && !program.lacks.is_none() {
+                    return Outcome::Undecided(program.lacks);
                 }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();
                 if cut {

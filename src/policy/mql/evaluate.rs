@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::ast::{Arithmetic, Compare};
 use super::functions::{self, Ask};
-use super::gate::{Open, Sets};
+use super::gate::Open;
 use super::graph::Graph;
 use super::hits::{ByText, Hits, Passes, key as key_of};
 use super::model::{FileBytes, Root, class, scan};
@@ -110,12 +110,11 @@ impl<'m> Run<'m> {
         if self.naive { self.eval(root) } else { self.is_true(root) }
     }
 
-    /// Asks once which expressions can be true at all; tells it of some sets of gates.
-    pub(super) fn ask_gates(&self, sets: &Sets) -> Vec<bool> {
+    /// Asks once which expressions can be true at all.
+    pub(super) fn ask_gates(&self) -> Open {
         let open = self.graph.gates.ask(self);
-        let can = sets.open(&open).collect();
-        self.open.replace(open);
-        can
+        self.open.replace(open.clone());
+        open
     }
 
     /// Whether an expression can be true.

@@ -26,11 +26,33 @@ pub struct Budget {
     pub max_message_steps: u64,
     /// Bytes that values of one message take.
     pub max_value_bytes: usize,
+    /// Steps of asking which rules can match at all; beyond them every rule is run.
+    pub max_gate_steps: u64,
+    /// Nodes of a page that one XPath query looks at.
+    pub max_xpath_steps: usize,
+    /// Nodes of a page that the texts of what one XPath query found are made of, counted for each text.
+    pub max_xpath_nodes: usize,
+    /// Bytes of a file that `file.parse_text` and `file.parse_html` read.
+    pub max_parsed_bytes: usize,
+    /// Characters of each of two texts that are compared by edit distance; longer ones are not.
+    pub max_distance_chars: usize,
+    /// Questions to services that are noted of one message.
+    pub max_asks: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { max_rule_steps: 2_000_000, max_message_steps: 20_000_000, max_value_bytes: 64 << 20 }
+        Self {
+            max_rule_steps: 2_000_000,
+            max_message_steps: 20_000_000,
+            max_value_bytes: 64 << 20,
+            max_gate_steps: 3_000_000,
+            max_xpath_steps: 200_000,
+            max_xpath_nodes: 200_000,
+            max_parsed_bytes: 4 << 20,
+            max_distance_chars: 2_000,
+            max_asks: 64,
+        }
     }
 }
 
@@ -228,6 +250,11 @@ pub struct Verdicts {
 }
 
 impl Engine {
+    /// The lists they ask.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
     /// The programs, by place.
     pub fn programs(&self) -> &[Program] {
         &self.programs
@@ -289,7 +316,7 @@ impl Engine {
     ) -> Verdicts {
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive, out_of_time);
+        let run = Run::new(&self.graph, &store, &root, budget, naive, out_of_time);
         let (mut cut, mut ran) = (false, 0);
         let open = if naive { Open::default() } else { run.ask_gates() };
         let (can, may_match) = (self.can.open(&open), self.may_match.open(&open));
@@ -323,7 +350,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return Vec::new() };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let mut clauses = Vec::new();
         for (node, span) in &program.clauses {
             let (value, saw) = run.watch(*node, budget.max_rule_steps);
@@ -340,7 +367,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return (Truth::NULL, Needs::NONE, Vec::new()) };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let (value, saw) = run.watch(program.compiled.root, budget.max_rule_steps);
         let (truth, needs) = value.truth();
         (truth, needs, saw)
@@ -351,7 +378,7 @@ impl Engine {
         let program = self.programs.get(program)?;
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let value = run.evaluate(program.compiled.root, budget.max_rule_steps);
         to_json(value, 0)
     }

@@ -32,8 +32,6 @@ const MAX_PLACE_COST: u32 = 400;
 const MAX_GATES: usize = 4;
 /// Collections within collections that are gone through.
 const MAX_CHAIN: usize = 3;
-/// Steps all gates of a message may take; beyond them they are all open.
-const MAX_GATE_STEPS: u64 = 3_000_000;
 
 /// A text of the message, or of every element of nested collections of it.
 type Place = (Box<[NodeId]>, NodeId);
@@ -124,7 +122,7 @@ impl Gates {
     /// Asks all gates of a message.
     pub(super) fn ask(&self, run: &Run<'_>) -> Open {
         let mut open = vec![0_u64; self.count.div_ceil(64)];
-        run.allow(MAX_GATE_STEPS);
+        run.allow(run.budget.max_gate_steps);
         for chain in &self.chains {
             self.walk(run, chain, 0, &mut open);
         }

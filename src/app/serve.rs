@@ -174,11 +174,9 @@ async fn admin_with(
     let (records, release) = (Arc::clone(records), Arc::new(release));
     let admin = Admin::new(&config.http, token, records, release, registry.clone(), Some(work), surroundings)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
-    let admin = if config.http.demo.enabled {
-        admin.with_demo(Arc::new(DemoLoad::new(&Arc::new(config.clone()), registry)?))
-    } else {
-        admin
-    };
+    // Its metric is there in any case.
+    let demo = DemoLoad::new(config, registry)?;
+    let admin = if config.http.demo.enabled { admin.with_demo(Arc::new(demo)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 

@@ -270,7 +270,7 @@ pub(in crate::app) struct Simulate {
     /// Price of a core for an hour, in any currency.
     #[arg(long, default_value_t = 0.04, value_parser = price)]
     pub core_hour_price: f64,
-    /// Step of the model in milliseconds. Without it: as fine as 4 million steps allow, at least 1 ms.
+    /// Step of the model in milliseconds. Without it: as fine as 2 million steps allow, at least 1 ms.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub tick_ms: Option<u32>,
     /// Decides the chance.

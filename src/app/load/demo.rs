@@ -35,7 +35,7 @@ pub(in crate::app) struct DemoLoad {
 impl DemoLoad {
     /// # Errors
     /// When the name of its metric is taken.
-    pub(in crate::app) fn new(config: &Arc<Config>, registry: &Registry) -> anyhow::Result<Self> {
+    pub(in crate::app) fn new(config: &Config, registry: &Registry) -> anyhow::Result<Self> {
         let help =
             "Messages of demo runs, made up and delivered nowhere, by action; they are in no other metric of mail.";
         let messages = IntCounterVec::new(Opts::new("mailweir_demo_messages_total", help), &["action"])?;
@@ -43,7 +43,7 @@ impl DemoLoad {
             messages.with_label_values(&[action.as_str()]);
         }
         registry.register(Box::new(messages.clone()))?;
-        Ok(Self { config: Arc::clone(config), messages, shared: Arc::default(), run: Mutex::default() })
+        Ok(Self { config: Arc::new(config.clone()), messages, shared: Arc::default(), run: Mutex::default() })
     }
 }
 

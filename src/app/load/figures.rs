@@ -86,6 +86,9 @@ impl Histogram {
     /// The value that this share of the values does not exceed; 0 when there are none.
     pub(super) fn quantile(&self, share: f64) -> f64 {
         let wanted = ((self.total as f64 * share).ceil() as u64).max(1);
+        if wanted >= self.total {
+            return self.max as f64;
+        }
         let mut seen = 0;
         for (at, count) in self.counts.iter().enumerate() {
             seen += count;
@@ -239,6 +242,7 @@ pub(super) fn short(value: f64) -> String {
             }
             if value < 0.0 { format!("-{out}") } else { out }
         }
+        at if at.fract() == 0.0 => format!("{value:.0}"),
         at if at >= 10.0 => format!("{value:.1}"),
         at if at >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
@@ -294,9 +298,12 @@ mod tests {
         let cases = [
             (1_234_567.0, "1,234,567"),
             (100.4, "100"),
-            (99.95, "99.9"),
+            (99.94, "99.9"),
+            (7.0, "7"),
+            (-2.0, "-2"),
             (1.234, "1.23"),
-            (0.0, "0.000"),
+            (0.0, "0"),
+            (0.0123, "0.012"),
             (-1e3, "-1,000"),
         ];
         for (value, expected) in cases {

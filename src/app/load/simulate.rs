@@ -19,7 +19,7 @@ const GATEWAY_CPU_MS: f64 = 1.7;
 const DOOR_CPU_MS: f64 = 0.37;
 const README: &str = "README \"What it costs\", 2026-11-21";
 /// Steps of the model when nobody says otherwise.
-const TICKS: f64 = 4e6;
+const TICKS: f64 = 2e6;
 /// Steps of the model at most.
 const TICKS_MAX: f64 = 1e8;
 

@@ -134,7 +134,7 @@ pub(super) fn draw(picture: &Picture<'_>) -> String {
         out,
         "<path d=\"M{:.1},{y}h26\" fill=\"none\" stroke=\"{RATE}\" stroke-width=\"1.5\" stroke-dasharray=\"6 4\"/>\
          <text x=\"{RIGHT}\" y=\"{:.1}\" text-anchor=\"end\" font-weight=\"bold\" fill=\"{RATE}\">jobs that come, a second</text>",
-        RIGHT - 200.0,
+        RIGHT - 226.0,
         depth.top - 12.0,
         y = depth.top - 16.0,
     );

@@ -233,6 +233,6 @@ mod tests {
         picture.depth = None;
         let svg = draw(&picture);
         assert!(svg.contains("does not answer") && svg.contains("not known") && svg.contains("stopped"));
-        assert_eq!(escaped("sqlite:///var/lib/mailweir/data/mailweir.sqlite"), "sqlite:///…ir/data/mailweir.sqlite");
+        assert_eq!(escaped("sqlite:///var/lib/mailweir/data/mailweir.sqlite"), "sqlite:///…/data/mailweir.sqlite");
     }
 }

@@ -347,7 +347,7 @@ fn services(shared: &Shared) -> Vec<(String, bool, String)> {
         let share =
             snapshot.success_ratio.map_or_else(|| "idle".to_owned(), |share| format!("{:.0} % answer", share * 100.0));
         let asked = state != "open";
-        let words = if state == "closed" { share } else { format!("breaker {}, {share}", state.replace('_', " ")) };
+        let words = if state == "closed" { share } else { format!("breaker {}", state.replace('_', " ")) };
         (snapshot.name, asked, words)
     });
     words.collect()

@@ -50,6 +50,26 @@ pub struct Config {
     pub metrics_file: Option<PathBuf>,
     /// How often that file is written, in seconds.
     pub metrics_file_seconds: u64,
+    /// Demo runs (`POST /api/v1/scalability/demo/run`).
+    pub demo: DemoConfig,
+}
+
+/// Demo runs: a bounded load of made-up mail that is judged, delivered nowhere and not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DemoConfig {
+    /// Whether they can be started. They take CPU that mail may want.
+    pub enabled: bool,
+    /// Messages of one run at most. A run ends after a minute in any case.
+    pub max_messages: u32,
+    /// Messages judged at a time at most.
+    pub at_a_time: u32,
+}
+
+impl Default for DemoConfig {
+    fn default() -> Self {
+        Self { enabled: false, max_messages: 10_000, at_a_time: 4 }
+    }
 }
 
 impl Config {
@@ -94,6 +114,7 @@ impl Default for Config {
             snapshots: 100,
             metrics_file: None,
             metrics_file_seconds: 300,
+            demo: DemoConfig::default(),
         }
     }
 }

@@ -24,8 +24,8 @@ mod server;
 mod summary;
 
 pub use crate::mail::{clean, defang};
-pub use api::Workforce;
-pub use config::Config;
+pub use api::{Demo, DemoBusy, DemoOrder, DemoState, Workforce};
+pub use config::{Config, DemoConfig};
 pub use error::AdminError;
 pub use examination::Surroundings;
 pub use router::openapi;

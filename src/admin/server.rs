@@ -27,7 +27,7 @@ use super::metrics::Metrics;
 use super::paced::Paced;
 use super::router::{self, Shared};
 use super::summary::Snapshots;
-use super::{AdminError, Config};
+use super::{AdminError, Config, Demo};
 use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release};
 use crate::records::Records;
@@ -79,6 +79,14 @@ impl Admin {
     pub fn with_alerts(self, board: Board) -> Self {
         // Set once: nobody serves yet.
         let _ = self.shared.api.alerts.set(board);
+        self
+    }
+
+    /// Lets the API start these demo runs.
+    #[must_use]
+    pub fn with_demo(self, demo: Arc<dyn Demo>) -> Self {
+        // Set once: nobody serves yet.
+        let _ = self.shared.api.demo.set(demo);
         self
     }
 

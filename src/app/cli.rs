@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::load::cli::{BenchCommand, Simulate};
 use super::mock_services::Fault;
 
 /// Inline mail gateway: judges every message before the sender is answered.
@@ -73,6 +74,21 @@ pub(in crate::app) enum Command {
     Rules(RulesCommand),
     /// Send the messages of a folder to an SMTP server and count what it answers.
     Replay(Replay),
+    /// Measure what this machine, a queue or a running gateway can do.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Calculate how many gateways and workers a rate of mail needs, how long jobs wait for their second look, and what a
+    /// million messages cost.
+    ///
+    /// A model in steps of time, fed with measured service times; the number of workers follows the very machine and the
+    /// settings ([workers.scaling]) by which the product scales. A day at 10,000 messages a second takes seconds. Nothing is
+    /// sent anywhere. All worker processes see the same queue, so all of them change their number together.
+    ///
+    /// Example: mailweir simulate --rate 10000/s --hours 24 --shape office --looked-again 0.1 --look-ms 80,300,900
+    ///
+    /// Exit codes: 0 done; 1 with --validate, when jobs of the real load were lost; 2 the command line or a file is wrong.
+    #[command(verbatim_doc_comment)]
+    Simulate(Simulate),
     /// Look at what the gateway depends on: resolver, clock, ports, next hop, permissions, Postfix.
     Doctor(Doctor),
     /// Look at alerts, silence them, try their channels out.

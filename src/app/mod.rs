@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 pub mod config;
 mod data;
+mod load;
 pub mod mock_services;
 mod reinject;
 mod reload;
@@ -64,6 +65,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alert(command) => commands::alert::run(&command, &loaded.config, &common).await,
         Command::Cache(command) => commands::cache::run(&command, &loaded.config, &common).await,
         Command::Keys(command) => commands::keys::run(&command, &loaded.config, &common),
+        Command::Bench(command) => Box::pin(load::bench::run(&command, &loaded.config, &common)).await,
+        Command::Simulate(options) => Box::pin(load::simulate::run(&options, &loaded.config, &common)).await,
         Command::Dev(command) => commands::dev::run(&command, &common).await,
         Command::Config(_) => Ok(ExitCode::SUCCESS),
     }
@@ -77,6 +80,6 @@ fn fail(error: &anyhow::Error) -> ExitCode {
     }
     // Nothing is left to do if standard error is gone too.
     let _ = writeln!(std::io::stderr(), "mailweir: {error:#}");
-    let usage = error.downcast_ref::<ConfigError>().is_some();
+    let usage = error.is::<ConfigError>() || error.is::<load::Refused>();
     if usage { ExitCode::from(USAGE) } else { ExitCode::FAILURE }
 }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::alerts::{Alerting, Tellers};
 use super::cli::Common;
 use super::config::{Config, Loaded};
+use super::load::demo::DemoLoad;
 use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
@@ -177,9 +178,12 @@ async fn admin_with(
     }
     let release = Release::new(Arc::clone(records), key, IntoNextHop(Arc::clone(next_hops)), config.release.clone());
     let token = data::admin_token(config)?;
-    let (records, release, registry) = (Arc::clone(records), Arc::new(release), registry.clone());
-    let admin = Admin::new(&config.http, token, records, release, registry, Some(work), surroundings)?;
+    let (records, release) = (Arc::clone(records), Arc::new(release));
+    let admin = Admin::new(&config.http, token, records, release, registry.clone(), Some(work), surroundings)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
+    // Its metric is there in any case.
+    let demo = DemoLoad::new(config, registry)?;
+    let admin = if config.http.demo.enabled { admin.with_demo(Arc::new(demo)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
 }
 

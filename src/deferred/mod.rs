@@ -35,4 +35,4 @@ pub use pool::{
 pub use queue::{Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, ServerFacts, Settlement, Ticket, Waiting, open};
 #[cfg(feature = "redis")]
 pub use redis::{LinkUse, RedisLink};
-pub use scaling::{Cause, Load, Mode};
+pub use scaling::{Cause, Change, Load, Mode, Scaling};

@@ -68,21 +68,23 @@ impl Cause {
 
 /// A change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Change {
-    pub(super) to: u32,
-    pub(super) cause: Cause,
+pub struct Change {
+    /// Workers from now on.
+    pub to: u32,
+    /// Why.
+    pub cause: Cause,
 }
 
 /// The machine's memory.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Scaling {
+pub struct Scaling {
     changed_ms: Option<i64>,
     quiet_since_ms: Option<i64>,
 }
 
 impl Scaling {
     /// What is to be done now; `None`: nothing. A change that is given is taken as made.
-    pub(super) fn decide(&mut self, config: &ScalingConfig, now_ms: i64, load: &Load) -> Option<Change> {
+    pub fn decide(&mut self, config: &ScalingConfig, now_ms: i64, load: &Load) -> Option<Change> {
         let bounded = load.workers.clamp(config.min, config.max);
         if bounded != load.workers {
             return Some(self.change(now_ms, bounded, Cause::Bounds));

@@ -42,6 +42,7 @@ fn the_document_lists_every_route_and_resolves() {
         "GET /api/v1/quarantine/{id}",
         "GET /api/v1/quarantine/{id}/raw",
         "GET /api/v1/scalability/architecture/diagram",
+        "GET /api/v1/scalability/demo/run",
         "GET /api/v1/scalability/health",
         "GET /api/v1/scalability/jobs",
         "GET /api/v1/scalability/metrics/performance",
@@ -59,6 +60,7 @@ fn the_document_lists_every_route_and_resolves() {
         "POST /api/v1/alerts/silences",
         "POST /api/v1/caches/invalidations",
         "POST /api/v1/quarantine/{id}/release",
+        "POST /api/v1/scalability/demo/run",
         "POST /api/v1/scalability/scale-down",
         "POST /api/v1/scalability/scale-up",
         "PUT /api/v1/scalability/scaling/config",
@@ -143,6 +145,8 @@ async fn everything_but_health_needs_the_token() {
     for (method, path) in &targets {
         let expected: &[u16] =
             match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
+                // Off unless enabled.
+                _ if path.ends_with("/demo/run") => &[404],
                 ("POST", true) => &[400],
                 ("DELETE", true) => &[404],
                 _ => &[200, 409],

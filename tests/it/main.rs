@@ -22,6 +22,7 @@ mod egress;
 mod end_to_end;
 mod history;
 mod kill;
+mod load;
 mod message;
 mod metrics;
 mod milter_conversation;

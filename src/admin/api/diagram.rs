@@ -16,23 +16,37 @@ pub(super) struct Picture {
     /// None: this process does not work.
     pub(super) workers: Option<Vec<WorkerStatus>>,
     pub(super) per_second: f64,
+    /// What is asked outside: name, whether it is asked at present, a few words.
+    pub(super) dependencies: Vec<(String, bool, String)>,
 }
 
-const WIDTH: u32 = 1_000;
-const BOX: u32 = 220;
+const WIDTH: u32 = 1_060;
+/// Left edges of the three columns, and the width of a box.
+const COLUMNS: [u32; 3] = [20, 390, 760];
+const BOX: u32 = 250;
+/// Upper edge of the first row; between the rows.
+const TOP: u32 = 30;
+const GAP: u32 = 90;
 const LINE: u32 = 18;
 /// Longest text in a box, in characters.
 const TEXT: usize = 32;
+/// Lines in a box; beyond that their number is told.
+const LINES: usize = 10;
 
 const GOOD: &str = "#2e7d32";
 const WARNING: &str = "#b26a00";
 const BAD: &str = "#b3261e";
 const QUIET: &str = "#5f6368";
 
-/// Text that cannot be anything but text.
+/// Text that cannot be anything but text. What is too long loses its middle: the ends of addresses and paths tell most.
 fn escaped(text: &str) -> String {
+    let all: Vec<char> = text.chars().collect();
+    let kept = all.len().saturating_sub(TEXT);
+    let (begin, end) =
+        if kept == 0 { (&all[..], &all[..0]) } else { (&all[..TEXT / 3], &all[all.len() - (TEXT - TEXT / 3 - 1)..]) };
+    let gap = (kept > 0).then_some('…');
     let mut out = String::new();
-    for c in text.chars().take(TEXT) {
+    for c in begin.iter().copied().chain(gap).chain(end.iter().copied()) {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -42,18 +56,24 @@ fn escaped(text: &str) -> String {
             c => out.push(c),
         }
     }
-    if text.chars().nth(TEXT).is_some() {
-        out.push('…');
-    }
     out
+}
+
+/// A box: title, colour, lines.
+struct Part(&'static str, &'static str, Vec<String>);
+
+impl Part {
+    fn height(&self) -> u32 {
+        40 + LINE * u32::try_from(self.2.len()).unwrap_or(0)
+    }
 }
 
 struct Sheet(String);
 
 impl Sheet {
     /// A box with a title and lines of text. Writing to a string does not fail.
-    fn part(&mut self, (x, y): (u32, u32), title: &str, colour: &str, lines: &[String]) {
-        let height = 40 + LINE * u32::try_from(lines.len()).unwrap_or(0);
+    fn part(&mut self, (x, y): (u32, u32), part: &Part) {
+        let (Part(title, colour, lines), height) = (part, part.height());
         let _ = write!(
             self.0,
             "<rect x=\"{x}\" y=\"{y}\" width=\"{BOX}\" height=\"{height}\" rx=\"8\" fill=\"#ffffff\" stroke=\"{colour}\" \
@@ -68,71 +88,115 @@ impl Sheet {
         }
     }
 
-    fn arrow(&mut self, from: (u32, u32), to: (u32, u32), label: &str) {
+    /// A line through these points with a tip at its end, and what it carries.
+    fn arrow(&mut self, points: &[(u32, u32)], (x, y): (u32, u32), anchor: &str, label: &str) {
+        let points: Vec<String> = points.iter().map(|(x, y)| format!("{x},{y}")).collect();
         let _ = write!(
             self.0,
-            "<line x1=\"{}\" y1=\"{}\" x2=\"{}\" y2=\"{}\" stroke=\"{QUIET}\" stroke-width=\"2\" marker-end=\"url(#tip)\"/>\
-             <text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"{QUIET}\">{}</text>",
-            from.0,
-            from.1,
-            to.0,
-            to.1,
-            (from.0 + to.0) / 2,
-            (from.1 + to.1) / 2 - 6,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{QUIET}\" stroke-width=\"1.5\" marker-end=\"url(#tip)\"/>\
+             <text x=\"{x}\" y=\"{y}\" text-anchor=\"{anchor}\" fill=\"{QUIET}\">{}</text>",
+            points.join(" "),
             escaped(label)
         );
     }
 }
 
-/// Draws it.
+/// Draws it: doors, queue and workers above; stores, dead letters and what is asked outside below.
 pub(super) fn draw(picture: &Picture) -> String {
+    let above = [doors(&picture.doors), queue(picture), workers(picture.workers.as_deref())];
+    let below = [
+        Part("Stores", GOOD, vec![picture.database.clone(), picture.bodies.clone()]),
+        dead(picture.depth.as_ref()),
+        dependencies(&picture.dependencies),
+    ];
+    let highest = |row: &[Part; 3]| row.iter().map(Part::height).max().unwrap_or(0);
+    let second = TOP + highest(&above) + GAP;
+    let height = second + highest(&below) + 60;
     let mut sheet = Sheet(format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} 420\" font-family=\"sans-serif\" font-size=\"13\">\
-         <title>Mailweir: doors, outbox, queue, workers, stores</title><defs><marker id=\"tip\" markerWidth=\"8\" \
-         markerHeight=\"8\" refX=\"7\" refY=\"4\" orient=\"auto\"><path d=\"M0,0 L8,4 L0,8 z\" fill=\"{QUIET}\"/></marker></defs>\
-         <rect width=\"{WIDTH}\" height=\"420\" fill=\"#f8f9fa\"/>"
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" font-size=\"13\">\
+         <title>Mailweir: doors, outbox, queue, workers, stores, services</title><defs><marker id=\"tip\" markerWidth=\"9\" \
+         markerHeight=\"8\" refX=\"8\" refY=\"4\" orient=\"auto\" markerUnits=\"userSpaceOnUse\"><path d=\"M0,0 L9,4 L0,8 z\" \
+         fill=\"{QUIET}\"/></marker></defs><rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#f8f9fa\"/>"
     ));
-    let doors: Vec<String> = picture.doors.iter().map(|(name, address)| format!("{name} {address}")).collect();
-    let none = vec!["none in this process".to_owned()];
-    sheet.part(
-        (20, 40),
-        "Doors",
-        if doors.is_empty() { QUIET } else { GOOD },
-        if doors.is_empty() { &none } else { &doors },
+    for ((x, upper), lower) in COLUMNS.into_iter().zip(&above).zip(&below) {
+        sheet.part((x, TOP), upper);
+        sheet.part((x, second), lower);
+    }
+    let [left, middle, right] = COLUMNS;
+    let down = |part: &Part, x: u32| [(x + BOX / 2, TOP + part.height() + 2), (x + BOX / 2, second - 2)];
+    let beside = |x: u32| (x + BOX / 2 + 10, second - GAP / 2);
+    sheet.arrow(&down(&above[0], left), beside(left), "start", "records, jobs");
+    sheet.arrow(&down(&above[1], middle), beside(middle), "start", "given up");
+    let (lane, at) = (u32::midpoint(left + BOX, middle), TOP + 48);
+    let outbox = [(left + BOX + 2, second + 30), (lane, second + 30), (lane, at), (middle - 2, at)];
+    sheet.arrow(&outbox, (lane + 8, second - GAP / 2), "start", "outbox");
+    let rate = picture.depth.map_or("stopped".to_owned(), |_| format!("{:.1} jobs/s", picture.per_second));
+    sheet.arrow(
+        &[(middle + BOX + 2, at), (right - 2, at)],
+        (u32::midpoint(middle + BOX, right), at - 8),
+        "middle",
+        &rate,
     );
-    sheet.part((20, 280), "Stores", GOOD, &[picture.database.clone(), picture.bodies.clone()]);
-    let (colour, lines) = queue(picture);
-    sheet.part((390, 40), "Queue", colour, &lines);
-    let (colour, lines) = workers(picture.workers.as_deref());
-    sheet.part((760, 40), "Workers", colour, &lines);
-    let dead = picture.depth.map_or(0, |depth| depth.dead);
-    let colour = if dead > 0 { WARNING } else { QUIET };
-    sheet.part((760, 280), "Dead letters", colour, &[dead.to_string()]);
-    sheet.arrow((130, 180), (130, 278), "records, jobs");
-    sheet.arrow((242, 300), (420, 190), "outbox");
-    sheet.arrow((612, 90), (758, 90), &format!("{:.1} jobs/s", picture.per_second));
-    sheet.arrow((870, 180), (870, 278), "given up");
-    sheet.arrow((758, 150), (242, 320), "results");
+    if picture.workers.is_some() {
+        // Around everything, so that it crosses nothing.
+        let (edge, floor) = (right + BOX + 25, height - 25);
+        let bottom = second + below[0].height() + 2;
+        let results =
+            [(right + BOX + 2, at), (edge, at), (edge, floor), (left + BOX / 2, floor), (left + BOX / 2, bottom)];
+        sheet.arrow(&results, (middle + BOX / 2, floor - 8), "middle", "results");
+    }
     sheet.0.push_str("</svg>");
     sheet.0
 }
 
-fn queue(picture: &Picture) -> (&'static str, Vec<String>) {
+fn doors(doors: &[(String, String)]) -> Part {
+    if doors.is_empty() {
+        return Part("Doors", QUIET, vec!["none in this process".into()]);
+    }
+    Part("Doors", GOOD, shortened(doors.iter().map(|(name, address)| format!("{name} {address}")).collect()))
+}
+
+fn dead(depth: Option<&Depth>) -> Part {
+    match depth {
+        None => Part("Dead letters", QUIET, vec!["not known".into()]),
+        Some(depth) => Part("Dead letters", if depth.dead > 0 { WARNING } else { QUIET }, vec![depth.dead.to_string()]),
+    }
+}
+
+fn dependencies(all: &[(String, bool, String)]) -> Part {
+    if all.is_empty() {
+        return Part("Services asked", QUIET, vec!["none".into()]);
+    }
+    let colour = if all.iter().all(|(_, asked, _)| *asked) { GOOD } else { WARNING };
+    Part("Services asked", colour, shortened(all.iter().map(|(name, _, words)| format!("{name}: {words}")).collect()))
+}
+
+/// As many lines as a box takes.
+fn shortened(mut lines: Vec<String>) -> Vec<String> {
+    if lines.len() > LINES {
+        let more = lines.len() - LINES + 1;
+        lines.truncate(LINES - 1);
+        lines.push(format!("and {more} more"));
+    }
+    lines
+}
+
+fn queue(picture: &Picture) -> Part {
     let mut lines = vec![picture.queue.clone()];
     let Some(depth) = picture.depth else {
-        lines.push("does not answer".into());
-        return (BAD, lines);
+        lines.extend(["does not answer".into(), "jobs wait in the outbox".into()]);
+        return Part("Queue", BAD, lines);
     };
     for priority in Priority::ALL {
         let now = &depth.by_priority[priority.place()];
         lines.push(format!("{}: {} wait, {} run, {} later", priority.as_str(), now.waiting, now.running, now.later));
     }
     lines.push(format!("oldest waits {:.1} s", depth.oldest_ms() as f64 / 1_000.0));
-    (GOOD, lines)
+    Part("Queue", GOOD, lines)
 }
 
-fn workers(workers: Option<&[WorkerStatus]>) -> (&'static str, Vec<String>) {
-    let Some(workers) = workers else { return (QUIET, vec!["none in this process".into()]) };
+fn workers(workers: Option<&[WorkerStatus]>) -> Part {
+    let Some(workers) = workers else { return Part("Workers", QUIET, vec!["none in this process".into()]) };
     let of = |state| workers.iter().filter(|worker| worker.state == state).count();
     let busy = workers.iter().map(|worker| worker.utilisation).sum::<f64>() / workers.len().max(1) as f64;
     let lines = vec![
@@ -140,7 +204,7 @@ fn workers(workers: Option<&[WorkerStatus]>) -> (&'static str, Vec<String>) {
         format!("{} draining", of(WorkerState::Draining)),
         format!("utilisation {:.0} %", busy * 100.0),
     ];
-    (GOOD, lines)
+    Part("Workers", GOOD, lines)
 }
 
 #[cfg(test)]
@@ -157,6 +221,7 @@ mod tests {
             depth: Some(Depth { dead: 7, ..Depth::default() }),
             workers: None,
             per_second: 12.34,
+            dependencies: (0..12).map(|n| (format!("s{n}"), n != 3, "closed".into())).collect(),
         };
         let svg = draw(&picture);
         assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"));
@@ -164,7 +229,10 @@ mod tests {
         assert!(svg.contains(">7</text>") && svg.contains("12.3 jobs/s") && svg.contains("none in this process"));
         assert_eq!(svg.matches("<text").count(), svg.matches("</text>").count());
         assert!(!svg.contains(&"x".repeat(TEXT + 1)));
+        assert!(svg.contains("s8: closed") && svg.contains("and 3 more") && !svg.contains("s9:"));
         picture.depth = None;
-        assert!(draw(&picture).contains("does not answer"));
+        let svg = draw(&picture);
+        assert!(svg.contains("does not answer") && svg.contains("not known") && svg.contains("stopped"));
+        assert_eq!(escaped("sqlite:///var/lib/mailweir/data/mailweir.sqlite"), "sqlite:///…/data/mailweir.sqlite");
     }
 }

@@ -5,6 +5,7 @@
 mod alerts;
 mod ask;
 mod caches;
+mod demo;
 mod diagram;
 mod messages;
 mod quarantine;
@@ -21,7 +22,7 @@ use tokio_util::task::TaskTracker;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Config;
+use super::config::{Config, DemoConfig};
 use super::problem::Problem;
 use super::router::Shared;
 use crate::enforcement::alert::Board;
@@ -30,6 +31,7 @@ use crate::mail::MessageId;
 use crate::records::Records;
 
 pub(super) use ask::Asked;
+pub use demo::{Demo, DemoBusy, DemoOrder, DemoState};
 pub use scalability::Workforce;
 pub(super) use settle::NotReleased;
 
@@ -44,6 +46,9 @@ pub(super) struct Api {
     view_bytes: usize,
     /// Where alerts are; not set when nothing is watched.
     pub(super) alerts: OnceLock<Board>,
+    /// Demo runs; not set when they are off.
+    pub(super) demo: OnceLock<Arc<dyn Demo>>,
+    demo_most: DemoConfig,
     pub(super) request_bytes: usize,
     /// Queue and workers; none when this process has none.
     work: Option<Workforce>,
@@ -63,6 +68,8 @@ impl Api {
             bodies: Arc::new(Semaphore::new(config.bodies)),
             view_bytes: config.view_bytes,
             alerts: OnceLock::new(),
+            demo: OnceLock::new(),
+            demo_most: config.demo.clone(),
             request_bytes: config.request_bytes,
             work,
         }
@@ -110,6 +117,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::performance))
         .routes(routes!(scalability::health))
         .routes(routes!(scalability::architecture))
+        .routes(routes!(demo::run, demo::state))
         .routes(routes!(caches::invalidate))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::silence))

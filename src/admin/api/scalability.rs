@@ -16,6 +16,7 @@ use super::diagram::{self, Picture};
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::deferred::{Crew, Depth, JobRun, Load, Mode, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus};
+use crate::enrichment::Outside;
 
 /// Queue and workers of a process, for its HTTP side.
 #[derive(Clone)]
@@ -338,6 +339,20 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>) -> Result<Response
     Ok((code, Json(health)).into_response())
 }
 
+/// What is asked outside, whether its breaker lets calls pass, and how it does.
+fn services(shared: &Shared) -> Vec<(String, bool, String)> {
+    let snapshots = shared.full_health.examination.outside().map(Outside::snapshots).unwrap_or_default();
+    let words = snapshots.into_iter().map(|snapshot| {
+        let state = snapshot.state.as_str();
+        let share =
+            snapshot.success_ratio.map_or_else(|| "idle".to_owned(), |share| format!("{:.0} % answer", share * 100.0));
+        let asked = state != "open";
+        let words = if state == "closed" { share } else { format!("breaker {}", state.replace('_', " ")) };
+        (snapshot.name, asked, words)
+    });
+    words.collect()
+}
+
 /// A picture of what is connected to what, with states and rates, as it is now.
 #[utoipa::path(get, path = "/api/v1/scalability/architecture/diagram", tag = "scalability",
     responses((status = 200, body = String, content_type = "image/svg+xml"), Denied))]
@@ -354,6 +369,7 @@ pub(super) async fn architecture(State(shared): State<Arc<Shared>>) -> Result<Re
         depth: health.depth,
         workers: work.crew.as_ref().map(|crew| crew.workers()),
         per_second: span(&samples[samples.len().saturating_sub(2)..]).attempts_per_second,
+        dependencies: services(&shared),
     });
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
 }

@@ -141,7 +141,7 @@ fn transaction(options: &Scan, raw: Bytes) -> anyhow::Result<Transaction> {
 }
 
 /// The envelope sender that a stored message names: `Return-Path`, else From.
-pub(super) fn sender_of(raw: &Bytes) -> MailPath {
+pub(in crate::app) fn sender_of(raw: &Bytes) -> MailPath {
     let header_only = MessageLimits { max_parts: 1, max_links: 0, ..MessageLimits::default() };
     let message = Message::parse(raw.clone(), &header_only);
     if let Some(path) = message.header("Return-Path") {
@@ -167,7 +167,7 @@ fn json(terminal: &Terminal, path: &Path, micros: u64, record: &Record) -> std::
 }
 
 /// All messages below a path, in order of their names. `-` is standard input.
-pub(super) fn gather(path: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+pub(in crate::app) fn gather(path: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     if path == Path::new("-") {
         into.push(path.to_owned());
         return Ok(());
@@ -190,7 +190,7 @@ pub(super) fn gather(path: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()>
 }
 
 /// A message from a file: line ends become CRLF, an mbox `From ` line and what Exim puts before a message go.
-pub(super) fn read_message(path: &Path) -> anyhow::Result<Bytes> {
+pub(in crate::app) fn read_message(path: &Path) -> anyhow::Result<Bytes> {
     let mut raw = Vec::new();
     if path == Path::new("-") {
         std::io::stdin().lock().read_to_end(&mut raw).context("cannot read standard input")?;

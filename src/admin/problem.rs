@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use super::api::NotReleased;
+use crate::observe::event;
 use crate::records::StoreError;
 
 /// Media type of problem details.
@@ -93,7 +94,7 @@ impl From<StoreError> for Problem {
             return Self::not_found(format!("no message {id} is or was in quarantine"));
         }
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(%error, source, "a request failed: the records did not answer");
+        tracing::warn!(event = event::API, %error, source, "a request failed: the records did not answer");
         match &error {
             StoreError::Row { .. } | StoreError::Damaged(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "what is stored cannot be read back; the log says more")

@@ -16,6 +16,7 @@ use super::config::{self, Loaded};
 use super::standing;
 use super::telemetry::{self, LevelHandle};
 use crate::enrichment::Outside;
+use crate::observe::event;
 use crate::pipeline::Pipeline;
 
 /// Time for an editor to finish writing before the file is read.
@@ -98,13 +99,16 @@ impl Reload {
         rules.log();
         self.pipeline.replace(standing);
         if self.level.reload(level).is_err() {
-            tracing::warn!("the log level could not be changed");
+            tracing::warn!(event = event::SYSTEM, "the log level could not be changed");
         }
         let (live, waiting): (Vec<&String>, Vec<&String>) =
             changes.iter().partition(|change| LIVE.iter().any(|section| change.starts_with(section)));
-        tracing::info!(changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded");
+        tracing::info!(
+            event = event::AUDIT,
+            changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded"
+        );
         if !waiting.is_empty() {
-            tracing::warn!(waiting = ?waiting, "these settings take effect after a restart");
+            tracing::warn!(event = event::SYSTEM, waiting = ?waiting, "these settings take effect after a restart");
         }
         self.reloads.with_label_values(&["done"]).inc();
         self.loaded = loaded;
@@ -114,6 +118,7 @@ impl Reload {
     fn keep_old(&self, error: &str) {
         self.reloads.with_label_values(&["refused"]).inc();
         tracing::error!(
+            event = event::AUDIT,
             error,
             "the new configuration cannot be used: the old one stays in effect, nothing was changed"
         );
@@ -125,7 +130,7 @@ impl Reload {
             return;
         }
         if let Err(error) = keep(&self.loaded.config.data.join("config"), &self.loaded.text) {
-            tracing::warn!(%error, "a copy of the configuration could not be kept");
+            tracing::warn!(event = event::SYSTEM, %error, "a copy of the configuration could not be kept");
         }
     }
 }
@@ -147,7 +152,10 @@ fn watch(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
     match watcher.watch(&folder, RecursiveMode::NonRecursive) {
         Ok(()) => Some(watcher),
         Err(error) => {
-            tracing::warn!(%error, "the configuration's folder cannot be watched: reload with SIGHUP");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %error, "the configuration's folder cannot be watched: reload with SIGHUP"
+            );
             None
         }
     }

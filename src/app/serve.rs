@@ -26,6 +26,7 @@ use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
 use crate::gateway::tls::ServerTls;
 use crate::gateway::{milter, next_hop};
+use crate::observe::event;
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -75,7 +76,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     following.abort();
     filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
-        tracing::error!("the records did not close in time");
+        tracing::error!(event = event::SYSTEM, "the records did not close in time");
     }
     result
 }
@@ -241,7 +242,10 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
 
     let ended = tokio::select! {
         signal = shutdown_signal() => {
-            tracing::info!(signal = signal?, "stopping: listeners close, messages in flight are answered");
+            tracing::info!(
+                event = event::SYSTEM,
+                signal = signal?, "stopping: listeners close, messages in flight are answered"
+            );
             None
         }
         Some(part) = parts.join_next() => Some(part),
@@ -250,7 +254,11 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     working.drain();
     let drain = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(config.drain_seconds), drain).await.is_err() {
-        tracing::warn!(connections = "cut", "not everything was answered in time: those senders will try again");
+        tracing::warn!(
+            event = event::SYSTEM,
+            connections = "cut",
+            "not everything was answered in time: those senders will try again"
+        );
         parts.shutdown().await;
     }
     reload.abort();
@@ -266,7 +274,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
     }
     next_hop::NextHops::close(&next_hops).await;
-    tracing::info!("stopped");
+    tracing::info!(event = event::SYSTEM, "stopped");
     match ended {
         None => Ok(()),
         Some(part) => bail!("a part of the gateway ended by itself: {}", part.unwrap_or("(broke down)")),
@@ -277,9 +285,12 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
 async fn look_at_services(pipeline: Arc<Pipeline>) {
     for look in pipeline.standing().services.probe().await {
         match look.result {
-            Ok(said) => tracing::info!(service = %look.name, said, "a service answers"),
+            Ok(said) => tracing::info!(event = event::SYSTEM, service = %look.name, said, "a service answers"),
             Err(error) => {
-                tracing::warn!(service = %look.name, %error, "a service does not answer: mail is judged without it")
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    service = %look.name, %error, "a service does not answer: mail is judged without it"
+                )
             }
         }
     }
@@ -291,7 +302,7 @@ async fn expire(records: Arc<Records>) {
         every.tick().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         if let Err(error) = records.expire(i64::try_from(now.as_millis()).unwrap_or(i64::MAX)).await {
-            tracing::warn!(error = %with_causes(error), "retention: tried again in an hour");
+            tracing::warn!(event = event::SYSTEM, error = %with_causes(error), "retention: tried again in an hour");
         }
     }
 }

@@ -16,6 +16,7 @@ use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{data, shelf, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
+use crate::observe::event;
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -60,7 +61,11 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     });
     let working = work.start();
     let following = tokio::spawn(async move { outside.follow().await });
-    tracing::info!(signal = shutdown_signal().await?, "stopping: jobs at work are ended, the others go back");
+    tracing::info!(
+        event = event::SYSTEM,
+        signal = shutdown_signal().await?,
+        "stopping: jobs at work are ended, the others go back"
+    );
     draining.cancel();
     working.finish().await;
     following.abort();
@@ -73,6 +78,6 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         bail!("the records did not close in time");
     }
-    tracing::info!("stopped");
+    tracing::info!(event = event::SYSTEM, "stopped");
     Ok(())
 }

@@ -15,6 +15,7 @@ use super::limiter::Limiter;
 use super::metrics::Meters;
 use super::registry::Snapshot;
 use super::{CallConfig, Failure};
+use crate::observe::event;
 
 /// Whether a call may be made again after it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,10 +202,19 @@ impl Dependency {
         match after {
             BreakerState::Open => {
                 self.meters.opened.inc();
-                tracing::warn!(dependency = %self.name, "a dependency failed too often and is left alone for a while");
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    dependency = %self.name, "a dependency failed too often and is left alone for a while"
+                );
             }
-            BreakerState::HalfOpen => tracing::info!(dependency = %self.name, "a dependency is tried again"),
-            BreakerState::Closed => tracing::info!(dependency = %self.name, "a dependency is well again"),
+            BreakerState::HalfOpen => tracing::info!(
+                event = event::SYSTEM,
+                dependency = %self.name, "a dependency is tried again"
+            ),
+            BreakerState::Closed => tracing::info!(
+                event = event::SYSTEM,
+                dependency = %self.name, "a dependency is well again"
+            ),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
+use crate::observe::event;
 use crate::records::{ActionOrder, Records, StoreError};
 
 /// Kind of the job that releases.
@@ -59,7 +60,10 @@ impl Handler for Recorded {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-            tracing::warn!(id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act");
+            tracing::warn!(
+                event = event::MAIL,
+                id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act"
+            );
             done(&self.0, job, &order, "recorded, nobody configured to act").await
         }
         .boxed()

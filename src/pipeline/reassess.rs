@@ -14,12 +14,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::answer;
 use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Transaction, Wait};
 use crate::analysis::Prevalence;
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::mail::{Door, Message, MessageId};
+use crate::observe::event;
 use crate::policy::{Action, Reason};
 use crate::records::{
     ActionOrder, Change, HeldState, OutboxJob, Reassessment, Record, Records, StoreError, WantedAction,
@@ -102,12 +104,12 @@ impl Again {
     /// Its jobs.
     pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
         let now = now_ms();
-        let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
+        let mut jobs = vec![job(REASSESS, (record.id, correlation(record)), self.priority, Vec::new(), now)];
         if self.waits {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
-            let waited = job(WAITED, record.id, Priority::High, waiting(record), now);
+            let waited = job(WAITED, (record.id, correlation(record)), Priority::High, waiting(record), now);
             jobs.push(OutboxJob { not_before_ms: until, ..waited });
         }
         jobs
@@ -142,14 +144,15 @@ impl Again {
         };
         let (records, metrics, most) = (Arc::clone(records), Arc::clone(metrics), config.max_kept_bytes);
         // The sender has had the reply by then, or has it at once; the writer ends only after this.
-        tokio::spawn(async move {
+        let keeping = async move {
             let _leave = leave;
             if let Err(error) = records.keep_and_note(&record, raw, most, jobs).await {
                 let why = if matches!(error, StoreError::Kept(_)) { "no_room" } else { "store" };
                 metrics.not_looked_at_again.with_label_values(&[why]).inc();
-                tracing::warn!(id = %record.id, %error, "a message cannot be looked at again");
+                tracing::warn!(event = event::MAIL, id = %record.id, %error, "a message cannot be looked at again");
             }
-        });
+        };
+        tokio::spawn(keeping.in_current_span());
     }
 }
 
@@ -159,13 +162,24 @@ fn waiting(record: &Record) -> Vec<String> {
     waits.map(|one| one.recipient.clone()).collect()
 }
 
-fn job(kind: &str, id: MessageId, priority: Priority, recipients: Vec<String>, now_ms: i64) -> OutboxJob {
+/// What binds its log lines together: of the connection it came by, else its id.
+fn correlation(record: &Record) -> String {
+    record.connection.correlation.clone().unwrap_or_else(|| record.id.to_string())
+}
+
+fn job(
+    kind: &str,
+    (id, correlation): (MessageId, String),
+    priority: Priority,
+    recipients: Vec<String>,
+    now_ms: i64,
+) -> OutboxJob {
     OutboxJob {
         key: format!("{kind}:{id}"),
         kind: kind.to_owned(),
         priority: priority.place() as u8,
         payload: ActionOrder { id, recipients }.to_bytes(),
-        correlation: id.to_string(),
+        correlation,
         enqueued_ms: now_ms,
         not_before_ms: 0,
     }
@@ -219,12 +233,15 @@ impl Reassess {
             .into_iter()
             .map(|(kind, recipients)| {
                 let action = WantedAction { kind: kind.to_owned(), recipients: recipients.clone() };
-                (action, self::job(kind, id, Priority::High, recipients, now))
+                (action, self::job(kind, (id, job.correlation.clone()), Priority::High, recipients, now))
             })
             .unzip();
         let metrics = &self.pipeline.metrics;
         metrics.second_verdicts.with_label_values(&[change.as_str()]).inc();
-        tracing::info!(%id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again");
+        tracing::info!(
+            event = event::MAIL,
+            %id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again"
+        );
         let reassessment = Reassessment { at_ms: now, change, record: second };
         self.records.note_reassessment(&reassessment, actions, jobs).await.map_err(again)
     }
@@ -310,13 +327,16 @@ impl Waited {
         let now = now_ms();
         match self.pipeline.standing().deep.config.after_hold {
             AfterHold::Release => {
-                tracing::warn!(%id, "a message waited for its second look in vain and is released");
+                tracing::warn!(
+                    event = event::MAIL,
+                    %id, "a message waited for its second look in vain and is released"
+                );
                 let action = WantedAction { kind: RELEASE.into(), recipients: recipients.clone() };
-                let jobs = vec![self::job(RELEASE, id, Priority::High, recipients, now)];
+                let jobs = vec![self::job(RELEASE, (id, job.correlation.clone()), Priority::High, recipients, now)];
                 self.records.want_actions(id, vec![action], jobs, now).await.map_err(again)
             }
             AfterHold::Keep => {
-                tracing::warn!(%id, "a message waited for its second look in vain and stays held");
+                tracing::warn!(event = event::MAIL, %id, "a message waited for its second look in vain and stays held");
                 let action = WantedAction { kind: WAITED.into(), recipients };
                 self.records.want_actions(id, vec![action], Vec::new(), now).await.map_err(again)?;
                 self.records.action_done(id, WAITED, "not looked at in time: stays held", now).await.map_err(again)

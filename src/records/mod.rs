@@ -35,6 +35,7 @@ use writer::Writer;
 
 use crate::analysis::{Fact, History, HistoryKeys};
 use crate::mail::MessageId;
+use crate::observe::event;
 
 pub use config::{Config, S3Config};
 pub use error::StoreError;
@@ -99,11 +100,11 @@ impl Records {
         let seen = match seen::Seen::new(&file, bytes, &self.metrics) {
             Ok(Some(seen)) => Arc::new(seen),
             Ok(None) => {
-                tracing::info!("another process has the filter before the history");
+                tracing::info!(event = event::SYSTEM, "another process has the filter before the history");
                 return None;
             }
             Err(error) => {
-                tracing::warn!(%error, "no filter before the history: its files cannot be made");
+                tracing::warn!(event = event::SYSTEM, %error, "no filter before the history: its files cannot be made");
                 return None;
             }
         };
@@ -126,7 +127,12 @@ impl Records {
         }
         let json = match serde_json::to_string(record) {
             Ok(json) => json,
-            Err(error) => return tracing::error!(id = %record.id, %error, "a record could not be written as JSON"),
+            Err(error) => {
+                return tracing::error!(
+                    event = event::SYSTEM,
+                    id = %record.id, %error, "a record could not be written as JSON"
+                );
+            }
         };
         self.writer.ledger(LedgerRow {
             id: record.id,
@@ -266,7 +272,10 @@ impl Records {
         let Ok(now_ms) = outcome else { return Ok(()) };
         // The message is delivered: that this cannot be remembered is no failure of the release.
         if let Err(error) = self.remember_release(id, now_ms).await {
-            tracing::warn!(%id, %error, "a release could not be added to the history of its sender");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %id, %error, "a release could not be added to the history of its sender"
+            );
         }
         Ok(())
     }

@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::shares::Shares;
 use super::{Claim, Job, Metrics, Outbox, Queue, QueueConfig, QueueError, WorkersConfig};
+use crate::observe::event;
 
 pub use crew::{Crew, JobRun, Outcome, Sample, ScalingEvent, WorkerState, WorkerStatus};
 
@@ -173,7 +174,12 @@ impl Shop {
     fn failed(&self, attempt: &str, error: &QueueError, failing: &mut bool) {
         self.metrics.failures.with_label_values(&[attempt]).inc();
         if !std::mem::replace(failing, true) {
-            tracing::warn!(attempt, error = with_causes(error), "the queue does not answer as it should");
+            tracing::warn!(
+                event = event::SYSTEM,
+                attempt,
+                error = with_causes(error),
+                "the queue does not answer as it should"
+            );
         }
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::mql::Budget;
-use super::rule::{RuleMode, RuleModes};
+use super::rule::{RuleMode, RuleModes, RuleStages};
 use super::tenant::{TenantConfig, Thresholds};
 use crate::mail::Network;
 
@@ -55,6 +55,8 @@ pub struct RulesConfig {
     pub paths: Vec<FeedConfig>,
     /// Modes of single rules, tags, severities and feeds. The most specific counts.
     pub modes: RuleModes,
+    /// Which rules are run only in the second look. The most specific setting counts, then the rule's own `stage`.
+    pub stages: RuleStages,
     /// Steps that one rule may take over one message; beyond, it is undecided.
     pub max_rule_steps: u64,
     /// Steps that all rules may take over one message; those not yet run are undecided then.
@@ -75,6 +77,7 @@ impl Default for RulesConfig {
         Self {
             paths: Vec::new(),
             modes: RuleModes::default(),
+            stages: RuleStages::default(),
             max_rule_steps,
             max_message_steps,
             max_value_bytes,

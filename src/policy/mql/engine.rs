@@ -254,15 +254,32 @@ impl Engine {
 
     /// Runs all programs. `out_of_time` is asked between rules, and between the files that one looks into.
     pub fn run(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> Verdicts {
-        self.run_with(view, budget, out_of_time, false)
+        self.run_with(view, budget, out_of_time, (false, &|_| true))
+    }
+
+    /// Runs the programs of these places; the others do not match.
+    pub fn run_those(
+        &self,
+        view: View<'_>,
+        budget: Budget,
+        out_of_time: &dyn Fn() -> bool,
+        those: &dyn Fn(usize) -> bool,
+    ) -> Verdicts {
+        self.run_with(view, budget, out_of_time, (false, those))
     }
 
     /// As [`Self::run`], every rule by itself: nothing shared, nothing remembered, no literal pass. To compare.
     pub fn run_naive(&self, view: View<'_>, budget: Budget) -> Verdicts {
-        self.run_with(view, budget, &|| false, true)
+        self.run_with(view, budget, &|| false, (true, &|_| true))
     }
 
-    fn run_with(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool, naive: bool) -> Verdicts {
+    fn run_with(
+        &self,
+        view: View<'_>,
+        budget: Budget,
+        out_of_time: &dyn Fn() -> bool,
+        (naive, those): (bool, &dyn Fn(usize) -> bool),
+    ) -> Verdicts {
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
         let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive, out_of_time);
@@ -271,8 +288,9 @@ impl Engine {
         let outcomes = can
             .into_iter()
             .zip(&self.programs)
-            .map(|(can, program)| {
-                if !can {
+            .enumerate()
+            .map(|(place, (can, program))| {
+                if !can || !those(place) {
                     return Outcome::NoMatch;
                 }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();

@@ -82,7 +82,7 @@ impl<'m> Run<'m> {
             trees: RefCell::default(),
             spelled: RefCell::default(),
             files: RefCell::default(),
-            means: Means::new(root.view.content, root.view.site.yara.as_ref()),
+            means: root.view.site.means(root.view.message, root.view.content),
             out_of_time,
             slow: class("ScanRecord"),
         }

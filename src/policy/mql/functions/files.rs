@@ -50,7 +50,7 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
         _ => {
             let Some((first, files)) = run.files(file) else { return Value::Null };
             match name {
-                "file.explode" => scan::records(files, store),
+                "file.explode" => scan::records(files, &run.root.view.facts.answers, store),
                 "file.expand_archives" => scan::archive(files, store),
                 "file.oletools" => scan::oletools(first, store),
                 "beta.parse_exif" => scan::exif(first, store),

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use super::cli::Common;
 use super::config::{self, Loaded};
 use super::standing;
-use super::telemetry::{self, LevelHandle};
+use super::telemetry::{self, Levels};
 use crate::enrichment::Outside;
-use crate::observe::event;
+use crate::observe::{self, Category, event};
 use crate::pipeline::Pipeline;
 
 /// Time for an editor to finish writing before the file is read.
@@ -31,7 +31,7 @@ pub(super) struct Reload {
     loaded: Loaded,
     common: Common,
     pipeline: Arc<Pipeline>,
-    level: LevelHandle,
+    levels: Arc<Levels>,
     reloads: IntCounterVec,
     outside: Arc<Outside>,
 }
@@ -41,7 +41,7 @@ impl Reload {
         loaded: Loaded,
         common: Common,
         pipeline: Arc<Pipeline>,
-        level: LevelHandle,
+        levels: Arc<Levels>,
         outside: Arc<Outside>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
@@ -53,7 +53,7 @@ impl Reload {
         for outcome in ["done", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
-        let reload = Self { loaded, common, pipeline, level, reloads, outside };
+        let reload = Self { loaded, common, pipeline, levels, reloads, outside };
         reload.keep_version();
         Ok(reload)
     }
@@ -91,15 +91,14 @@ impl Reload {
                 Ok(built) => built,
                 Err(error) => return self.keep_old(&format!("{error:#}")),
             };
-        let level = match telemetry::filter(&loaded.config.log.level) {
-            Ok(level) => level,
-            Err(error) => return self.keep_old(&error.to_string()),
-        };
+        if let Err(error) = telemetry::filter(&loaded.config.log.level) {
+            return self.keep_old(&error.to_string());
+        }
         let changes = changes(&self.loaded, &loaded);
         rules.log();
         self.pipeline.replace(standing);
-        if self.level.reload(level).is_err() {
-            tracing::warn!(event = event::SYSTEM, "the log level could not be changed");
+        if let Err(error) = self.levels.configure(&loaded.config.log.level) {
+            tracing::warn!(event = event::SYSTEM, %error, "the log level could not be changed");
         }
         let (live, waiting): (Vec<&String>, Vec<&String>) =
             changes.iter().partition(|change| LIVE.iter().any(|section| change.starts_with(section)));
@@ -117,6 +116,7 @@ impl Reload {
 
     fn keep_old(&self, error: &str) {
         self.reloads.with_label_values(&["refused"]).inc();
+        observe::count("app", Category::Configuration);
         tracing::error!(
             event = event::AUDIT,
             error,

@@ -26,7 +26,7 @@ use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
 use crate::gateway::tls::ServerTls;
 use crate::gateway::{milter, next_hop};
-use crate::observe::event;
+use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -51,9 +51,10 @@ struct Gateway {
 /// # Errors
 /// What could not be set up, or which part ended by itself.
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
-    let level = telemetry::start(&loaded.config.log)?;
+    let levels = telemetry::start(&loaded.config.log)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
+    observe::register(&registry)?;
     let outside = Arc::new(shelf::outside(&config, &registry)?);
     let (standing, report) = standing::build(&config, false, &outside)?;
     report.log();
@@ -63,12 +64,12 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
     let filter = records.filtered(&config.data).map(tokio::spawn);
-    let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
+    let gateway = set_up(Arc::clone(&config), standing, records, (&outside, &levels), &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
     let follower = Arc::clone(&outside);
-    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, outside, &registry)?;
+    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), levels, outside, &registry)?;
     let following = tokio::spawn(async move { follower.follow().await });
     let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
     let result = run(gateway, reload, stop).await;
@@ -85,7 +86,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
-    outside: &Arc<Outside>,
+    (outside, levels): (&Arc<Outside>, &Arc<telemetry::Levels>),
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -145,6 +146,7 @@ async fn set_up(
         certificates: relay.as_ref().and(relay_certificate(&config)).into_iter().collect(),
         feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
         data: Some(config.data.clone()),
+        levels: Some(Arc::clone(levels) as _),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     let alerting = tellers.map(|tellers| Alerting::new(&config, &records, outside, tellers, &work.queue, registry));
@@ -158,9 +160,11 @@ pub(super) async fn admin_side(
     registry: &Registry,
     next_hops: &Arc<NextHops>,
     work: &Work,
+    levels: Arc<telemetry::Levels>,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     let key = data::pass_key(config)?;
-    let surroundings = Surroundings { data: Some(config.data.clone()), ..Surroundings::default() };
+    let data = Some(config.data.clone());
+    let surroundings = Surroundings { data, levels: Some(levels), ..Surroundings::default() };
     let work = work.workforce(Vec::new());
     admin_with(config, records, registry, (next_hops, key), work, surroundings).await
 }

@@ -16,7 +16,7 @@ use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{data, shelf, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
-use crate::observe::event;
+use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -25,10 +25,11 @@ use crate::records::{self, Records};
 /// # Errors
 /// What could not be set up.
 pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
-    let _level = telemetry::start(&config.log)?;
+    let levels = telemetry::start(&config.log)?;
     let config = Arc::new(config);
     data::prepare(&config)?;
     let registry = Registry::new();
+    observe::register(&registry)?;
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
@@ -45,7 +46,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
-    let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work, levels).await?;
 
     let terminal = Terminal::new(common.colour);
     let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION"), " worker"))];

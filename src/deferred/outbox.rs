@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::queue::now_ms;
 use super::{Job, Metrics, Placed, Queue, QueueConfig, QueueError};
-use crate::observe::event;
+use crate::observe::{self, Fault, event};
 
 /// Jobs moved at a time.
 const BATCH: usize = 256;
@@ -58,6 +58,7 @@ pub async fn pump(
             Ok(Moved::Full) => pause = PAUSE_MAX.max(every),
             Err(error) => {
                 metrics.failures.with_label_values(&["pump"]).inc();
+                observe::count("deferred", error.category());
                 if !failing {
                     tracing::warn!(
                         event = event::SYSTEM,

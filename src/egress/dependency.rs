@@ -15,7 +15,7 @@ use super::limiter::Limiter;
 use super::metrics::Meters;
 use super::registry::Snapshot;
 use super::{CallConfig, Failure};
-use crate::observe::event;
+use crate::observe::{self, Fault, event};
 
 /// Whether a call may be made again after it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +135,7 @@ impl Dependency {
             Ok(entered) => entered,
             Err(failure) => {
                 self.meters.failed(&self.name, failure.as_str());
+                observe::count("egress", failure.category());
                 return Err(failure);
             }
         };
@@ -254,6 +255,7 @@ impl Leave<'_> {
             }
             Err(failure) => {
                 meters.failed(name, failure.as_str());
+                observe::count("egress", failure.category());
                 // Whoever came with little time left learnt nothing about the dependency.
                 let hasty = matches!(failure, Failure::Timeout { .. }) && given < config.deadline() / 2;
                 if failure.is_outage() && !hasty {

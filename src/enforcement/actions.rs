@@ -45,7 +45,7 @@ impl<R: Reinject> ReleaseJobs<R> {
             },
             Err(ReleaseError::NothingHeld(_)) => "nothing was held any more".to_owned(),
             Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
-            Err(error) => return Err(Failure::again(error.to_string())),
+            Err(error) => return Err(Failure::of(&error)),
         };
         done(&self.records, job, &order, &result).await
     }
@@ -78,7 +78,7 @@ pub(super) async fn done(records: &Records, job: &Job, order: &ActionOrder, resu
     records
         .action_done(order.id, &job.kind, result, now_ms(SystemTime::now()))
         .await
-        .map_err(|error| Failure::again(error.to_string()))
+        .map_err(|error| Failure::of(&error))
 }
 
 /// Milliseconds since 1970.

@@ -73,7 +73,7 @@ impl Tell {
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
         let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-        let again = |error: crate::records::StoreError| Failure::again(error.to_string());
+        let again = |error: crate::records::StoreError| Failure::of(&error);
         let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
         };

@@ -5,5 +5,7 @@
 
 mod correlation;
 pub mod event;
+mod fault;
 
 pub use correlation::{correlation, is_correlation};
+pub use fault::{Category, Fault, count, register};

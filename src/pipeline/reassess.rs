@@ -446,7 +446,7 @@ impl Handler for Waited {
 }
 
 fn again(error: StoreError) -> Failure {
-    Failure::again(error.to_string())
+    Failure::of(&error)
 }
 
 fn now_ms() -> i64 {

@@ -15,6 +15,7 @@ mod outbox;
 mod pass;
 mod quarantine;
 mod record;
+mod replica;
 mod retention;
 mod second;
 mod seen;
@@ -72,6 +73,7 @@ impl Records {
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let bodies = Bodies::open(config, data)?;
+        metrics.slow_from(config.slow_query_ms);
         let store = Store::open(config, data, &metrics).await?;
         metrics.watch(&store);
         let (writer, run) = Writer::new(store.clone(), config, Arc::clone(&metrics));

@@ -199,10 +199,11 @@ async fn add(shared: &Shared, order: Result<Order, OrderError>) -> Result<(Statu
     let order = blocking(move || board.add(&order).map(|()| order)).await?;
     tracing::info!(
         event = event::AUDIT,
+        action = "alerts.order",
+        by = order.by,
         id = order.id,
         pattern = order.pattern,
-        by = order.by,
-        "an order about alerts by HTTP"
+        "changed by HTTP"
     );
     Ok((StatusCode::CREATED, Json(order.into())))
 }

@@ -67,8 +67,7 @@ pub(super) async fn invalidate(
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let told = result.is_ok();
     tracing::info!(
-        event = event::AUDIT,
-        by = %format!("HTTP from {peer}"), ?tags, everything, told, "kept answers are forgotten by HTTP"
+        event = event::AUDIT, action = "caches.forget", by = %peer, ?tags, everything, told, "changed by HTTP"
     );
     result.map_err(|failure| {
         let what = format!("forgotten here, but the shared cache could not be told ({failure}): ask again");

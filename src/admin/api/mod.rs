@@ -6,6 +6,7 @@ mod alerts;
 mod ask;
 mod caches;
 mod diagram;
+mod logging;
 mod messages;
 mod quarantine;
 mod scalability;
@@ -111,6 +112,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::health))
         .routes(routes!(scalability::architecture))
         .routes(routes!(caches::invalidate))
+        .routes(routes!(logging::state, logging::set, logging::reset))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::silence))
         .routes(routes!(alerts::end_silence))

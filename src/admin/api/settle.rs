@@ -76,7 +76,10 @@ pub(super) async fn release(
     let api = &shared.api;
     let held = api.records.held_message(id).await?;
     let recipients = named(&held, order.recipients)?;
-    tracing::info!(event = event::AUDIT, %id, %peer, recipients = recipients.len(), "release asked for by HTTP");
+    tracing::info!(
+        event = event::AUDIT, action = "quarantine.release", by = %peer, %id, recipients = recipients.len(),
+        "changed by HTTP"
+    );
     // The bytes are in memory until the next hop has them.
     let permit = Arc::clone(&api.bodies).acquire_owned().await;
     let release = Arc::clone(&api.release).release(id, recipients);
@@ -133,7 +136,7 @@ pub(super) async fn delete(
     if deleted == 0 {
         return Err(nothing_waits());
     }
-    tracing::info!(event = event::AUDIT, %id, %peer, deleted, "deleted from quarantine by HTTP");
+    tracing::info!(event = event::AUDIT, action = "quarantine.delete", by = %peer, %id, deleted, "changed by HTTP");
     Ok(Json(DeleteReport { deleted }))
 }
 

@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::listener::Socket;
 use super::{Config, Metrics, verdict};
-use crate::observe::{correlation, event};
+use crate::observe::{self, Category, correlation, event};
 use crate::pipeline::{Answer, Inspect, Transaction};
 use crate::protocol::milter::{self, Event, Judging, Message, Session, Stage};
 
@@ -62,6 +62,16 @@ impl Fault {
     }
 }
 
+impl Fault {
+    fn category(&self) -> Category {
+        match self {
+            Self::Protocol(_) => Category::Protocol,
+            Self::Timeout(_) | Self::Io(_) => Category::Network,
+            Self::Random(_) => Category::Internal,
+        }
+    }
+}
+
 impl<I: Inspect> Driver<I> {
     pub(super) fn new(
         socket: Socket,
@@ -97,8 +107,11 @@ impl<I: Inspect> Driver<I> {
         let _open = Counted(open);
         if let Err(fault) = self.drive().await {
             self.metrics.protocol_errors_total.with_label_values(&[fault.kind()]).inc();
+            let category = fault.category();
+            observe::count("gateway", category);
+            let event = if category == Category::Protocol { event::SECURITY } else { event::SYSTEM };
             tracing::warn!(
-                event = event::SYSTEM,
+                event,
                 error = %fault, kind = fault.kind(), "milter connection ended by a fault"
             );
         }

@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use crate::gateway::next_hop::Failed;
 use crate::mail::{Connection, Edit, Envelope, MessageId};
-use crate::observe::event;
+use crate::observe::{self, Fault, event};
 use crate::pipeline::{Abilities, Answer, Inspect, Refusal, Transaction};
 use crate::protocol::smtp::Reply;
 
@@ -126,6 +126,7 @@ impl<I: Inspect> Session<I> {
                     Failed::NotSent(error) => (refusal_of(error), error),
                     Failed::Unknown(error) => (UNKNOWN, error),
                 };
+                observe::count("gateway", error.category());
                 tracing::warn!(event = event::MAIL, %id, %failed, %error, "message could not be passed on");
                 ("failed", reply)
             }

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::next_hop::{Delivery, LinkError};
 use crate::gateway::stream::Stream;
 use crate::mail::{Connection, Door, Network, Path, TlsSession};
-use crate::observe::event;
+use crate::observe::{self, Category, Fault, event};
 use crate::pipeline::Inspect;
 use crate::protocol::smtp::{Event, Extension, Extensions, Identity, Reply, Server, Trust};
 
@@ -125,6 +125,7 @@ impl<I: Inspect> Session<I> {
             let event = self.server.receive(&mut self.input, now());
             for violation in self.server.take_violations() {
                 self.shared.metrics.violations.with_label_values(&[violation.as_str()]).inc();
+                observe::count("gateway", Category::Protocol);
                 tracing::info!(
                     event = event::SECURITY,
                     client = %self.source, kind = violation.as_str(), "breach of the protocol"
@@ -199,6 +200,7 @@ impl<I: Inspect> Session<I> {
             Ok(reply) if matches!(reply.code / 100, 2 | 4 | 5) => reply.with_enhanced([0, 0]),
             Ok(_) => UNREACHABLE,
             Err(error) => {
+                observe::count("gateway", error.category());
                 tracing::warn!(
                     event = event::MAIL,
                     client = %self.source, %error, cause = ?std::error::Error::source(&error), "recipient could not be passed on"

@@ -287,3 +287,29 @@ impl Collector for Pools {
         self.open.collect().into_iter().chain(self.most.collect()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_calls_are_counted_from_their_limit_on() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let call = async |ms| {
+            let sleep = async {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Ok(())
+            };
+            metrics.timed("ping", sleep).await.unwrap();
+            metrics.slow.with_label_values(&["ping"]).get()
+        };
+        assert_eq!(call(60_000).await, 0, "no limit is set");
+        metrics.slow_from(500);
+        assert_eq!(call(499).await, 0);
+        assert_eq!(call(500).await, 1);
+        metrics.slow_from(0);
+        assert_eq!(call(60_000).await, 1);
+    }
+}

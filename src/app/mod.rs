@@ -6,11 +6,14 @@ mod commands;
 pub mod config;
 mod data;
 pub mod mock_services;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reinject;
 mod reload;
 mod rules;
 mod serve;
 pub mod shelf;
+mod spans;
 mod standing;
 mod telemetry;
 mod terminal;

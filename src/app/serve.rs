@@ -17,7 +17,7 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, rules, shelf, standing, telemetry};
+use super::{data, rules, shelf, spans, standing, telemetry};
 use crate::admin::{Admin, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
@@ -51,11 +51,13 @@ struct Gateway {
 /// # Errors
 /// What could not be set up, or which part ended by itself.
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
-    let levels = telemetry::start(&loaded.config.log)?;
+    let levels = telemetry::start(&loaded.config)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
     observe::register(&registry)?;
+    spans::register(&registry)?;
     let outside = Arc::new(shelf::outside(&config, &registry)?);
+    let exporting = spans::export(&config, &levels, &outside)?;
     let (standing, report) = standing::build(&config, false, &outside)?;
     report.log();
     data::prepare(&config)?;
@@ -74,6 +76,7 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
     let result = run(gateway, reload, stop).await;
     looking.abort();
+    exporting.inspect(|exporting| exporting.abort());
     following.abort();
     filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {

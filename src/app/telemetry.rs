@@ -10,7 +10,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, fmt, reload};
 
-use super::config::{LogConfig, LogFormat};
+use super::config::{Config, LogFormat};
 use crate::admin::{LogLevels, LogState};
 use crate::observe::event;
 
@@ -40,6 +40,9 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 pub(super) struct Levels {
     handle: reload::Handle<EnvFilter, Registry>,
     state: Mutex<State>,
+    /// What is to be exported.
+    #[cfg(feature = "otlp")]
+    pub(super) spans: super::otlp::Taken,
 }
 
 #[derive(Debug)]
@@ -55,9 +58,14 @@ struct State {
 ///
 /// # Errors
 /// When the level is not understood.
-pub(super) fn start(config: &LogConfig) -> anyhow::Result<Arc<Levels>> {
+pub(super) fn start(config: &Config) -> anyhow::Result<Arc<Levels>> {
+    #[cfg(feature = "otlp")]
+    let (layer, spans) = super::otlp::layer(&config.otlp);
+    let config = &config.log;
     let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let registry = tracing_subscriber::registry().with(filter);
+    #[cfg(feature = "otlp")]
+    let registry = registry.with(layer);
     let result = match config.format {
         LogFormat::Json => {
             let json = fmt::layer().json().flatten_event(true).with_current_span(false).with_span_list(true);
@@ -71,7 +79,12 @@ pub(super) fn start(config: &LogConfig) -> anyhow::Result<Arc<Levels>> {
     // A second start in one process (tests) keeps the first.
     drop(result);
     let state = State { configured: config.level.clone(), asked: BTreeMap::new(), until_ms: None, timer: None };
-    Ok(Arc::new(Levels { handle, state: Mutex::new(state) }))
+    Ok(Arc::new(Levels {
+        handle,
+        state: Mutex::new(state),
+        #[cfg(feature = "otlp")]
+        spans,
+    }))
 }
 
 /// Reads a level.
@@ -186,7 +199,12 @@ mod tests {
         // The handle serves as long as its layer.
         std::mem::forget(layer);
         let state = State { configured: configured.into(), asked: BTreeMap::new(), until_ms: None, timer: None };
-        Arc::new(Levels { handle, state: Mutex::new(state) })
+        Arc::new(Levels {
+            handle,
+            state: Mutex::new(state),
+            #[cfg(feature = "otlp")]
+            spans: Default::default(),
+        })
     }
 
     fn asked(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {

@@ -14,7 +14,7 @@ use super::config::Config;
 use super::serve::{admin_side, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, shelf, standing, telemetry};
+use super::{data, shelf, spans, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
@@ -25,15 +25,17 @@ use crate::records::{self, Records};
 /// # Errors
 /// What could not be set up.
 pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
-    let levels = telemetry::start(&config.log)?;
+    let levels = telemetry::start(&config)?;
     let config = Arc::new(config);
     data::prepare(&config)?;
     let registry = Registry::new();
     observe::register(&registry)?;
+    spans::register(&registry)?;
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
     let outside = Arc::new(shelf::outside(&config, &registry)?);
+    let exporting = spans::export(&config, &levels, &outside)?;
     let (standing, rules) = standing::build(&config, false, &outside)?;
     rules.log();
     let key = data::pass_key(&config)?;
@@ -71,6 +73,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     draining.cancel();
     working.finish().await;
     following.abort();
+    exporting.inspect(|exporting| exporting.abort());
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;

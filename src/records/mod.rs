@@ -1,7 +1,7 @@
 //! What is remembered: the ledger of all messages, the quarantine with its bodies, release passes, the outbox
 //! of jobs, retention.
 //!
-//! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `mail`, `analysis` and `policy`. Not here: what is
+//! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `observe`, `mail`, `analysis` and `policy`. Not here: what is
 //! held or released and why (`pipeline`, `enforcement`).
 
 mod bodies;

@@ -120,6 +120,49 @@ async fn levels_are_changed_by_http_and_it_is_in_the_log() {
     assert_eq!(numbers["errors"]["egress"]["network"], 0.0, "shown at zero");
 }
 
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_reach_a_collector_and_mail_does_not_wait_for_it() {
+    use crate::support::client::Client;
+    use crate::support::endpoint::Endpoint;
+
+    // It fails at first: those spans are counted, and that is all.
+    let collector = Endpoint::start(|_, before| if before == 0 { "503 Busy" } else { "200 OK" }).await;
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[log]\nformat = \"json\"\n[otlp]\nendpoint = \"http://{}/v1/traces\"\nlinger_ms = 20\n",
+        collector.address
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    let raw = b"From: a@firm.example\r\nTo: b@example.com\r\nSubject: hello\r\n\r\nHello\r\n";
+    let mut spans = Vec::new();
+    for _ in 0..200 {
+        let mut client = Client::connect(gateway.relay).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let taken = collector.got();
+        spans = taken
+            .iter()
+            .skip(1)
+            .flat_map(|got| got.json()["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone())
+            .collect();
+        if spans.iter().any(|span: &Value| span["name"] == "message")
+            && spans.iter().any(|span| span["name"] == "relay")
+        {
+            break;
+        }
+    }
+    let message = spans.iter().find(|span| span["name"] == "message").unwrap_or_else(|| panic!("{spans:#?}"));
+    let trace = message["traceId"].as_str().unwrap();
+    assert!(lines(&gateway).iter().any(|line| line["spans"][0]["correlation"] == trace), "{trace}");
+    let times =
+        ["startTimeUnixNano", "endTimeUnixNano"].map(|name| message[name].as_str().unwrap().parse::<u128>().unwrap());
+    assert!(times[0] <= times[1] && times[0] > 1_700_000_000_000_000_000, "{times:?}");
+    assert!(message["parentSpanId"].as_str().unwrap().len() == 16);
+}
+
 #[tokio::test]
 async fn problems_say_what_kind_of_failure_it_is() {
     let gateway = admin::Gateway::start(mailweir::admin::Config::default()).await;

@@ -633,7 +633,7 @@ mod tests {
         let keys: Vec<_> = jobs.iter().map(|job| job.key.clone()).collect();
         assert_eq!(keys, [format!("reassess:{}:campaign", id(7)), format!("reassess:{}:campaign", id(8))]);
         assert!(ActionOrder::read(&jobs[1].payload).unwrap().campaign);
-        assert_eq!((jobs[1].correlation.clone(), jobs[1].kind.as_str()), (id(8).to_string(), REASSESS));
+        assert_eq!((jobs[1].correlation.clone(), jobs[1].kind.as_str()), (one.id.to_string(), REASSESS));
     }
 
     fn profile() -> Profile {

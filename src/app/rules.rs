@@ -93,12 +93,13 @@ fn add_built_in(files: &mut Files) {
     }
 }
 
-/// What tells apart two sets of rules: identities, sources, modes. Empty without rules.
+/// What tells apart two sets of rules: identities, sources, modes, the lists they ask. Empty without rules.
 pub(super) fn digest(rules: &RuleSet) -> String {
     if rules.rules().is_empty() {
         return String::new();
     }
     let mut digest = Sha256::new();
+    digest.update(rules.engine().lists().digest());
     for rule in rules.rules() {
         digest.update(&rule.file.id);
         digest.update([0, rule.mode as u8]);

@@ -4,6 +4,7 @@
 //!
 //! | room | what happens there |
 //! | --- | --- |
+//! | [`observe`] | kinds of events, correlation ids, categories of failures: for all that do something |
 //! | [`gateway`] | sockets: milter, SMTP relay; the next hop |
 //! | [`protocol`] | the machines without sockets: bytes and `now` in, events and bytes out |
 //! | [`mail`] | envelope, headers, parts, links, addresses: parsed once, borrowed everywhere |
@@ -20,6 +21,8 @@
 //! | [`app`] | configuration, wiring, commands; imports all, imported by none |
 //!
 //! `tests/it/architecture.rs` holds the code to this table.
+
+pub mod observe;
 
 pub mod gateway;
 pub mod protocol;

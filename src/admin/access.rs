@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::AdminError;
 use super::problem::Problem;
+use crate::observe::event;
 
 /// Shortest token taken, in characters: 16 of base 64 are 96 bits.
 const TOKEN_MIN: usize = 16;
@@ -116,7 +117,10 @@ impl Access {
         }
         failed.count += 1;
         if failed.count == self.limit {
-            tracing::warn!(%peer, "too many wrong admin tokens from this address: refused until the minute is over");
+            tracing::warn!(
+                event = event::SECURITY,
+                %peer, "too many wrong admin tokens from this address: refused until the minute is over"
+            );
         }
     }
 }

@@ -20,6 +20,7 @@ use super::Config;
 use super::api::Workforce;
 use super::certificate;
 use super::health::HealthStatus;
+use super::levels::LogLevels;
 use super::metrics::Metrics;
 use super::summary::now_ms;
 use crate::enrichment::Outside;
@@ -46,6 +47,8 @@ pub struct Surroundings {
     pub certificates: Vec<(String, PathBuf)>,
     /// Feeds of rules: name and folder.
     pub feeds: Vec<(String, PathBuf)>,
+    /// Levels of the log.
+    pub levels: Option<Arc<dyn LogLevels>>,
     /// The folder of the data.
     pub data: Option<PathBuf>,
 }
@@ -122,6 +125,11 @@ impl Examination {
             counted: Mutex::default(),
             shown: std::sync::Mutex::default(),
         }
+    }
+
+    /// Levels of the log of this process.
+    pub(super) fn levels(&self) -> Option<Arc<dyn LogLevels>> {
+        self.surroundings.levels.clone()
     }
 
     /// The services that are asked.

@@ -18,14 +18,19 @@ use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use super::Config;
-use super::access::Access;
+use super::access::{Access, Refusal};
 use super::metrics::Metrics;
 use super::problem::Problem;
+use crate::observe::{correlation, event, is_correlation};
 
 /// Paths that need no token: compared as sent, without decoding, and only for reading.
 const OPEN: [&str; 3] = ["/alive", "/ready", "/health"];
+
+/// Names a request in the log; told to the client.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The routes and all that stands before them.
 pub(super) struct Front {
@@ -60,7 +65,19 @@ impl Front {
     }
 
     /// Answers one request; never fails and never panics.
-    pub(super) async fn answer(&self, peer: IpAddr, mut request: Request) -> Response {
+    pub(super) async fn answer(&self, peer: IpAddr, request: Request) -> Response {
+        let correlation = request_id(request.headers());
+        let span = tracing::info_span!("http", correlation);
+        let mut response = self.answer_one(peer, request).instrument(span).await;
+        // Only letters, digits, dots, dashes and underscores: always a header.
+        if let Ok(value) = HeaderValue::from_str(&correlation) {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+        response
+    }
+
+    async fn answer_one(&self, peer: IpAddr, mut request: Request) -> Response {
+        let method = request.method().clone();
         let started = Instant::now();
         let chosen = Chosen::default();
         request.extensions_mut().insert(chosen.clone());
@@ -69,6 +86,10 @@ impl Front {
         let (mut response, route) = match self.access.check(peer, request.headers(), started) {
             Err(refusal) if !open => {
                 self.metrics.refused.with_label_values(&[refusal.as_str()]).inc();
+                // Who is kept out was told of before: whoever guesses must not fill the log.
+                if !matches!(refusal, Refusal::TooMany(_)) {
+                    tracing::info!(event = event::SECURITY, %peer, why = refusal.as_str(), "a request was refused");
+                }
                 (Problem::from(refusal).into_response(), "refused")
             }
             allowed => {
@@ -81,6 +102,13 @@ impl Front {
         };
         self.metrics.answered(route, response.status(), started.elapsed());
         harden(response.headers_mut());
+        let (status, ms) = (response.status().as_u16(), started.elapsed().as_millis() as u64);
+        let changes = !matches!(method, Method::GET | Method::HEAD);
+        if status >= 500 || (changes && route != "refused") {
+            tracing::info!(event = event::API, %peer, %method, route, status, ms, "request answered");
+        } else {
+            tracing::debug!(event = event::API, %peer, %method, route, status, ms, "request answered");
+        }
         response
     }
 
@@ -94,7 +122,7 @@ impl Front {
             Ok(Ok(Ok(response))) => Ok(response),
             Ok(Err(_panic)) => {
                 self.metrics.panics.inc();
-                tracing::error!("a panic was caught while a request was answered");
+                tracing::error!(event = event::API, "a panic was caught while a request was answered");
                 Err(Problem::internal())
             }
             Err(_elapsed) => Err(Problem::unavailable(
@@ -103,6 +131,12 @@ impl Front {
             )),
         }
     }
+}
+
+/// The correlation id of a request: the client's own when it can do no harm, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| is_correlation(text));
+    given.map_or_else(correlation, str::to_owned)
 }
 
 async fn note_route(request: Request, next: Next) -> Response {
@@ -160,6 +194,19 @@ mod tests {
         assert_eq!(get_status(&front, "/panic").await, StatusCode::INTERNAL_SERVER_ERROR);
         assert_eq!(front.metrics.panics.get(), 1);
         assert_eq!(get_status(&front, "/health").await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn an_id_of_the_client_is_kept_when_it_can_do_no_harm() {
+        let (front, _) = front(&Config::default());
+        let ask = async |id: &'static str| {
+            let request = Request::get("/health").header("X-Request-Id", id).body(Body::empty()).unwrap();
+            let answer = front.answer([192, 0, 2, 1].into(), request).await;
+            answer.headers()[REQUEST_ID].to_str().unwrap().to_owned()
+        };
+        assert_eq!(ask("deploy-42").await, "deploy-42");
+        let made = ask("a b").await;
+        assert!(made.len() == 32 && is_correlation(&made), "{made}");
     }
 
     #[tokio::test]

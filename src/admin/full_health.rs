@@ -159,6 +159,8 @@ pub(super) struct HealthMetrics {
     http_answers: BTreeMap<String, f64>,
     /// Breaches of the protocol by clients of the relay and by MTAs, by kind.
     protocol_errors: BTreeMap<String, f64>,
+    /// Failures of all kinds: by room, by category.
+    errors: Table,
 }
 
 /// Breakers, limiters, caches and errors.
@@ -180,5 +182,6 @@ pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Json<HealthMet
         queue_errors: numbers.by("mailweir_queue_failures_total", "attempt"),
         http_answers: numbers.by("mailweir_http_requests_total", "class"),
         protocol_errors,
+        errors: numbers.table("mailweir_errors_total", "room", "category"),
     })
 }

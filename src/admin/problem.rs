@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use super::api::NotReleased;
+use crate::observe::{self, Category, Fault, event};
 use crate::records::StoreError;
 
 /// Media type of problem details.
@@ -29,6 +30,11 @@ pub(super) struct Problem {
     /// Recipients whose copy the next hop did not take; only with 502.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) failed: Vec<NotReleased>,
+    /// What kind of thing went wrong: `network`, `database`, `external`, `validation`, `protocol`, `configuration`, `resource`,
+    /// `internal`.
+    pub(super) category: &'static str,
+    /// Whether the same request may succeed later.
+    pub(super) retryable: bool,
     /// Seconds after which to try again; sent as `Retry-After`.
     #[serde(skip)]
     pub(super) retry_seconds: Option<u64>,
@@ -37,12 +43,21 @@ pub(super) struct Problem {
 impl Problem {
     /// A problem of this status.
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        let (category, retryable) = match status {
+            StatusCode::TOO_MANY_REQUESTS => (Category::Resource, true),
+            StatusCode::BAD_GATEWAY => (Category::External, true),
+            StatusCode::SERVICE_UNAVAILABLE => (Category::Resource, true),
+            status if status.is_client_error() => (Category::Validation, false),
+            _ => (Category::Internal, false),
+        };
         Self {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
             detail: detail.into(),
             failed: Vec::new(),
+            category: category.as_str(),
+            retryable,
             retry_seconds: None,
         }
     }
@@ -74,6 +89,9 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        if let Some(category) = Category::ALL.into_iter().find(|one| one.as_str() == self.category) {
+            observe::count("admin", category);
+        }
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (self.status(), [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
         let headers = response.headers_mut();
@@ -93,8 +111,8 @@ impl From<StoreError> for Problem {
             return Self::not_found(format!("no message {id} is or was in quarantine"));
         }
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(%error, source, "a request failed: the records did not answer");
-        match &error {
+        tracing::warn!(event = event::API, %error, source, "a request failed: the records did not answer");
+        let problem = match &error {
             StoreError::Row { .. } | StoreError::Damaged(_) => {
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "what is stored cannot be read back; the log says more")
             }
@@ -102,7 +120,8 @@ impl From<StoreError> for Problem {
                 Self::new(StatusCode::GONE, "the bytes of this message are no longer kept")
             }
             _ => Self::unavailable("the records do not answer; mail that must be held is answered 451 meanwhile", 5),
-        }
+        };
+        Self { category: error.category().as_str(), retryable: error.is_retryable(), ..problem }
     }
 }
 

@@ -17,6 +17,7 @@ use super::health::{self, Health};
 use super::metrics::Metrics;
 use super::problem::{Denied, Problem};
 use super::summary::{self, Snapshots};
+use crate::observe::event;
 
 /// What the routes work with.
 pub(super) struct Shared {
@@ -98,7 +99,7 @@ impl Modify for Token {
     (status = 200, body = String, content_type = "text/plain; version=0.0.4"), Denied))]
 async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
     let text = shared.metrics.text().map_err(|error| {
-        tracing::error!(%error, "the metrics could not be written");
+        tracing::error!(event = event::API, %error, "the metrics could not be written");
         Problem::internal()
     })?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response())

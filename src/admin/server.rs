@@ -30,6 +30,7 @@ use super::summary::Snapshots;
 use super::{AdminError, Config, Demo};
 use crate::enforcement::alert::Board;
 use crate::enforcement::{Reinject, Release};
+use crate::observe::event;
 use crate::records::Records;
 
 /// Bytes of the header of one request at most; more is answered 431.
@@ -116,7 +117,7 @@ impl Admin {
                     }
                     // No descriptors left, most likely: accepting in a tight loop would make it worse.
                     Err(error) => {
-                        tracing::warn!(%error, "accepting an HTTP connection failed");
+                        tracing::warn!(event = event::API, %error, "accepting an HTTP connection failed");
                         sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(1));
                     }
@@ -126,7 +127,11 @@ impl Admin {
         drop(listener);
         let last = async { while clients.join_next().await.is_some() {} };
         if timeout(Duration::from_secs(self.config.request_seconds), last).await.is_err() {
-            tracing::warn!(connections = clients.len(), "HTTP clients that did not take their answers are cut");
+            tracing::warn!(
+                event = event::API,
+                connections = clients.len(),
+                "HTTP clients that did not take their answers are cut"
+            );
         }
         drop(clients);
         self.shared.api.finish().await;

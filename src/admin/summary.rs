@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::numbers::Numbers;
 use super::problem::Denied;
 use super::router::Shared;
+use crate::observe::event;
 
 /// What is summed up: section, word, metric, and how.
 const ROWS: &[(&str, &str, &str, How)] = &[
@@ -186,8 +187,8 @@ impl Snapshots {
         };
         match tokio::task::spawn_blocking(write).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "http.metrics_file could not be written"),
-            Err(error) => tracing::warn!(%error, "http.metrics_file could not be written"),
+            Ok(Err(error)) => tracing::warn!(event = event::SYSTEM, %error, "http.metrics_file could not be written"),
+            Err(error) => tracing::warn!(event = event::SYSTEM, %error, "http.metrics_file could not be written"),
         }
     }
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub drain_seconds: u64,
     /// What is logged, and how.
     pub log: LogConfig,
+    /// Where spans go.
+    pub otlp: OtlpConfig,
     /// The milter door.
     pub milter: gateway::milter::Config,
     /// The SMTP relay.
@@ -66,6 +68,7 @@ impl Default for Config {
             host_name: String::new(),
             drain_seconds: 25,
             log: LogConfig::default(),
+            otlp: OtlpConfig::default(),
             milter: Default::default(),
             relay: Default::default(),
             next_hop: Default::default(),
@@ -100,6 +103,37 @@ pub struct LogConfig {
 impl Default for LogConfig {
     fn default() -> Self {
         Self { level: "info".into(), format: LogFormat::Text }
+    }
+}
+
+/// Spans to a collector, OTLP over HTTP as JSON; needs a build with the feature `otlp`. Takes effect at start.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OtlpConfig {
+    /// URL such as `http://collector.example:4318/v1/traces`. Empty: nothing is exported.
+    pub endpoint: String,
+    /// Certificates (PEM) that the collector's is checked against besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Time for one batch to be taken.
+    pub deadline_ms: u64,
+    /// Spans that may wait; beyond that they are dropped and counted, mail never waits.
+    pub max_queued_spans: usize,
+    /// Spans in one batch at most.
+    pub max_batch_spans: usize,
+    /// How long a batch is gathered.
+    pub linger_ms: u64,
+}
+
+impl Default for OtlpConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: String::new(),
+            ca_file: None,
+            deadline_ms: 5_000,
+            max_queued_spans: 4_096,
+            max_batch_spans: 512,
+            linger_ms: 1_000,
+        }
     }
 }
 

@@ -7,11 +7,14 @@ pub mod config;
 mod data;
 mod load;
 pub mod mock_services;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod reinject;
 mod reload;
 mod rules;
 mod serve;
 pub mod shelf;
+mod spans;
 mod standing;
 mod telemetry;
 mod terminal;

@@ -14,8 +14,9 @@ use tokio::sync::mpsc;
 use super::cli::Common;
 use super::config::{self, Loaded};
 use super::standing;
-use super::telemetry::{self, LevelHandle};
+use super::telemetry::{self, Levels};
 use crate::enrichment::Outside;
+use crate::observe::{self, Category, event};
 use crate::pipeline::Pipeline;
 
 /// Time for an editor to finish writing before the file is read.
@@ -30,7 +31,7 @@ pub(super) struct Reload {
     loaded: Loaded,
     common: Common,
     pipeline: Arc<Pipeline>,
-    level: LevelHandle,
+    levels: Arc<Levels>,
     reloads: IntCounterVec,
     outside: Arc<Outside>,
 }
@@ -40,7 +41,7 @@ impl Reload {
         loaded: Loaded,
         common: Common,
         pipeline: Arc<Pipeline>,
-        level: LevelHandle,
+        levels: Arc<Levels>,
         outside: Arc<Outside>,
         registry: &Registry,
     ) -> anyhow::Result<Self> {
@@ -52,7 +53,7 @@ impl Reload {
         for outcome in ["done", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
-        let reload = Self { loaded, common, pipeline, level, reloads, outside };
+        let reload = Self { loaded, common, pipeline, levels, reloads, outside };
         reload.keep_version();
         Ok(reload)
     }
@@ -90,21 +91,23 @@ impl Reload {
                 Ok(built) => built,
                 Err(error) => return self.keep_old(&format!("{error:#}")),
             };
-        let level = match telemetry::filter(&loaded.config.log.level) {
-            Ok(level) => level,
-            Err(error) => return self.keep_old(&error.to_string()),
-        };
+        if let Err(error) = telemetry::filter(&loaded.config.log.level) {
+            return self.keep_old(&error.to_string());
+        }
         let changes = changes(&self.loaded, &loaded);
         rules.log();
         self.pipeline.replace(standing);
-        if self.level.reload(level).is_err() {
-            tracing::warn!("the log level could not be changed");
+        if let Err(error) = self.levels.configure(&loaded.config.log.level) {
+            tracing::warn!(event = event::SYSTEM, %error, "the log level could not be changed");
         }
         let (live, waiting): (Vec<&String>, Vec<&String>) =
             changes.iter().partition(|change| LIVE.iter().any(|section| change.starts_with(section)));
-        tracing::info!(changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded");
+        tracing::info!(
+            event = event::AUDIT,
+            changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded"
+        );
         if !waiting.is_empty() {
-            tracing::warn!(waiting = ?waiting, "these settings take effect after a restart");
+            tracing::warn!(event = event::SYSTEM, waiting = ?waiting, "these settings take effect after a restart");
         }
         self.reloads.with_label_values(&["done"]).inc();
         self.loaded = loaded;
@@ -113,7 +116,9 @@ impl Reload {
 
     fn keep_old(&self, error: &str) {
         self.reloads.with_label_values(&["refused"]).inc();
+        observe::count("app", Category::Configuration);
         tracing::error!(
+            event = event::AUDIT,
             error,
             "the new configuration cannot be used: the old one stays in effect, nothing was changed"
         );
@@ -125,7 +130,7 @@ impl Reload {
             return;
         }
         if let Err(error) = keep(&self.loaded.config.data.join("config"), &self.loaded.text) {
-            tracing::warn!(%error, "a copy of the configuration could not be kept");
+            tracing::warn!(event = event::SYSTEM, %error, "a copy of the configuration could not be kept");
         }
     }
 }
@@ -147,7 +152,10 @@ fn watch(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
     match watcher.watch(&folder, RecursiveMode::NonRecursive) {
         Ok(()) => Some(watcher),
         Err(error) => {
-            tracing::warn!(%error, "the configuration's folder cannot be watched: reload with SIGHUP");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %error, "the configuration's folder cannot be watched: reload with SIGHUP"
+            );
             None
         }
     }

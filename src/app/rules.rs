@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use sha2::{Digest, Sha256};
 
+use crate::observe::event;
 use crate::policy::mql::Needs;
 use crate::policy::{
     BUILT_IN_FEED, BUILT_IN_RULES, Config, Feed, FeedConfig, ListFile, Lists, NamedListsConfig, Organisation,
@@ -344,13 +345,16 @@ impl RuleReport {
     /// Says it in the log.
     pub(super) fn log(&self) {
         let Self { enforced, shadow, broken, missing_lists, undone } = self;
-        undone.iter().for_each(|what| tracing::warn!("{what}"));
+        undone.iter().for_each(|what| tracing::warn!(event = event::SYSTEM, "{what}"));
         for error in broken {
-            tracing::warn!(%error, "a rule is left out");
+            tracing::warn!(event = event::SYSTEM, %error, "a rule is left out");
         }
-        tracing::info!(enforced, shadow, left_out = broken.len(), "rules loaded");
+        tracing::info!(event = event::SYSTEM, enforced, shadow, left_out = broken.len(), "rules loaded");
         if !missing_lists.is_empty() {
-            tracing::warn!(lists = ?missing_lists, "rules name lists that are not configured: what hangs on them is undecided");
+            tracing::warn!(
+                event = event::SYSTEM,
+                lists = ?missing_lists, "rules name lists that are not configured: what hangs on them is undecided"
+            );
         }
     }
 

@@ -18,7 +18,7 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, rules, shelf, standing, telemetry};
+use super::{data, rules, shelf, spans, standing, telemetry};
 use crate::admin::{Admin, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
@@ -27,6 +27,7 @@ use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::{Relay, RelayMetrics};
 use crate::gateway::tls::ServerTls;
 use crate::gateway::{milter, next_hop};
+use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -51,10 +52,13 @@ struct Gateway {
 /// # Errors
 /// What could not be set up, or which part ended by itself.
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
-    let level = telemetry::start(&loaded.config.log)?;
+    let levels = telemetry::start(&loaded.config)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();
+    observe::register(&registry)?;
+    spans::register(&registry)?;
     let outside = Arc::new(shelf::outside(&config, &registry)?);
+    let exporting = spans::export(&config, &levels, &outside)?;
     let (standing, report) = standing::build(&config, false, &outside)?;
     report.log();
     data::prepare(&config)?;
@@ -63,20 +67,21 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
     let filter = records.filtered(&config.data).map(tokio::spawn);
-    let gateway = set_up(Arc::clone(&config), standing, records, &outside, &registry).await?;
+    let gateway = set_up(Arc::clone(&config), standing, records, (&outside, &levels), &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
     let follower = Arc::clone(&outside);
-    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), level, outside, &registry)?;
+    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), levels, outside, &registry)?;
     let following = tokio::spawn(async move { follower.follow().await });
     let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
     let result = run(gateway, reload, stop).await;
     looking.abort();
+    exporting.inspect(|exporting| exporting.abort());
     following.abort();
     filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
-        tracing::error!("the records did not close in time");
+        tracing::error!(event = event::SYSTEM, "the records did not close in time");
     }
     result
 }
@@ -85,7 +90,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
-    outside: &Arc<Outside>,
+    (outside, levels): (&Arc<Outside>, &Arc<telemetry::Levels>),
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -145,6 +150,7 @@ async fn set_up(
         certificates: relay.as_ref().and(relay_certificate(&config)).into_iter().collect(),
         feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
         data: Some(config.data.clone()),
+        levels: Some(Arc::clone(levels) as _),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     let alerting = tellers.map(|tellers| Alerting::new(&config, &records, outside, tellers, &work.queue, registry));
@@ -158,9 +164,11 @@ pub(super) async fn admin_side(
     registry: &Registry,
     next_hops: &Arc<NextHops>,
     work: &Work,
+    levels: Arc<telemetry::Levels>,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     let key = data::pass_key(config)?;
-    let surroundings = Surroundings { data: Some(config.data.clone()), ..Surroundings::default() };
+    let data = Some(config.data.clone());
+    let surroundings = Surroundings { data, levels: Some(levels), ..Surroundings::default() };
     let work = work.workforce(Vec::new());
     admin_with(config, records, registry, (next_hops, key), work, surroundings).await
 }
@@ -252,7 +260,10 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
 
     let ended = tokio::select! {
         signal = shutdown_signal() => {
-            tracing::info!(signal = signal?, "stopping: listeners close, messages in flight are answered");
+            tracing::info!(
+                event = event::SYSTEM,
+                signal = signal?, "stopping: listeners close, messages in flight are answered"
+            );
             None
         }
         Some(part) = parts.join_next() => Some(part),
@@ -261,7 +272,11 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
     working.drain();
     let drain = async { while parts.join_next().await.is_some() {} };
     if tokio::time::timeout(Duration::from_secs(config.drain_seconds), drain).await.is_err() {
-        tracing::warn!(connections = "cut", "not everything was answered in time: those senders will try again");
+        tracing::warn!(
+            event = event::SYSTEM,
+            connections = "cut",
+            "not everything was answered in time: those senders will try again"
+        );
         parts.shutdown().await;
     }
     reload.abort();
@@ -277,7 +292,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
     }
     next_hop::NextHops::close(&next_hops).await;
-    tracing::info!("stopped");
+    tracing::info!(event = event::SYSTEM, "stopped");
     match ended {
         None => Ok(()),
         Some(part) => bail!("a part of the gateway ended by itself: {}", part.unwrap_or("(broke down)")),
@@ -288,9 +303,12 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
 async fn look_at_services(pipeline: Arc<Pipeline>) {
     for look in pipeline.standing().services.probe().await {
         match look.result {
-            Ok(said) => tracing::info!(service = %look.name, said, "a service answers"),
+            Ok(said) => tracing::info!(event = event::SYSTEM, service = %look.name, said, "a service answers"),
             Err(error) => {
-                tracing::warn!(service = %look.name, %error, "a service does not answer: mail is judged without it")
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    service = %look.name, %error, "a service does not answer: mail is judged without it"
+                )
             }
         }
     }
@@ -302,7 +320,7 @@ async fn expire(records: Arc<Records>) {
         every.tick().await;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         if let Err(error) = records.expire(i64::try_from(now.as_millis()).unwrap_or(i64::MAX)).await {
-            tracing::warn!(error = %with_causes(error), "retention: tried again in an hour");
+            tracing::warn!(event = event::SYSTEM, error = %with_causes(error), "retention: tried again in an hour");
         }
     }
 }

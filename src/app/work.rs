@@ -18,6 +18,7 @@ use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, Outbo
 use crate::enforcement::alert::{DELIVER_ALERT, Ways};
 use crate::enforcement::{self, ALERT, NOTIFY, Recorded, Release, ReleaseJobs, Tell, WEBHOOK};
 use crate::gateway::next_hop::NextHops;
+use crate::observe::event;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
 use crate::records::{OutboxJob, PassKey, Records};
 
@@ -126,7 +127,10 @@ impl Working {
         self.drain();
         let all = async { while self.parts.join_next().await.is_some() {} };
         if tokio::time::timeout(self.patience, all).await.is_err() {
-            tracing::warn!("the workers did not end in time: their jobs are done again when the leases have run out");
+            tracing::warn!(
+                event = event::SYSTEM,
+                "the workers did not end in time: their jobs are done again when the leases have run out"
+            );
             self.parts.shutdown().await;
         }
         self.queue.close().await;

@@ -14,8 +14,9 @@ use super::config::Config;
 use super::serve::{admin_side, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, shelf, standing, telemetry};
+use super::{data, shelf, spans, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
+use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
@@ -24,14 +25,17 @@ use crate::records::{self, Records};
 /// # Errors
 /// What could not be set up.
 pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
-    let _level = telemetry::start(&config.log)?;
+    let levels = telemetry::start(&config)?;
     let config = Arc::new(config);
     data::prepare(&config)?;
     let registry = Registry::new();
+    observe::register(&registry)?;
+    spans::register(&registry)?;
     let metrics = Arc::new(records::Metrics::new(&registry)?);
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
     let outside = Arc::new(shelf::outside(&config, &registry)?);
+    let exporting = spans::export(&config, &levels, &outside)?;
     let (standing, rules) = standing::build(&config, false, &outside)?;
     rules.log();
     let key = data::pass_key(&config)?;
@@ -44,7 +48,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
-    let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work, levels).await?;
 
     let terminal = Terminal::new(common.colour);
     let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION"), " worker"))];
@@ -61,10 +65,15 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     });
     let working = work.start();
     let following = tokio::spawn(async move { outside.follow().await });
-    tracing::info!(signal = shutdown_signal().await?, "stopping: jobs at work are ended, the others go back");
+    tracing::info!(
+        event = event::SYSTEM,
+        signal = shutdown_signal().await?,
+        "stopping: jobs at work are ended, the others go back"
+    );
     draining.cancel();
     working.finish().await;
     following.abort();
+    exporting.inspect(|exporting| exporting.abort());
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
@@ -74,6 +83,6 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         bail!("the records did not close in time");
     }
-    tracing::info!("stopped");
+    tracing::info!(event = event::SYSTEM, "stopped");
     Ok(())
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 
 use super::rules::{gather, read_bounded};
 use crate::content::{Yara, YaraConfig, YaraSource};
+use crate::observe::event;
 use crate::policy::mql::{Capability, Needs};
 
 /// Reads and compiles them; `None` when no path is set.
@@ -30,7 +31,7 @@ pub(super) fn load(config: &YaraConfig) -> anyhow::Result<Option<Yara>> {
     }
     let sources: Vec<YaraSource<'_>> = texts.iter().map(|(name, text)| YaraSource { name, text }).collect();
     let yara = Yara::compile(&sources, config).context("inspection.yara.paths")?;
-    tracing::info!(files = sources.len(), rules = yara.rules(), "YARA rules loaded");
+    tracing::info!(event = event::SYSTEM, files = sources.len(), rules = yara.rules(), "YARA rules loaded");
     Ok(Some(yara))
 }
 

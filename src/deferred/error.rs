@@ -1,5 +1,7 @@
 //! What can go wrong with the queue. Every variant says what was attempted; the cause is its source.
 
+use crate::observe::{Category, Fault};
+
 /// A failure of the queue's engine or of its settings. Nothing here is about a single job: those have [`super::Failure`].
 #[derive(Debug, thiserror::Error)]
 pub enum QueueError {
@@ -84,6 +86,23 @@ impl QueueError {
     /// Pairs a driver's error with what was attempted.
     pub(super) fn query(attempt: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { attempt, source }
+    }
+}
+
+impl Fault for QueueError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Address { .. } | Self::Setting { .. } => Category::Configuration,
+            Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Outbox { .. } => Category::Database,
+            #[cfg(feature = "redis")]
+            Self::Redis { .. } => Category::Network,
+            Self::Slow { .. } => Category::Network,
+            Self::Random => Category::Internal,
+        }
+    }
+
+    fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Address { .. } | Self::Setting { .. } | Self::Migrate { .. })
     }
 }
 

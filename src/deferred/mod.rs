@@ -7,7 +7,7 @@
 //!
 //! [`RedisLink`] is the connection to Redis; others borrow it for what gateways share.
 //!
-//! Imports no room. Not here: what jobs do (handlers come from `app`), the table of the outbox (`records`).
+//! Imports `observe` only. Not here: what jobs do (handlers come from `app`), the table of the outbox (`records`).
 
 mod config;
 mod cpu;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::queue::now_ms;
 use super::{Job, Metrics, Placed, Queue, QueueConfig, QueueError};
+use crate::observe::{self, Fault, event};
 
 /// Jobs moved at a time.
 const BATCH: usize = 256;
@@ -57,8 +58,13 @@ pub async fn pump(
             Ok(Moved::Full) => pause = PAUSE_MAX.max(every),
             Err(error) => {
                 metrics.failures.with_label_values(&["pump"]).inc();
+                observe::count("deferred", error.category());
                 if !failing {
-                    tracing::warn!(error = with_causes(&error), "jobs wait in the outbox until the queue takes them");
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        error = with_causes(&error),
+                        "jobs wait in the outbox until the queue takes them"
+                    );
                 }
                 failing = true;
                 pause = (pause.max(every) * 2).min(PAUSE_MAX);
@@ -66,7 +72,7 @@ pub async fn pump(
             }
         }
         if std::mem::take(&mut failing) {
-            tracing::info!("the queue takes jobs again");
+            tracing::info!(event = event::SYSTEM, "the queue takes jobs again");
         }
     }
 }
@@ -104,7 +110,12 @@ async fn move_some(
             Placed::Full => full = true,
             Placed::Refused => {
                 let why = job.check(config.max_payload_bytes).err().map(|why| why.to_string()).unwrap_or_default();
-                tracing::error!(job = job.key, why, "a job that can never be queued is thrown away");
+                tracing::error!(
+                    event = event::SYSTEM,
+                    job = job.key,
+                    why,
+                    "a job that can never be queued is thrown away"
+                );
                 hopeless.push(job.key.clone());
             }
         }

@@ -25,6 +25,7 @@ use super::{
     Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Reason, Settlement,
     Ticket,
 };
+use crate::observe::event;
 
 /// Jobs in one statement: SQLite takes at most 32,766 values.
 const ROWS: usize = 500;
@@ -289,7 +290,11 @@ impl Embedded {
         let surplus = "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead ORDER BY dead_ms DESC, rowid DESC LIMIT -1 OFFSET ?)";
         let dropped = sqlx::query(surplus).bind(self.max_dead).execute(on).await?.rows_affected();
         if dropped > 0 {
-            tracing::warn!(dropped, "more dead letters than queue.max_dead: the oldest are gone");
+            tracing::warn!(
+                event = event::SYSTEM,
+                dropped,
+                "more dead letters than queue.max_dead: the oldest are gone"
+            );
         }
         Ok(())
     }

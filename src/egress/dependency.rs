@@ -15,6 +15,7 @@ use super::limiter::Limiter;
 use super::metrics::Meters;
 use super::registry::Snapshot;
 use super::{CallConfig, Failure};
+use crate::observe::{self, Fault, event};
 
 /// Whether a call may be made again after it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,6 +135,7 @@ impl Dependency {
             Ok(entered) => entered,
             Err(failure) => {
                 self.meters.failed(&self.name, failure.as_str());
+                observe::count("egress", failure.category());
                 return Err(failure);
             }
         };
@@ -201,10 +203,19 @@ impl Dependency {
         match after {
             BreakerState::Open => {
                 self.meters.opened.inc();
-                tracing::warn!(dependency = %self.name, "a dependency failed too often and is left alone for a while");
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    dependency = %self.name, "a dependency failed too often and is left alone for a while"
+                );
             }
-            BreakerState::HalfOpen => tracing::info!(dependency = %self.name, "a dependency is tried again"),
-            BreakerState::Closed => tracing::info!(dependency = %self.name, "a dependency is well again"),
+            BreakerState::HalfOpen => tracing::info!(
+                event = event::SYSTEM,
+                dependency = %self.name, "a dependency is tried again"
+            ),
+            BreakerState::Closed => tracing::info!(
+                event = event::SYSTEM,
+                dependency = %self.name, "a dependency is well again"
+            ),
         }
     }
 
@@ -244,6 +255,7 @@ impl Leave<'_> {
             }
             Err(failure) => {
                 meters.failed(name, failure.as_str());
+                observe::count("egress", failure.category());
                 // Whoever came with little time left learnt nothing about the dependency.
                 let hasty = matches!(failure, Failure::Timeout { .. }) && given < config.deadline() / 2;
                 if failure.is_outage() && !hasty {

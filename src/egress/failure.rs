@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::fence::Fenced;
+use crate::observe::{Category, Fault};
 
 /// Why a call gave no answer. Cheap to clone: those who wait for the same call share its failure.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -111,6 +112,26 @@ impl Failure {
             Self::Status { .. } => "status",
             Self::Reported(_) => "reported",
             Self::Declined(_) => "declined",
+        }
+    }
+}
+
+impl Fault for Failure {
+    fn category(&self) -> Category {
+        match self {
+            Self::Timeout { .. } | Self::Unreachable(_) => Category::Network,
+            Self::BreakerOpen { .. } | Self::RateLimited { .. } | Self::Busy => Category::Resource,
+            Self::TooLarge { .. } | Self::Malformed(_) | Self::Status { .. } | Self::Reported(_) => Category::External,
+            Self::Declined(_) => Category::Validation,
+            Self::Disabled | Self::Fenced(_) => Category::Configuration,
+        }
+    }
+
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Timeout { .. } | Self::BreakerOpen { .. } | Self::RateLimited { .. } | Self::Busy => true,
+            Self::Reported(_) | Self::Malformed(_) => true,
+            _ => self.is_passing(),
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use url::{Host, Url};
 
 use super::{Dependency, Failure, Fence, Fenced, Names, Reach, Repeat, parse_retry_after};
+use crate::observe::event;
 
 /// Idle connections are closed after this.
 const IDLE: Duration = Duration::from_secs(30);
@@ -60,7 +61,10 @@ impl TlsRoots {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         if system.certs.is_empty() {
-            tracing::warn!(errors = ?system.errors, "the system has no certificates: no public https server is trusted");
+            tracing::warn!(
+                event = event::SYSTEM,
+                errors = ?system.errors, "the system has no certificates: no public https server is trusted"
+            );
         }
         roots.add_parsable_certificates(system.certs);
         if let Some(file) = extra {

@@ -2,7 +2,7 @@
 //!
 //! A [`Dependency`] is one service, made by the [`Registry`], which knows the state of all of them. Every call out goes through
 //! [`Dependency::call`], [`HttpClient`] or [`StreamClient`] and gives the answer or the exact [`Failure`]. It never takes longer
-//! than its total deadline, however slowly a peer drips. May import no other room. Not here: what an answer means, caches and
+//! than its total deadline, however slowly a peer drips. May import `observe` only. Not here: what an answer means, caches and
 //! failure policies (`enrichment`), metrics of mail.
 
 mod backoff;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
+use crate::observe::event;
 use crate::records::{ActionOrder, Records, StoreError};
 
 /// Kind of the job that releases.
@@ -44,7 +45,7 @@ impl<R: Reinject> ReleaseJobs<R> {
             },
             Err(ReleaseError::NothingHeld(_)) => "nothing was held any more".to_owned(),
             Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
-            Err(error) => return Err(Failure::again(error.to_string())),
+            Err(error) => return Err(Failure::of(&error)),
         };
         done(&self.records, job, &order, &result).await
     }
@@ -63,7 +64,10 @@ impl Handler for Recorded {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
             let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-            tracing::warn!(id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act");
+            tracing::warn!(
+                event = event::MAIL,
+                id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act"
+            );
             done(&self.0, job, &order, NOBODY).await
         }
         .boxed()
@@ -74,7 +78,7 @@ pub(super) async fn done(records: &Records, job: &Job, order: &ActionOrder, resu
     records
         .action_done(order.id, &job.kind, result, now_ms(SystemTime::now()))
         .await
-        .map_err(|error| Failure::again(error.to_string()))
+        .map_err(|error| Failure::of(&error))
 }
 
 /// Milliseconds since 1970.

@@ -1,6 +1,7 @@
 //! Why a release did not happen. Nothing is lost by any of these: the message is still held, or still at work.
 
 use crate::mail::MessageId;
+use crate::observe::{Category, Fault};
 use crate::records::StoreError;
 
 /// Why a release did not happen.
@@ -18,4 +19,17 @@ pub enum ReleaseError {
     /// Nothing waits for the named recipients.
     #[error("nothing of message {0} waits for these recipients: it was released, deleted, or is being released now")]
     NothingHeld(MessageId),
+}
+
+impl Fault for ReleaseError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Store { source, .. } => source.category(),
+            Self::NothingHeld(_) => Category::Validation,
+        }
+    }
+
+    fn is_retryable(&self) -> bool {
+        matches!(self, Self::Store { source, .. } if source.is_retryable())
+    }
 }

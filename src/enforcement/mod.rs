@@ -1,6 +1,6 @@
 //! What is done after the reply: release from quarantine, the actions that a second verdict wants, alerts, signed requests.
 //!
-//! May import `mail`, `policy`, `egress`, `deferred` and `records`. Not here: how a message gets to the next hop (whoever wires
+//! May import `observe`, `mail`, `policy`, `egress`, `deferred` and `records`. Not here: how a message gets to the next hop (whoever wires
 //! this room says so by [`Reinject`]), who may ask for it (`admin`, `app`), and where alerts get their readings (`app`).
 
 mod actions;

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{ReleaseConfig, ReleaseError};
 use crate::mail::{Envelope, MessageId};
+use crate::observe::event;
 use crate::records::{HeldState, Pass, PassKey, RELEASE_HEADER, Records};
 
 /// Gives a message to the next hop and waits for its final word.
@@ -84,14 +85,20 @@ impl<R: Reinject> Release<R> {
             };
             // The next hop has its word: that it could not be noted must not look like another.
             if let Err(error) = noted {
-                tracing::error!(%id, %error, "the end of a release could not be noted; its lease runs out by itself");
+                tracing::error!(
+                    event = event::MAIL,
+                    %id, %error, "the end of a release could not be noted; its lease runs out by itself"
+                );
             }
             match result {
                 Ok(_) => outcome.released.push(recipient),
                 Err(why) => outcome.failed.push(Failure { recipient, why }),
             }
         }
-        tracing::info!(%id, released = outcome.released.len(), failed = outcome.failed.len(), "release from quarantine");
+        tracing::info!(
+            event = event::MAIL,
+            %id, released = outcome.released.len(), failed = outcome.failed.len(), "release from quarantine"
+        );
         Ok(outcome)
     }
 

@@ -73,7 +73,7 @@ impl Tell {
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
         let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-        let again = |error: crate::records::StoreError| Failure::again(error.to_string());
+        let again = |error: crate::records::StoreError| Failure::of(&error);
         let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
         };
@@ -163,6 +163,7 @@ impl Tell {
                 false => "`mailweir explain ID` shows both verdicts.".into(),
             },
             since_ms: first.received_ms,
+            correlation: first.connection.correlation.clone(),
         };
         let link = if people { "" } else { self.alerts.link_url.as_str() };
         Notice::one(&self.ways.host_name, link, line, at_ms)

@@ -1,6 +1,6 @@
 //! Facts from outside: what DNS says about the sender, what services find.
 //!
-//! May import `mail`, `content`, `analysis` and `egress`. Every question has a deadline; what could not be asked is an
+//! May import `observe`, `mail`, `content`, `analysis` and `egress`. Every question has a deadline; what could not be asked is an
 //! [`Unknown`](crate::analysis::Fact::Unknown), never a failure. Not here: what a fact is worth (`analysis`, `policy`), what is
 //! done when a service is down (`pipeline`; the operator's choice is told by [`Services::on_failure`]).
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::OcrConfig;
 use crate::analysis::{Fact, Why};
 use crate::content;
+use crate::observe::event;
 
 /// The nicest.
 const NICE: i32 = 19;
@@ -114,7 +115,10 @@ impl Run {
         let mut child = match started {
             Ok(child) => child,
             Err(error) => {
-                tracing::warn!(%error, program = %self.program.display(), "text in pictures cannot be read");
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    %error, program = %self.program.display(), "text in pictures cannot be read"
+                );
                 return Fact::Unknown(Why::Unreachable);
             }
         };

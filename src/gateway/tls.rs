@@ -18,6 +18,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme};
 use tokio::time::Instant;
 
+use crate::observe::event;
+
 const CHECK_EVERY: Duration = Duration::from_secs(2);
 
 /// Why TLS could not be set up.
@@ -95,7 +97,10 @@ impl ServerTls {
         if self.has_changed()
             && let Err(error) = self.reload()
         {
-            tracing::warn!(%error, "certificate files have changed and do not serve, keeping the old ones");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %error, "certificate files have changed and do not serve, keeping the old ones"
+            );
         }
         self.current.load_full()
     }

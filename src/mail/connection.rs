@@ -57,6 +57,9 @@ pub struct Connection {
     pub login: Option<String>,
     /// Queue id at the MTA that asked (`i` macro), when it has given one.
     pub queue_id: Option<String>,
+    /// What binds together the log lines of the connection, of its messages, and of everything that follows from these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
 }
 
 impl Connection {
@@ -72,6 +75,7 @@ impl Connection {
             tls: None,
             login: None,
             queue_id: None,
+            correlation: None,
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::policy::Wait;
 pub struct Config {
     /// Time for all questions to the outside about one message; at the deadline there is a verdict, marked degraded.
     pub deadline_ms: u64,
+    /// Time of all stages together from which the log tells of a message that took long, stage by stage.
+    pub slow_ms: u64,
     /// Which headers tell the verdict: `full` (with each signal's weight), `brief` or `none`.
     pub headers: ResultHeaders,
     /// What is done with a message that broke the judgement again and again: `quarantine`, `allow` or `defer`.
@@ -33,6 +35,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             deadline_ms: 4_000,
+            slow_ms: 5_000,
             headers: ResultHeaders::Full,
             after_panics: AfterPanics::Quarantine,
             panic_retries: 3,

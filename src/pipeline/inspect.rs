@@ -3,6 +3,7 @@
 //! Longer than most: the stages share the message, and each hands on to the next.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use super::answer::{self, Decision};
 use super::asks::{self, Asking};
 use super::broken::Broken;
 use super::headers;
+use super::metrics;
 use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
 use super::stages::Stages;
@@ -28,6 +30,7 @@ use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likenes
 use crate::content::{self, FileType};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
+use crate::observe::event;
 use crate::policy::mql::{Ask, View};
 use crate::policy::{Action, Judgement, RuleFindings, Subject, gtube};
 use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing};
@@ -193,7 +196,7 @@ impl Pipeline {
         };
         let keys = HistoryKeys::of(message, &transaction.envelope, records.history_names());
         records.history(unix_millis(transaction.received), &keys).await.unwrap_or_else(|error| {
-            tracing::warn!(id = %transaction.id, %error, "the history of the sender is not known");
+            tracing::warn!(event = event::MAIL, id = %transaction.id, %error, "the history of the sender is not known");
             Fact::Unknown(Why::Malformed)
         })
     }
@@ -214,7 +217,10 @@ impl Pipeline {
         let at = unix_millis(if again { std::time::SystemTime::now() } else { transaction.received });
         let found = records.campaign(at, (transaction.id, likeness, &transaction.envelope), config).await;
         found.map(Fact::Known).unwrap_or_else(|error| {
-            tracing::warn!(id = %transaction.id, %error, "whether it is one of a campaign is not known");
+            tracing::warn!(
+                event = event::MAIL,
+                id = %transaction.id, %error, "whether it is one of a campaign is not known"
+            );
             Fact::Unknown(Why::Malformed)
         })
     }
@@ -300,7 +306,10 @@ impl Pipeline {
         record.timing.settle_us = micros(started);
         result.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(id = %transaction.id, %error, cause, "a message could not be held and was deferred");
+            tracing::error!(
+                event = event::MAIL,
+                id = %transaction.id, %error, cause, "a message could not be held and was deferred"
+            );
             Refusal::store(transaction.id)
         })
     }
@@ -312,10 +321,13 @@ impl Pipeline {
         let now_ms = unix_millis(transaction.received);
         let pass = key.verify(&value, &transaction.raw, now_ms)?;
         if !records.use_pass(&pass.nonce, now_ms).await.unwrap_or(false) {
-            tracing::warn!(id = %transaction.id, released = %pass.id, "a release pass was shown twice or is unknown: judged as any other");
+            tracing::warn!(
+                event = event::SECURITY,
+                id = %transaction.id, released = %pass.id, "a release pass was shown twice or is unknown: judged as any other"
+            );
             return None;
         }
-        tracing::info!(id = %transaction.id, released = %pass.id, "released message passed on");
+        tracing::info!(event = event::MAIL, id = %transaction.id, released = %pass.id, "released message passed on");
         self.metrics.messages.with_label_values(&[transaction.connection.door.as_str(), "released"]).inc();
         let edits = vec![Edit::Remove { name: RELEASE_HEADER.into(), occurrence: 1 }];
         let edits = if transaction.abilities.edit_headers { edits } else { Vec::new() };
@@ -347,16 +359,32 @@ impl Pipeline {
         }
         metrics.count_rules(&record.rules);
         metrics.count_reasons(&record);
-        let risk = (record.score.risk * 10.0).round() / 10.0;
-        tracing::info!(
-            id = %record.id, door = record.connection.door.as_str(), action = record.action.as_str(), risk,
-            size = record.size, degraded = !record.degraded.is_empty(), "judged"
-        );
+        self.say(&record);
         if let Some(records) = &self.records {
             match again {
                 Some((again, standing, raw)) => again.note(records, &self.metrics, record, answer, standing, raw),
                 None => records.note_with_jobs(&record, reassess::for_campaign(&record)),
             }
+        }
+    }
+
+    /// The one line that every message has, and another when it took long.
+    fn say(&self, record: &Record) {
+        let risk = (record.score.risk * 10.0).round() / 10.0;
+        let reasons: BTreeSet<&str> = record.verdicts.iter().map(|one| metrics::word(&one.verdict.reason)).collect();
+        let reasons = reasons.into_iter().collect::<Vec<_>>().join(",");
+        let ms = record.timing.total_us() / 1_000;
+        tracing::info!(
+            event = event::MAIL, id = %record.id, door = record.connection.door.as_str(),
+            action = record.action.as_str(), risk, reasons, recipients = record.envelope.recipients.len(),
+            size = record.size, degraded = !record.degraded.is_empty(), ms, "judged"
+        );
+        if ms >= self.standing.load().config.slow_ms {
+            let Timing { parse_us, enrich_us, judge_us, settle_us } = record.timing;
+            tracing::warn!(
+                event = event::PERFORMANCE, id = %record.id, ms, parse_us, enrich_us, judge_us, settle_us,
+                size = record.size, "a message took long"
+            );
         }
     }
 
@@ -366,7 +394,7 @@ impl Pipeline {
         let standing = self.standing.load_full();
         let hash: [u8; 32] = Sha256::digest(&transaction.raw).into();
         let times = self.broken.again(hash, Instant::now());
-        tracing::error!(id = %transaction.id, times, "the judgement of a message broke down");
+        tracing::error!(event = event::MAIL, id = %transaction.id, times, "the judgement of a message broke down");
         if times <= standing.config.panic_retries {
             return Answer::Defer(Refusal::later(transaction.id));
         }

@@ -164,17 +164,7 @@ impl Metrics {
             self.signals.with_label_values(&[term.code.as_str()]).inc();
         }
         for one in &record.verdicts {
-            let reason = match one.verdict.reason {
-                Reason::Score => "score",
-                Reason::Gtube => "gtube",
-                Reason::BlockList(_) => "block_list",
-                Reason::AllowList(_) => "allow_list",
-                Reason::Malware(_) => "malware",
-                Reason::Unjudged => "unjudged",
-                Reason::Unasked => "unasked",
-                Reason::Waiting => "waiting",
-            };
-            self.reasons.with_label_values(&[reason]).inc();
+            self.reasons.with_label_values(&[word(&one.verdict.reason)]).inc();
         }
     }
 
@@ -203,4 +193,18 @@ impl Metrics {
 fn few(name: &str, help: &str) -> Result<Histogram, prometheus::Error> {
     let buckets = vec![0.0, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0, 100.0, 250.0];
     Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))
+}
+
+/// The word of a reason in metrics and logs: never the name of a list or of a signature.
+pub(super) fn word(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::Score => "score",
+        Reason::Gtube => "gtube",
+        Reason::BlockList(_) => "block_list",
+        Reason::AllowList(_) => "allow_list",
+        Reason::Malware(_) => "malware",
+        Reason::Unjudged => "unjudged",
+        Reason::Unasked => "unasked",
+        Reason::Waiting => "waiting",
+    }
 }

@@ -1,7 +1,7 @@
 //! The path of one message under one deadline: inspect, deadline, degrade, settle; and the second look after the reply.
 //!
 //! A door ([`gateway`](crate::gateway)) hands over a [`Transaction`] and gets an [`Answer`] that it can give as it is:
-//! whatever must be durable is durable by then. May import `mail`, `content`, `analysis`, `policy`, `deferred`, `enrichment`
+//! whatever must be durable is durable by then. May import `observe`, `mail`, `content`, `analysis`, `policy`, `deferred`, `enrichment`
 //! and `records`. Not here: sockets, replies in any protocol's words.
 
 mod answer;

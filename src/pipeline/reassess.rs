@@ -14,12 +14,14 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::answer;
 use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction};
 use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::mail::{Door, Message, MessageId};
+use crate::observe::event;
 use crate::policy::mql::Needs;
 use crate::policy::{Action, Judgement, Reason, RuleMode, Wait};
 use crate::records::{
@@ -160,12 +162,12 @@ impl Again {
             return Vec::new();
         }
         let now = now_ms();
-        let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
+        let mut jobs = vec![job(REASSESS, (record.id, correlation(record)), self.priority, Vec::new(), now)];
         if self.waits() {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
-            let waited = job(WAITED, record.id, Priority::High, waiting(record), now);
+            let waited = job(WAITED, (record.id, correlation(record)), Priority::High, waiting(record), now);
             jobs.push(OutboxJob { not_before_ms: until, ..waited });
         }
         jobs
@@ -212,16 +214,17 @@ impl Again {
         let most = if looks { config.max_kept_bytes } else { config.max_kept_bytes / 2 };
         let keep = (most, self.keep_until_ms);
         // The sender has had the reply by then, or has it at once; the writer ends only after this.
-        tokio::spawn(async move {
+        let keeping = async move {
             let _leave = leave;
             if let Err(error) = records.keep_and_note(&record, raw, keep, (jobs, others)).await
                 && looks
             {
                 let why = if matches!(error, StoreError::Kept(_)) { "no_room" } else { "store" };
                 metrics.not_looked_at_again.with_label_values(&[why]).inc();
-                tracing::warn!(id = %record.id, %error, "a message cannot be looked at again");
+                tracing::warn!(event = event::MAIL, id = %record.id, %error, "a message cannot be looked at again");
             }
-        });
+        };
+        tokio::spawn(keeping.in_current_span());
     }
 }
 
@@ -232,7 +235,7 @@ pub(super) fn for_campaign(record: &Record) -> Vec<OutboxJob> {
     let job = |id: &MessageId| OutboxJob {
         key: format!("{REASSESS}:{id}:campaign"),
         payload: ActionOrder { id: *id, campaign: true, recipients: Vec::new() }.to_bytes(),
-        ..job(REASSESS, *id, Priority::Medium, Vec::new(), now)
+        ..job(REASSESS, (*id, correlation(record)), Priority::Medium, Vec::new(), now)
     };
     untold.iter().map(job).collect()
 }
@@ -243,13 +246,24 @@ fn waiting(record: &Record) -> Vec<String> {
     waits.map(|one| one.recipient.clone()).collect()
 }
 
-fn job(kind: &str, id: MessageId, priority: Priority, recipients: Vec<String>, now_ms: i64) -> OutboxJob {
+/// What binds its log lines together: of the connection it came by, else its id.
+fn correlation(record: &Record) -> String {
+    record.connection.correlation.clone().unwrap_or_else(|| record.id.to_string())
+}
+
+fn job(
+    kind: &str,
+    (id, correlation): (MessageId, String),
+    priority: Priority,
+    recipients: Vec<String>,
+    now_ms: i64,
+) -> OutboxJob {
     OutboxJob {
         key: format!("{kind}:{id}"),
         kind: kind.to_owned(),
         priority: priority.place() as u8,
         payload: ActionOrder { id, campaign: false, recipients }.to_bytes(),
-        correlation: id.to_string(),
+        correlation,
         enqueued_ms: now_ms,
         not_before_ms: 0,
     }
@@ -313,11 +327,14 @@ impl Reassess {
             .into_iter()
             .map(|(kind, recipients)| {
                 let action = WantedAction { kind: kind.to_owned(), recipients: recipients.clone() };
-                (action, self::job(kind, id, Priority::High, recipients, now))
+                (action, self::job(kind, (id, job.correlation.clone()), Priority::High, recipients, now))
             })
             .unzip();
         metrics.second_verdicts.with_label_values(&[change.as_str()]).inc();
-        tracing::info!(%id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again");
+        tracing::info!(
+            event = event::MAIL,
+            %id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again"
+        );
         let reassessment = Reassessment { at_ms: now, change, record: second };
         self.records.note_reassessment(&reassessment, actions, jobs).await.map_err(again)
     }
@@ -404,13 +421,16 @@ impl Waited {
         let now = now_ms();
         match self.pipeline.standing().deep.config.after_hold {
             AfterHold::Release => {
-                tracing::warn!(%id, "a message waited for its second look in vain and is released");
+                tracing::warn!(
+                    event = event::MAIL,
+                    %id, "a message waited for its second look in vain and is released"
+                );
                 let action = WantedAction { kind: RELEASE.into(), recipients: recipients.clone() };
-                let jobs = vec![self::job(RELEASE, id, Priority::High, recipients, now)];
+                let jobs = vec![self::job(RELEASE, (id, job.correlation.clone()), Priority::High, recipients, now)];
                 self.records.want_actions(id, vec![action], jobs, now).await.map_err(again)
             }
             AfterHold::Keep => {
-                tracing::warn!(%id, "a message waited for its second look in vain and stays held");
+                tracing::warn!(event = event::MAIL, %id, "a message waited for its second look in vain and stays held");
                 let action = WantedAction { kind: WAITED.into(), recipients };
                 self.records.want_actions(id, vec![action], Vec::new(), now).await.map_err(again)?;
                 self.records.action_done(id, WAITED, "not looked at in time: stays held", now).await.map_err(again)
@@ -426,7 +446,7 @@ impl Handler for Waited {
 }
 
 fn again(error: StoreError) -> Failure {
-    Failure::again(error.to_string())
+    Failure::of(&error)
 }
 
 fn now_ms() -> i64 {
@@ -613,7 +633,7 @@ mod tests {
         let keys: Vec<_> = jobs.iter().map(|job| job.key.clone()).collect();
         assert_eq!(keys, [format!("reassess:{}:campaign", id(7)), format!("reassess:{}:campaign", id(8))]);
         assert!(ActionOrder::read(&jobs[1].payload).unwrap().campaign);
-        assert_eq!((jobs[1].correlation.clone(), jobs[1].kind.as_str()), (id(8).to_string(), REASSESS));
+        assert_eq!((jobs[1].correlation.clone(), jobs[1].kind.as_str()), (one.id.to_string(), REASSESS));
     }
 
     fn profile() -> Profile {

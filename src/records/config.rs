@@ -14,8 +14,23 @@ pub struct Config {
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
-    /// Connections for reading; for PostgreSQL also for writing.
+    /// Copy of the database that is only read, kept up to date by the database itself: searches of the API go there (lists of
+    /// messages and of the quarantine), and to the first one while it does not answer. Empty: none.
+    pub replica_url: String,
+    /// File that holds that address instead.
+    pub replica_url_file: Option<PathBuf>,
+    /// Connections for reading; for PostgreSQL also for writing, and as many to the copy.
     pub connections: u32,
+    /// Connections of each of these that stay open when nothing is to be done.
+    pub min_connections: u32,
+    /// How long a call may wait for a connection.
+    pub acquire_ms: u64,
+    /// After how long without work a connection is closed. 0: never.
+    pub idle_seconds: u64,
+    /// After how long a connection is closed, for another one to be made. 0: never.
+    pub lifetime_seconds: u64,
+    /// Time of a call from which the log tells of it, by its name. 0: never.
+    pub slow_query_ms: u64,
     /// How long a held message may wait for its commit before the sender is asked to try later.
     pub commit_ms: u64,
     /// Ledger rows that may wait for the writer; beyond that rows are dropped and counted, mail is not.
@@ -41,7 +56,14 @@ impl Default for Config {
         Self {
             url: String::new(),
             url_file: None,
+            replica_url: String::new(),
+            replica_url_file: None,
             connections: 4,
+            min_connections: 0,
+            acquire_ms: 5_000,
+            idle_seconds: 0,
+            lifetime_seconds: 0,
+            slow_query_ms: 500,
             commit_ms: 5_000,
             ledger_queue: 4_096,
             ledger_linger_ms: 100,

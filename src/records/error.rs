@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::mail::MessageId;
+use crate::observe::{Category, Fault};
 
 /// A failure of the database or of the store of bodies.
 #[derive(Debug, thiserror::Error)]
@@ -97,5 +98,27 @@ impl StoreError {
     /// Pairs a driver's error with what was attempted.
     pub(super) fn query(attempt: &'static str) -> impl FnOnce(sqlx::Error) -> Self {
         move |source| Self::Query { attempt, source }
+    }
+}
+
+impl Fault for StoreError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Address(_) | Self::Bodies(_) => Category::Configuration,
+            Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Slow(_) => Category::Database,
+            Self::Row { .. } | Self::Damaged(_) | Self::Stopped => Category::Internal,
+            Self::Body { .. } | Self::DiskFull { .. } | Self::Kept(_) => Category::Resource,
+            Self::NotHeld(_) => Category::Validation,
+        }
+    }
+
+    fn is_retryable(&self) -> bool {
+        match self {
+            Self::Body { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
+            Self::Open { .. } | Self::Query { .. } | Self::Slow(_) | Self::Stopped => true,
+            Self::DiskFull { .. } | Self::Kept(_) => true,
+            Self::Address(_) | Self::Bodies(_) | Self::Migrate { .. } => false,
+            Self::Row { .. } | Self::Damaged(_) | Self::NotHeld(_) => false,
+        }
     }
 }

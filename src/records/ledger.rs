@@ -158,7 +158,7 @@ impl MessageSummary {
 
 impl Store {
     pub(super) async fn messages(&self, query: &MessageQuery) -> Result<Vec<MessageSummary>, StoreError> {
-        let rows = select(query).fetch(&self.read).await.map_err(StoreError::query("search messages"))?;
+        let rows = self.search("search messages", || select(query)).await?;
         rows.iter().map(MessageSummary::read).collect::<Result<_, _>>().map_err(StoreError::query("search messages"))
     }
 

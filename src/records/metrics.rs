@@ -1,5 +1,7 @@
 //! Metrics of the stores.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -9,10 +11,15 @@ use sqlx::AnyPool;
 use tokio::time::Instant;
 
 use super::StoreError;
+use super::replica::Replica;
 use super::store::Store;
+use crate::observe::{self, Fault, event};
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 18] = [
+const OPERATIONS: [&str; 25] = [
+    "action_done",
+    "actions_read",
+    "actions_want",
     "add_pass",
     "campaign",
     "clock",
@@ -22,6 +29,8 @@ const OPERATIONS: [&str; 18] = [
     "held",
     "history",
     "hold",
+    "keep",
+    "kept_bytes",
     "ledger",
     "messages",
     "outbox_done",
@@ -30,6 +39,8 @@ const OPERATIONS: [&str; 18] = [
     "ping",
     "record",
     "release",
+    "second_note",
+    "second_read",
     "use_pass",
 ];
 
@@ -45,6 +56,10 @@ pub struct Metrics {
     pub(super) ledger_waiting: IntGauge,
     pub(super) rows: IntGaugeVec,
     pub(super) seen: SeenMetrics,
+    pub(super) replica_fallbacks: IntCounter,
+    slow: IntCounterVec,
+    /// Microseconds from which a call is slow.
+    slow_from_us: AtomicU64,
     seconds: HistogramVec,
     errors: IntCounterVec,
     registry: Registry,
@@ -100,6 +115,18 @@ impl Metrics {
                 Opts::new("mailweir_database_errors_total", "Calls to the database that failed, by operation."),
                 &["operation"],
             )?,
+            replica_fallbacks: IntCounter::new(
+                "mailweir_database_replica_fallbacks_total",
+                "Searches that went to the first database because its copy (store.replica_url) did not answer.",
+            )?,
+            slow: IntCounterVec::new(
+                Opts::new(
+                    "mailweir_database_slow_total",
+                    "Calls to the database that took store.slow_query_ms or longer, by operation.",
+                ),
+                &["operation"],
+            )?,
+            slow_from_us: AtomicU64::new(u64::MAX),
             seen: SeenMetrics::new(registry)?,
             registry: registry.clone(),
         };
@@ -108,7 +135,10 @@ impl Metrics {
         registry.register(Box::new(metrics.rows.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
+        registry.register(Box::new(metrics.replica_fallbacks.clone()))?;
+        registry.register(Box::new(metrics.slow.clone()))?;
         for operation in OPERATIONS {
+            metrics.slow.with_label_values(&[operation]);
             metrics.seconds.with_label_values(&[operation]);
             metrics.errors.with_label_values(&[operation]);
         }
@@ -134,16 +164,33 @@ impl Metrics {
     ) -> Result<T, StoreError> {
         let started = Instant::now();
         let result = call.await;
+        if let Err(error) = &result
+            && error.is_failure()
+        {
+            observe::count("records", error.category());
+        }
         self.took(operation, started, matches!(result, Err(ref error) if error.is_failure()));
         result
     }
 
     /// The same for a call whose result is told otherwise.
     pub(super) fn took(&self, operation: &'static str, started: Instant, failed: bool) {
-        self.seconds.with_label_values(&[operation]).observe(started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        if took.as_micros() >= u128::from(self.slow_from_us.load(Ordering::Relaxed)) {
+            self.slow.with_label_values(&[operation]).inc();
+            let ms = took.as_millis() as u64;
+            tracing::warn!(event = event::PERFORMANCE, operation, ms, failed, "a call to the database took long");
+        }
         if failed {
             self.errors.with_label_values(&[operation]).inc();
         }
+    }
+
+    /// From how long on a call is slow; 0: none is.
+    pub(super) fn slow_from(&self, ms: u64) {
+        let us = if ms == 0 { u64::MAX } else { ms.saturating_mul(1_000) };
+        self.slow_from_us.store(us, Ordering::Relaxed);
     }
 
     /// Shows the connections of a database that was opened. A second one in the same process is not shown.
@@ -197,7 +244,7 @@ impl SeenMetrics {
 
 /// Connections to the database, looked at when the metrics are read.
 struct Pools {
-    pools: [(&'static str, AnyPool); 2],
+    pools: Vec<(&'static str, AnyPool)>,
     open: IntGaugeVec,
     most: IntGaugeVec,
 }
@@ -205,7 +252,14 @@ struct Pools {
 impl Pools {
     fn new(store: &Store) -> Result<Self, prometheus::Error> {
         Ok(Self {
-            pools: [("read", store.read.clone()), ("write", store.write.clone())],
+            pools: [
+                ("read", Some(&store.read)),
+                ("write", Some(&store.write)),
+                ("replica", store.replica.as_ref().map(Replica::pool)),
+            ]
+            .into_iter()
+            .filter_map(|(name, pool)| Some((name, pool?.clone())))
+            .collect(),
             open: IntGaugeVec::new(
                 Opts::new("mailweir_database_connections", "Open connections to the database, by pool and state."),
                 &["pool", "state"],
@@ -231,5 +285,31 @@ impl Collector for Pools {
             self.most.with_label_values(&[name]).set(i64::from(pool.options().get_max_connections()));
         }
         self.open.collect().into_iter().chain(self.most.collect()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_calls_are_counted_from_their_limit_on() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let call = async |ms| {
+            let sleep = async {
+                tokio::time::sleep(Duration::from_millis(ms)).await;
+                Ok(())
+            };
+            metrics.timed("ping", sleep).await.unwrap();
+            metrics.slow.with_label_values(&["ping"]).get()
+        };
+        assert_eq!(call(60_000).await, 0, "no limit is set");
+        metrics.slow_from(500);
+        assert_eq!(call(499).await, 0);
+        assert_eq!(call(500).await, 1);
+        metrics.slow_from(0);
+        assert_eq!(call(60_000).await, 1);
     }
 }

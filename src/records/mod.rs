@@ -1,7 +1,7 @@
 //! What is remembered: the ledger of all messages, the quarantine with its bodies, release passes, the outbox
 //! of jobs, retention.
 //!
-//! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `mail`, `analysis` and `policy`. Not here: what is
+//! SQLite or PostgreSQL by `store.url`, bodies as files or in S3. May import `observe`, `mail`, `analysis` and `policy`. Not here: what is
 //! held or released and why (`pipeline`, `enforcement`).
 
 mod bodies;
@@ -15,6 +15,7 @@ mod outbox;
 mod pass;
 mod quarantine;
 mod record;
+mod replica;
 mod retention;
 mod second;
 mod seen;
@@ -36,6 +37,7 @@ use writer::Writer;
 
 use crate::analysis::{Fact, History, HistoryKeys};
 use crate::mail::MessageId;
+use crate::observe::event;
 
 pub use config::{Config, S3Config};
 pub use error::StoreError;
@@ -71,6 +73,7 @@ impl Records {
         metrics: Arc<Metrics>,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + 'static), StoreError> {
         let bodies = Bodies::open(config, data)?;
+        metrics.slow_from(config.slow_query_ms);
         let store = Store::open(config, data, &metrics).await?;
         metrics.watch(&store);
         let (writer, run) = Writer::new(store.clone(), config, Arc::clone(&metrics));
@@ -100,11 +103,11 @@ impl Records {
         let seen = match seen::Seen::new(&file, bytes, &self.metrics) {
             Ok(Some(seen)) => Arc::new(seen),
             Ok(None) => {
-                tracing::info!("another process has the filter before the history");
+                tracing::info!(event = event::SYSTEM, "another process has the filter before the history");
                 return None;
             }
             Err(error) => {
-                tracing::warn!(%error, "no filter before the history: its files cannot be made");
+                tracing::warn!(event = event::SYSTEM, %error, "no filter before the history: its files cannot be made");
                 return None;
             }
         };
@@ -127,7 +130,12 @@ impl Records {
         }
         let json = match serde_json::to_string(record) {
             Ok(json) => json,
-            Err(error) => return tracing::error!(id = %record.id, %error, "a record could not be written as JSON"),
+            Err(error) => {
+                return tracing::error!(
+                    event = event::SYSTEM,
+                    id = %record.id, %error, "a record could not be written as JSON"
+                );
+            }
         };
         self.writer.ledger(LedgerRow {
             id: record.id,
@@ -268,7 +276,10 @@ impl Records {
         let Ok(now_ms) = outcome else { return Ok(()) };
         // The message is delivered: that this cannot be remembered is no failure of the release.
         if let Err(error) = self.remember_release(id, now_ms).await {
-            tracing::warn!(%id, %error, "a release could not be added to the history of its sender");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %id, %error, "a release could not be added to the history of its sender"
+            );
         }
         Ok(())
     }

@@ -23,6 +23,8 @@ use super::store::Store;
 use super::{OutboxJob, PAGE_MAX, StoreError};
 use crate::mail::{Envelope, MessageId, Path};
 
+/// What is attempted when held messages are looked at.
+const READ: &str = "read the quarantine";
 /// How long a release may run before another may take it up.
 const LEASE_MS: i64 = 10 * 60 * 1_000;
 
@@ -196,26 +198,14 @@ pub struct HeldQuery {
 
 impl Store {
     pub(super) async fn held(&self, query: &HeldQuery) -> Result<Vec<HeldMessage>, StoreError> {
-        let mut sql = Sql::new(
-            "SELECT id, held_ms, reason, risk, sender, sender_params, from_address, subject, client_ip, size, body \
-             FROM quarantine WHERE id IN (SELECT message_id FROM quarantine_recipients WHERE ",
-        );
-        match &query.state {
-            Some(state) => sql.push("state = ").text(state),
-            None => sql.push("state IN ('held', 'releasing')"),
-        };
-        if let Some(to) = &query.to {
-            sql.push(" AND LOWER(recipient) = ").text(&to.to_lowercase());
+        let fail = || StoreError::query(READ);
+        let rows = self.search(READ, || list(query)).await?;
+        let messages: Vec<HeldMessage> = rows.iter().map(read_message).collect::<Result<_, _>>().map_err(fail())?;
+        if messages.is_empty() {
+            return Ok(messages);
         }
-        if let Some(tenant) = &query.tenant {
-            sql.push(" AND tenant = ").text(tenant);
-        }
-        sql.push(")");
-        if let Some(before) = query.before {
-            sql.push(" AND id < ").bind(before.to_string());
-        }
-        sql.push(" ORDER BY id DESC LIMIT ").bind(i64::from(query.limit.clamp(1, PAGE_MAX)));
-        self.read_held(sql).await
+        let recipients = self.search(READ, || recipients_of(&messages)).await?;
+        with_recipients(messages, &recipients).map_err(fail())
     }
 
     pub(super) async fn held_message(&self, id: MessageId) -> Result<HeldMessage, StoreError> {
@@ -228,30 +218,14 @@ impl Store {
     }
 
     async fn read_held(&self, sql: Sql) -> Result<Vec<HeldMessage>, StoreError> {
-        let fail = || StoreError::query("read the quarantine");
+        let fail = || StoreError::query(READ);
         let rows = sql.fetch(&self.read).await.map_err(fail())?;
-        let mut messages: Vec<HeldMessage> = rows.iter().map(read_message).collect::<Result<_, _>>().map_err(fail())?;
+        let messages: Vec<HeldMessage> = rows.iter().map(read_message).collect::<Result<_, _>>().map_err(fail())?;
         if messages.is_empty() {
             return Ok(messages);
         }
-        let mut sql = Sql::new(
-            "SELECT message_id, recipient, params, tenant, state, attempts, last_error, settled_ms \
-             FROM quarantine_recipients WHERE message_id IN (",
-        );
-        for (place, message) in messages.iter().enumerate() {
-            sql.push(if place == 0 { "" } else { ", " }).bind(message.id.to_string());
-        }
-        sql.push(") ORDER BY message_id, recipient");
-        let rows = sql.fetch(&self.read).await.map_err(fail())?;
-        let mut recipients: BTreeMap<String, Vec<RecipientState>> = BTreeMap::new();
-        for row in &rows {
-            let (id, recipient) = read_recipient(row).map_err(fail())?;
-            recipients.entry(id).or_default().push(recipient);
-        }
-        for message in &mut messages {
-            message.recipients = recipients.remove(&message.id.to_string()).unwrap_or_default();
-        }
-        Ok(messages)
+        let recipients = recipients_of(&messages).fetch(&self.read).await.map_err(fail())?;
+        with_recipients(messages, &recipients).map_err(fail())
     }
 
     /// Takes the lease for those of the named recipients that wait; gives the ones it got.
@@ -322,6 +296,55 @@ impl Store {
             .bind(now_ms);
         Ok(sql.execute(&self.write).await.map_err(StoreError::query("use a release pass"))? == 1)
     }
+}
+
+/// The statement of a list.
+fn list(query: &HeldQuery) -> Sql {
+    let mut sql = Sql::new(
+        "SELECT id, held_ms, reason, risk, sender, sender_params, from_address, subject, client_ip, size, body \
+         FROM quarantine WHERE id IN (SELECT message_id FROM quarantine_recipients WHERE ",
+    );
+    match &query.state {
+        Some(state) => sql.push("state = ").text(state),
+        None => sql.push("state IN ('held', 'releasing')"),
+    };
+    if let Some(to) = &query.to {
+        sql.push(" AND LOWER(recipient) = ").text(&to.to_lowercase());
+    }
+    if let Some(tenant) = &query.tenant {
+        sql.push(" AND tenant = ").text(tenant);
+    }
+    sql.push(")");
+    if let Some(before) = query.before {
+        sql.push(" AND id < ").bind(before.to_string());
+    }
+    sql.push(" ORDER BY id DESC LIMIT ").bind(i64::from(query.limit.clamp(1, PAGE_MAX)));
+    sql
+}
+
+/// The statement for the recipients of these messages.
+fn recipients_of(messages: &[HeldMessage]) -> Sql {
+    let mut sql = Sql::new(
+        "SELECT message_id, recipient, params, tenant, state, attempts, last_error, settled_ms \
+         FROM quarantine_recipients WHERE message_id IN (",
+    );
+    for (place, message) in messages.iter().enumerate() {
+        sql.push(if place == 0 { "" } else { ", " }).bind(message.id.to_string());
+    }
+    sql.push(") ORDER BY message_id, recipient");
+    sql
+}
+
+fn with_recipients(mut messages: Vec<HeldMessage>, rows: &[AnyRow]) -> Result<Vec<HeldMessage>, sqlx::Error> {
+    let mut recipients: BTreeMap<String, Vec<RecipientState>> = BTreeMap::new();
+    for row in rows {
+        let (id, recipient) = read_recipient(row)?;
+        recipients.entry(id).or_default().push(recipient);
+    }
+    for message in &mut messages {
+        message.recipients = recipients.remove(&message.id.to_string()).unwrap_or_default();
+    }
+    Ok(messages)
 }
 
 fn words(text: String) -> Vec<String> {

@@ -83,3 +83,10 @@ pub struct Timing {
     /// Making it durable; 0 when nothing had to be.
     pub settle_us: u64,
 }
+
+impl Timing {
+    /// All stages together.
+    pub fn total_us(&self) -> u64 {
+        self.parse_us + self.enrich_us + self.judge_us + self.settle_us
+    }
+}

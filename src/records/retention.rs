@@ -69,7 +69,11 @@ impl Records {
         likenesses.execute(&self.store.write).await.map_err(StoreError::query("expire digests"))?;
         let mut kept = Sql::new("DELETE FROM kept WHERE kept_ms < ");
         kept.bind(now_ms - KEPT_MS).push(" OR (until_ms > 0 AND until_ms < ").bind(now_ms);
-        kept.push(" AND message_id NOT IN (SELECT correlation FROM outbox))");
+        // Not while a job waits that looks at it: its key is of the message.
+        kept.push(" AND NOT EXISTS (SELECT 1 FROM outbox WHERE job_key = 'reassess:' || kept.message_id)");
+        kept.push(
+            " AND NOT EXISTS (SELECT 1 FROM outbox WHERE job_key = 'reassess:' || kept.message_id || ':campaign'))",
+        );
         kept.execute(&self.store.write).await.map_err(StoreError::query("expire kept messages"))?;
         let mut passes = Sql::new("DELETE FROM release_passes WHERE expires_ms < ");
         passes.bind(now_ms - DAY_MS);

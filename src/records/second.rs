@@ -164,20 +164,23 @@ impl Records {
     }
 
     async fn keep(&self, record: &Record, raw: Bytes, max_bytes: u64, until_ms: i64) -> Result<(), StoreError> {
-        let fail = StoreError::query("keep a message");
-        let used: i64 = sqlx::query_scalar("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM kept")
-            .fetch_one(&self.store.read)
-            .await
-            .map_err(StoreError::query("count kept messages"))?;
-        let size = i64::try_from(raw.len()).unwrap_or(i64::MAX);
-        if used.saturating_add(size) > i64::try_from(max_bytes).unwrap_or(i64::MAX) {
-            return Err(StoreError::Kept(max_bytes));
-        }
-        let body = self.bodies.put(raw).await?;
-        let mut sql = Sql::new("INSERT INTO kept (message_id, body, size, kept_ms, until_ms) VALUES (");
-        sql.bind(record.id.to_string()).comma().bind(body).comma().bind(size).comma().bind(record.received_ms);
-        sql.comma().bind(until_ms).push(") ON CONFLICT (message_id) DO NOTHING");
-        sql.execute(&self.store.write).await.map(drop).map_err(fail)
+        let call = async {
+            let fail = StoreError::query("keep a message");
+            let used: i64 = sqlx::query_scalar("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM kept")
+                .fetch_one(&self.store.read)
+                .await
+                .map_err(StoreError::query("count kept messages"))?;
+            let size = i64::try_from(raw.len()).unwrap_or(i64::MAX);
+            if used.saturating_add(size) > i64::try_from(max_bytes).unwrap_or(i64::MAX) {
+                return Err(StoreError::Kept(max_bytes));
+            }
+            let body = self.bodies.put(raw).await?;
+            let mut sql = Sql::new("INSERT INTO kept (message_id, body, size, kept_ms, until_ms) VALUES (");
+            sql.bind(record.id.to_string()).comma().bind(body).comma().bind(size).comma().bind(record.received_ms);
+            sql.comma().bind(until_ms).push(") ON CONFLICT (message_id) DO NOTHING");
+            sql.execute(&self.store.write).await.map(drop).map_err(fail)
+        };
+        self.metrics.timed("keep", call).await
     }
 
     /// The bytes of a message, out of what is kept for its second look or out of the quarantine.
@@ -185,12 +188,15 @@ impl Records {
     /// # Errors
     /// When the database or the bodies do not answer.
     pub async fn kept_bytes(&self, id: MessageId) -> Result<Option<Bytes>, StoreError> {
-        let mut sql = Sql::new("SELECT body FROM kept WHERE message_id = ");
-        sql.bind(id.to_string()).push(" UNION SELECT body FROM quarantine WHERE id = ").bind(id.to_string());
-        let rows = sql.fetch(&self.store.read).await.map_err(StoreError::query("look up a message"))?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let body: String = row.try_get("body").map_err(StoreError::query("look up a message"))?;
-        self.bodies.get(&body).await.map(Some)
+        let call = async {
+            let mut sql = Sql::new("SELECT body FROM kept WHERE message_id = ");
+            sql.bind(id.to_string()).push(" UNION SELECT body FROM quarantine WHERE id = ").bind(id.to_string());
+            let rows = sql.fetch(&self.store.read).await.map_err(StoreError::query("look up a message"))?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            let body: String = row.try_get("body").map_err(StoreError::query("look up a message"))?;
+            self.bodies.get(&body).await.map(Some)
+        };
+        self.metrics.timed("kept_bytes", call).await
     }
 
     /// The second verdict on a message, if there is one.
@@ -198,19 +204,22 @@ impl Records {
     /// # Errors
     /// When the database does not answer or the row cannot be read.
     pub async fn reassessment(&self, id: MessageId) -> Result<Option<Reassessment>, StoreError> {
-        let fail = || StoreError::query("read a second verdict");
-        let mut sql = Sql::new("SELECT at_ms, change, record FROM reassessments WHERE message_id = ");
-        sql.bind(id.to_string());
-        let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let unreadable = |_| StoreError::Row { id: id.to_string(), column: "reassessments.record" };
-        let (change, record): (String, String) =
-            (row.try_get("change").map_err(fail())?, row.try_get("record").map_err(fail())?);
-        Ok(Some(Reassessment {
-            at_ms: row.try_get("at_ms").map_err(fail())?,
-            change: serde_json::from_value(change.into()).map_err(unreadable)?,
-            record: serde_json::from_str(&record).map_err(unreadable)?,
-        }))
+        let call = async {
+            let fail = || StoreError::query("read a second verdict");
+            let mut sql = Sql::new("SELECT at_ms, change, record FROM reassessments WHERE message_id = ");
+            sql.bind(id.to_string());
+            let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            let unreadable = |_| StoreError::Row { id: id.to_string(), column: "reassessments.record" };
+            let (change, record): (String, String) =
+                (row.try_get("change").map_err(fail())?, row.try_get("record").map_err(fail())?);
+            Ok(Some(Reassessment {
+                at_ms: row.try_get("at_ms").map_err(fail())?,
+                change: serde_json::from_value(change.into()).map_err(unreadable)?,
+                record: serde_json::from_str(&record).map_err(unreadable)?,
+            }))
+        };
+        self.metrics.timed("second_read", call).await
     }
 
     /// The record of a message with what came later.
@@ -234,33 +243,36 @@ impl Records {
         actions: Vec<WantedAction>,
         jobs: Vec<OutboxJob>,
     ) -> Result<(), StoreError> {
-        let id = second.record.id;
-        let unreadable = |_| StoreError::Row { id: id.to_string(), column: "reassessments.record" };
-        let record = serde_json::to_string(&second.record).map_err(unreadable)?;
-        let writes = async {
-            let mut transaction = self.store.write.begin().await?;
-            let mut sql =
-                Sql::new("INSERT INTO reassessments (message_id, at_ms, change, in_campaign, record) VALUES (");
-            sql.bind(id.to_string()).comma().bind(second.at_ms).comma().bind(second.change.as_str()).comma();
-            sql.bind(i64::from(second.record.in_campaign)).comma();
-            sql.text(&record).push(") ON CONFLICT (message_id) DO ");
-            if second.record.in_campaign {
-                // Who knows of the campaign knows more; of two such the first stands.
-                sql.push("UPDATE SET at_ms = excluded.at_ms, change = excluded.change, record = excluded.record, ");
-                sql.push("in_campaign = 1 WHERE reassessments.in_campaign = 0");
-            } else {
-                sql.push("NOTHING");
-            }
-            if sql.execute(&mut *transaction).await? == 1 {
-                write_actions(id, &actions, second.at_ms, &mut transaction).await?;
-                outbox::write(&jobs.iter().collect::<Vec<_>>(), self.store.sqlite, &mut transaction).await?;
-            }
-            let mut sql = Sql::new("DELETE FROM kept WHERE message_id = ");
-            sql.bind(id.to_string()).push(" AND until_ms <= ").bind(second.at_ms);
-            sql.execute(&mut *transaction).await?;
-            transaction.commit().await
+        let call = async {
+            let id = second.record.id;
+            let unreadable = |_| StoreError::Row { id: id.to_string(), column: "reassessments.record" };
+            let record = serde_json::to_string(&second.record).map_err(unreadable)?;
+            let writes = async {
+                let mut transaction = self.store.write.begin().await?;
+                let mut sql =
+                    Sql::new("INSERT INTO reassessments (message_id, at_ms, change, in_campaign, record) VALUES (");
+                sql.bind(id.to_string()).comma().bind(second.at_ms).comma().bind(second.change.as_str()).comma();
+                sql.bind(i64::from(second.record.in_campaign)).comma();
+                sql.text(&record).push(") ON CONFLICT (message_id) DO ");
+                if second.record.in_campaign {
+                    // Who knows of the campaign knows more; of two such the first stands.
+                    sql.push("UPDATE SET at_ms = excluded.at_ms, change = excluded.change, record = excluded.record, ");
+                    sql.push("in_campaign = 1 WHERE reassessments.in_campaign = 0");
+                } else {
+                    sql.push("NOTHING");
+                }
+                if sql.execute(&mut *transaction).await? == 1 {
+                    write_actions(id, &actions, second.at_ms, &mut transaction).await?;
+                    outbox::write(&jobs.iter().collect::<Vec<_>>(), self.store.sqlite, &mut transaction).await?;
+                }
+                let mut sql = Sql::new("DELETE FROM kept WHERE message_id = ");
+                sql.bind(id.to_string()).push(" AND until_ms <= ").bind(second.at_ms);
+                sql.execute(&mut *transaction).await?;
+                transaction.commit().await
+            };
+            writes.await.map_err(StoreError::query("note a second verdict"))
         };
-        writes.await.map_err(StoreError::query("note a second verdict"))
+        self.metrics.timed("second_note", call).await
     }
 
     /// Notes what is to be done about a message, with the jobs that do it, in one commit.
@@ -274,13 +286,16 @@ impl Records {
         jobs: Vec<OutboxJob>,
         now_ms: i64,
     ) -> Result<(), StoreError> {
-        let writes = async {
-            let mut transaction = self.store.write.begin().await?;
-            write_actions(id, &actions, now_ms, &mut transaction).await?;
-            outbox::write(&jobs.iter().collect::<Vec<_>>(), self.store.sqlite, &mut transaction).await?;
-            transaction.commit().await
+        let call = async {
+            let writes = async {
+                let mut transaction = self.store.write.begin().await?;
+                write_actions(id, &actions, now_ms, &mut transaction).await?;
+                outbox::write(&jobs.iter().collect::<Vec<_>>(), self.store.sqlite, &mut transaction).await?;
+                transaction.commit().await
+            };
+            writes.await.map_err(StoreError::query("note actions"))
         };
-        writes.await.map_err(StoreError::query("note actions"))
+        self.metrics.timed("actions_want", call).await
     }
 
     /// Notes what came of an action; the first word stands.
@@ -288,10 +303,13 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn action_done(&self, id: MessageId, kind: &str, result: &str, now_ms: i64) -> Result<(), StoreError> {
-        let mut sql = Sql::new("UPDATE actions SET result = ");
-        sql.text(result).push(", result_ms = ").bind(now_ms).push(" WHERE message_id = ").bind(id.to_string());
-        sql.push(" AND kind = ").text(kind).push(" AND result IS NULL");
-        sql.execute(&self.store.write).await.map(drop).map_err(StoreError::query("note the result of an action"))
+        let call = async {
+            let mut sql = Sql::new("UPDATE actions SET result = ");
+            sql.text(result).push(", result_ms = ").bind(now_ms).push(" WHERE message_id = ").bind(id.to_string());
+            sql.push(" AND kind = ").text(kind).push(" AND result IS NULL");
+            sql.execute(&self.store.write).await.map(drop).map_err(StoreError::query("note the result of an action"))
+        };
+        self.metrics.timed("action_done", call).await
     }
 
     /// What was to be done about a message, the oldest first.
@@ -299,12 +317,15 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn actions(&self, id: MessageId) -> Result<Vec<ActionTaken>, StoreError> {
-        let fail = || StoreError::query("read actions");
-        let mut sql =
-            Sql::new("SELECT kind, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
-        sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind");
-        let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
-        rows.iter().map(ActionTaken::read).collect::<Result<_, _>>().map_err(fail())
+        let call = async {
+            let fail = || StoreError::query("read actions");
+            let mut sql =
+                Sql::new("SELECT kind, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
+            sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind");
+            let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
+            rows.iter().map(ActionTaken::read).collect::<Result<_, _>>().map_err(fail())
+        };
+        self.metrics.timed("actions_read", call).await
     }
 }
 

@@ -24,6 +24,7 @@ use super::history::{Additions, START};
 use super::metrics::SeenMetrics;
 use super::store::Store;
 use super::{Metrics, StoreError};
+use crate::observe::event;
 
 /// Bits of one name: the best for a filter that is half full at a false-positive rate of 1 %.
 const HASHES: u64 = 7;
@@ -189,9 +190,17 @@ impl Seen {
                 match self.fill(&store).await {
                     Ok(names) => {
                         *self.whole.lock().unwrap_or_else(PoisonError::into_inner) = Some(sign);
-                        tracing::info!(names, fill = self.bloom.fill(), "the filter before the history is in use");
+                        tracing::info!(
+                            event = event::SYSTEM,
+                            names,
+                            fill = self.bloom.fill(),
+                            "the filter before the history is in use"
+                        );
                     }
-                    Err(error) => tracing::warn!(%error, "the names of the history cannot be read: tried again"),
+                    Err(error) => tracing::warn!(
+                        event = event::SYSTEM,
+                        %error, "the names of the history cannot be read: tried again"
+                    ),
                 }
             }
             tokio::time::sleep(EVERY).await;

@@ -8,10 +8,12 @@ use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use log::LevelFilter;
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::{AnyPool, ConnectOptions, Executor};
 
 use super::metrics::SeenMetrics;
+use super::replica::Replica;
 use super::seen::{Seen, sign_of};
 use super::{Config, Metrics, StoreError};
 
@@ -33,6 +35,8 @@ const TABLES: [(&str, &str); 6] = [
 pub(super) struct Store {
     pub(super) read: AnyPool,
     pub(super) write: AnyPool,
+    /// A copy for searches.
+    pub(super) replica: Option<Replica>,
     /// Address without password, for people.
     pub(super) place: String,
     /// SQLite, not PostgreSQL.
@@ -52,14 +56,9 @@ impl Store {
         let place = place(&url);
         let sqlite = url.starts_with("sqlite:");
         let open = |source| StoreError::Open { place: place.clone(), source };
-        let options = AnyConnectOptions::from_str(&url).map_err(open)?.disable_statement_logging();
+        let options = options(&url).map_err(open)?;
         let pool = |connections: u32| {
-            let pool = AnyPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(Duration::from_millis(config.commit_ms))
-                .idle_timeout(None)
-                .max_lifetime(None)
-                .test_before_acquire(!sqlite);
+            let pool = pool_options(config, connections).test_before_acquire(!sqlite);
             if sqlite {
                 pool.after_connect(|connection, _| Box::pin(async move { pragmas(connection).await }))
             } else {
@@ -73,9 +72,10 @@ impl Store {
             .await
             .map_err(|source| StoreError::Migrate { place: place.clone(), source })?;
         let read = pool(config.connections.max(1)).connect_lazy_with(options);
+        let replica = Replica::open(config, metrics)?;
         let sign = file_of(&url).map(|file| sign_of(&file));
         let meters = metrics.seen.clone();
-        Ok(Self { read, write, place, sqlite, seen: Arc::default(), sign, meters })
+        Ok(Self { read, write, replica, place, sqlite, seen: Arc::default(), sign, meters })
     }
 
     /// Asks the database for an answer out of a table of ours.
@@ -106,9 +106,28 @@ impl Store {
 
     /// Closes all connections; what was committed stays.
     pub(super) async fn close(&self) {
+        if let Some(replica) = &self.replica {
+            replica.close().await;
+        }
         self.read.close().await;
         self.write.close().await;
     }
+}
+
+/// What statements are is traced (`sqlx::query=trace`): their text, never their values.
+pub(super) fn options(url: &str) -> Result<AnyConnectOptions, sqlx::Error> {
+    let options = AnyConnectOptions::from_str(url)?.log_statements(LevelFilter::Trace);
+    Ok(options.log_slow_statements(LevelFilter::Off, Duration::MAX))
+}
+
+pub(super) fn pool_options(config: &Config, connections: u32) -> AnyPoolOptions {
+    let wanted = |seconds| (seconds > 0).then(|| Duration::from_secs(seconds));
+    AnyPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(config.min_connections.min(connections))
+        .acquire_timeout(Duration::from_millis(config.acquire_ms))
+        .idle_timeout(wanted(config.idle_seconds))
+        .max_lifetime(wanted(config.lifetime_seconds))
 }
 
 async fn pragmas(connection: &mut sqlx::AnyConnection) -> Result<(), sqlx::Error> {
@@ -135,6 +154,11 @@ pub(super) fn address(config: &Config, data: &Path) -> Result<String, StoreError
             .to_owned(),
         None => config.url.clone(),
     };
+    understood(url, data)
+}
+
+/// An address as the driver wants it.
+pub(super) fn understood(url: String, data: &Path) -> Result<String, StoreError> {
     if url.is_empty() {
         return Ok(format!("sqlite://{}?mode=rwc", data.join("mailweir.db").display()));
     }
@@ -146,7 +170,7 @@ pub(super) fn address(config: &Config, data: &Path) -> Result<String, StoreError
 }
 
 /// The address without a password.
-fn place(url: &str) -> String {
+pub(super) fn place(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
     let rest = rest.split('?').next().unwrap_or_default();
     match rest.rsplit_once('@') {

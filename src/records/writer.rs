@@ -16,6 +16,7 @@ use super::quarantine::HeldRow;
 use super::sql::Sql;
 use super::store::Store;
 use super::{Config, Metrics, StoreError, campaign, history, outbox};
+use crate::observe::event;
 
 /// Rows in one commit.
 const BATCH: usize = 256;
@@ -57,7 +58,7 @@ impl Writer {
             self.metrics.ledger_dropped.inc();
             let why =
                 if matches!(refused, mpsc::error::TrySendError::Full(_)) { "queue full" } else { "writer stopped" };
-            tracing::warn!(why, "ledger row dropped");
+            tracing::warn!(event = event::SYSTEM, why, "ledger row dropped");
         } else {
             self.metrics.ledger_waiting.inc();
         }
@@ -157,11 +158,17 @@ async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError>
 async fn withdraw(store: &Store, row: &HeldRow) {
     let jobs: Vec<String> = row.jobs.iter().map(|job| job.key.clone()).collect();
     if let Err(error) = store.done(&jobs).await {
-        tracing::warn!(id = %row.id, %error, "jobs of a message that was deferred stay: they will find nothing");
+        tracing::warn!(
+            event = event::SYSTEM,
+            id = %row.id, %error, "jobs of a message that was deferred stay: they will find nothing"
+        );
     }
     for sql in ["DELETE FROM quarantine_recipients WHERE message_id = $1", "DELETE FROM quarantine WHERE id = $1"] {
         if let Err(error) = sqlx::query(sql).bind(row.id.to_string()).execute(&store.write).await {
-            tracing::error!(id = %row.id, %error, "a message that was deferred stays in quarantine as well");
+            tracing::error!(
+                event = event::SYSTEM,
+                id = %row.id, %error, "a message that was deferred stays in quarantine as well"
+            );
         }
     }
 }
@@ -178,10 +185,16 @@ async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Met
             }
             Err(error) if attempt == RETRIES => {
                 metrics.ledger_dropped.inc_by(ledger.len() as u64);
-                tracing::error!(rows = ledger.len(), %error, source = ?std::error::Error::source(&error), "ledger rows dropped");
+                tracing::error!(
+                    event = event::SYSTEM,
+                    rows = ledger.len(), %error, source = ?std::error::Error::source(&error), "ledger rows dropped"
+                );
             }
             Err(error) => {
-                tracing::warn!(attempt, %error, source = ?std::error::Error::source(&error), "ledger commit failed");
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    attempt, %error, source = ?std::error::Error::source(&error), "ledger commit failed"
+                );
                 tokio::time::sleep(RETRY).await;
             }
         }

@@ -28,6 +28,8 @@ mod metrics;
 mod milter_conversation;
 mod milter_driver;
 mod mql;
+mod observe;
+mod plans;
 mod postfix_milter;
 mod postfix_relay;
 mod queue;

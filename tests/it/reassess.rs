@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 use crate::support::client::Client;
 use crate::support::endpoint::Endpoint;
 use crate::support::gateway::{Gateway, free_port};
+use crate::support::milter::Mta;
 use crate::support::postfix::{self, Options, Postfix};
 use crate::support::redis::{Keep, Redis, available};
 use crate::support::sink::Sink;
@@ -526,4 +527,83 @@ async fn settings_that_cannot_be_are_refused() {
         let said = format!("{}{}", ran.text(), ran.stderr);
         assert!(!ran.ok && said.contains(expected), "{said}");
     }
+}
+
+/// The correlation id that a line of the log carries by its spans.
+fn correlation_of(line: &Value) -> Option<&str> {
+    line["spans"].as_array()?.iter().find_map(|span| span["correlation"].as_str())
+}
+
+/// One message through the milter door, judged worse at its second look: the same id binds the connection's lines, the message's,
+/// those of its jobs, the record, and what the webhook is told.
+async fn one_id_binds_it_all(around: Around) {
+    let hook = Endpoint::start(|_, _| "200 OK").await;
+    let settings = format!(
+        "share = 1.0\non_worse = [\"webhook\", \"remediate\"]\n[actions.webhook]\nurl = \"http://{}/hook\"\n[log]\nformat = \"json\"\n",
+        hook.address
+    );
+    let scene = Scene::start(&settings, Around { fickle: true, ..around }).await;
+    let mut mta = Mta::connect(&format!("inet:{}", scene.gateway.milter).parse().unwrap()).await.unwrap();
+    mta.greet().await;
+    mta.say(b'M', b"<a@firm.example>\0").await;
+    mta.say(b'R', b"<b@example.com>\0").await;
+    for (name, value) in [
+        ("From", "A <a@firm.example>"),
+        ("To", "b@example.com"),
+        ("Subject", "a secret subject"),
+        ("Message-ID", "<1@firm.example>"),
+        ("Date", "Fri, 20 Nov 2026 10:00:00 +0000"),
+    ] {
+        mta.say(b'L', format!("{name}\0 {value}\0").as_bytes()).await;
+    }
+    mta.say(b'B', b"Hello https://firm.example/x\r\n").await;
+    mta.say(b'E', b"").await;
+    mta.verdict().await;
+    // An empty frame after it: the connection ends by a breach of the protocol, in the log by the same id.
+    mta.raw(&[0; 4]).await.unwrap();
+
+    let told = hook.wait_for(1).await[0].json();
+    let alert = &told["alerts"][0];
+    let correlation = alert["correlation"].as_str().unwrap_or_else(|| panic!("{told:#}")).to_owned();
+    assert!(correlation.len() == 32 && mailweir::observe::is_correlation(&correlation), "{correlation}");
+    let id = alert["key"].as_str().unwrap().trim_start_matches("message:").to_owned();
+    let done =
+        |record: &Value| results(record).len() == 2 && results(record).iter().all(|(_, result)| !result.is_empty());
+    let record = scene.explained(&id, done).await;
+    assert_eq!(record["connection"]["correlation"], correlation.as_str(), "{record:#}");
+
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let of_message = |wanted: &[(&str, &str)]| -> bool {
+        let all = super::observe::lines(&scene.gateway);
+        let has = |line: &Value| wanted.iter().all(|(key, value)| line[*key] == *value);
+        let found: Vec<&Value> = all.iter().filter(|line| has(line)).collect();
+        assert!(found.iter().all(|line| correlation_of(line) == Some(&correlation)), "{found:#?}");
+        !found.is_empty()
+    };
+    for wanted in [
+        &[("event", "mail"), ("message", "judged"), ("id", id.as_str()), ("door", "milter"), ("action", "allow")][..],
+        &[("event", "mail"), ("message", "looked at again"), ("id", &id), ("change", "worse")],
+        &[("event", "mail"), ("message", "an action is wanted and nobody is configured to act"), ("id", &id)],
+        &[("event", "security"), ("message", "milter connection ended by a fault")],
+    ] {
+        while !of_message(wanted) {
+            assert!(tokio::time::Instant::now() < until, "{wanted:?}\n{}", scene.gateway.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let log = scene.gateway.log();
+    assert!(!log.contains("secret subject") && !log.contains("b@example.com"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_id_binds_connection_message_jobs_and_webhook() {
+    one_id_binds_it_all(Around::default()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_id_binds_them_through_redis_too() {
+    if !available("one_id_binds_them_through_redis_too") {
+        return;
+    }
+    one_id_binds_it_all(Around::redis().await).await;
 }

@@ -17,6 +17,7 @@ use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::enforcement::alert::{Act, Alert, Board, BoardError, Order, OrderError, Severity};
 use crate::mail::defang;
+use crate::observe::event;
 
 /// What is watched.
 #[derive(Debug, Serialize, ToSchema)]
@@ -196,7 +197,14 @@ async fn add(shared: &Shared, order: Result<Order, OrderError>) -> Result<(Statu
         wrong => Problem::bad_request(wrong.to_string()),
     })?;
     let order = blocking(move || board.add(&order).map(|()| order)).await?;
-    tracing::info!(id = order.id, pattern = order.pattern, by = order.by, "an order about alerts by HTTP");
+    tracing::info!(
+        event = event::AUDIT,
+        action = "alerts.order",
+        by = order.by,
+        id = order.id,
+        pattern = order.pattern,
+        "changed by HTTP"
+    );
     Ok((StatusCode::CREATED, Json(order.into())))
 }
 
@@ -209,7 +217,7 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BoardError> + Send + 'static,
 ) -> Result<T, Problem> {
     let failed = |error: &dyn std::fmt::Display| {
-        tracing::warn!(%error, "a request about alerts failed");
+        tracing::warn!(event = event::API, %error, "a request about alerts failed");
         Problem::internal()
     };
     match tokio::task::spawn_blocking(work).await {

@@ -13,6 +13,7 @@ use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::enrichment::Tag;
+use crate::observe::event;
 
 /// Tags taken at once.
 const MAX_TAGS: usize = 100;
@@ -65,7 +66,9 @@ pub(super) async fn invalidate(
     let result = outside.forget(&tags).await;
     let tags: Vec<String> = tags.iter().map(ToString::to_string).collect();
     let told = result.is_ok();
-    tracing::info!(by = %format!("HTTP from {peer}"), ?tags, everything, told, "kept answers are forgotten by HTTP");
+    tracing::info!(
+        event = event::AUDIT, action = "caches.forget", by = %peer, ?tags, everything, told, "changed by HTTP"
+    );
     result.map_err(|failure| {
         let what = format!("forgotten here, but the shared cache could not be told ({failure}): ask again");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, what)

@@ -7,6 +7,7 @@ mod ask;
 mod caches;
 mod demo;
 mod diagram;
+mod logging;
 mod messages;
 mod quarantine;
 mod scalability;
@@ -119,6 +120,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::architecture))
         .routes(routes!(demo::run, demo::state))
         .routes(routes!(caches::invalidate))
+        .routes(routes!(logging::state, logging::set, logging::reset))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::silence))
         .routes(routes!(alerts::end_silence))

@@ -17,6 +17,7 @@ use super::view::{self, MessageView};
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::mail::MessageId;
+use crate::observe::event;
 use crate::records::{HeldMessage, HeldQuery, HeldState, RecipientState};
 
 /// What became of a held message for one recipient.
@@ -201,7 +202,7 @@ pub(super) async fn view(State(shared): State<Arc<Shared>>, Id(id): Id) -> Resul
         view
     });
     let message = parse.await.map_err(|error| {
-        tracing::error!(%id, %error, "viewing a held message failed");
+        tracing::error!(event = event::API, %id, %error, "viewing a held message failed");
         Problem::internal()
     })?;
     Ok(Json(HeldView { held: held.into(), message }))

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
@@ -13,10 +13,12 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::ask::{self, Asked, JsonBody};
 use super::diagram::{self, Picture};
+use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::deferred::{Crew, Depth, JobRun, Load, Mode, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus};
 use crate::enrichment::Outside;
+use crate::observe::event;
 
 /// Queue and workers of a process, for its HTTP side.
 #[derive(Clone)]
@@ -103,10 +105,12 @@ pub(super) async fn config(State(shared): State<Arc<Shared>>) -> Result<Json<Sca
     responses((status = 200, body = Object), Denied))]
 pub(super) async fn set_config(
     State(shared): State<Arc<Shared>>,
+    Extension(Peer(peer)): Extension<Peer>,
     JsonBody(config): JsonBody<ScalingConfig>,
 ) -> Result<Json<ScalingConfig>, Problem> {
     let crew = crew(&shared)?;
     crew.set_config(config).map_err(|error| Problem::bad_request(error.to_string()))?;
+    tracing::info!(event = event::AUDIT, action = "scaling.config", by = %peer, "changed by HTTP");
     Ok(Json(crew.config()))
 }
 
@@ -137,9 +141,12 @@ pub(super) struct Target {
     responses((status = 200, body = Target), Denied))]
 pub(super) async fn scale_up(
     State(shared): State<Arc<Shared>>,
+    Extension(Peer(peer)): Extension<Peer>,
     JsonBody(step): JsonBody<Step>,
 ) -> Result<Json<Target>, Problem> {
-    Ok(Json(Target { target: crew(&shared)?.ask(i32::from(step.by)) }))
+    let target = crew(&shared)?.ask(i32::from(step.by));
+    tracing::info!(event = event::AUDIT, action = "scaling.up", by = %peer, target, "changed by HTTP");
+    Ok(Json(Target { target }))
 }
 
 /// Fewer workers: those that go end their jobs first.
@@ -147,9 +154,12 @@ pub(super) async fn scale_up(
     responses((status = 200, body = Target), Denied))]
 pub(super) async fn scale_down(
     State(shared): State<Arc<Shared>>,
+    Extension(Peer(peer)): Extension<Peer>,
     JsonBody(step): JsonBody<Step>,
 ) -> Result<Json<Target>, Problem> {
-    Ok(Json(Target { target: crew(&shared)?.ask(-i32::from(step.by)) }))
+    let target = crew(&shared)?.ask(-i32::from(step.by));
+    tracing::info!(event = event::AUDIT, action = "scaling.down", by = %peer, target, "changed by HTTP");
+    Ok(Json(Target { target }))
 }
 
 /// How many rows.

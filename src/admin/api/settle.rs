@@ -14,6 +14,7 @@ use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::enforcement::ReleaseError;
+use crate::observe::event;
 use crate::records::HeldMessage;
 
 /// What became of a release.
@@ -75,7 +76,10 @@ pub(super) async fn release(
     let api = &shared.api;
     let held = api.records.held_message(id).await?;
     let recipients = named(&held, order.recipients)?;
-    tracing::info!(%id, %peer, recipients = recipients.len(), "release asked for by HTTP");
+    tracing::info!(
+        event = event::AUDIT, action = "quarantine.release", by = %peer, %id, recipients = recipients.len(),
+        "changed by HTTP"
+    );
     // The bytes are in memory until the next hop has them.
     let permit = Arc::clone(&api.bodies).acquire_owned().await;
     let release = Arc::clone(&api.release).release(id, recipients);
@@ -84,7 +88,7 @@ pub(super) async fn release(
         release.await
     });
     let outcome = begun.await.map_err(|error| {
-        tracing::error!(%id, %error, "a release broke down; its lease runs out by itself");
+        tracing::error!(event = event::API, %id, %error, "a release broke down; its lease runs out by itself");
         Problem::internal()
     })?;
     let outcome = outcome.map_err(|error| match error {
@@ -132,7 +136,7 @@ pub(super) async fn delete(
     if deleted == 0 {
         return Err(nothing_waits());
     }
-    tracing::info!(%id, %peer, deleted, "deleted from quarantine by HTTP");
+    tracing::info!(event = event::AUDIT, action = "quarantine.delete", by = %peer, %id, deleted, "changed by HTTP");
     Ok(Json(DeleteReport { deleted }))
 }
 

@@ -19,6 +19,7 @@ use crate::egress;
 use crate::egress::BreakerState;
 use crate::enforcement::alert::{Database, Readings, Service, Times, Verdicts};
 use crate::enrichment::Outside;
+use crate::observe::event;
 use crate::records::Records;
 
 /// How long an answer is waited for within one look.
@@ -75,7 +76,7 @@ impl<T: Send + 'static> Slow<T> {
                 Ok(())
             }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a reading for alerts broke down");
+                tracing::warn!(event = event::SYSTEM, %error, "a reading for alerts broke down");
                 self.asking = None;
                 Err(since.elapsed())
             }

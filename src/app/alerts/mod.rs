@@ -22,6 +22,7 @@ use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channel
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
+use crate::observe::event;
 use crate::records::Records;
 
 use collector::Collector;
@@ -123,7 +124,7 @@ impl Alerting {
                     watch = match look.await {
                         Ok(watch) => watch,
                         Err(error) => {
-                            tracing::error!(%error, "the watch has broken down: no more alerts");
+                            tracing::error!(event = event::SYSTEM, %error, "the watch has broken down: no more alerts");
                             return;
                         }
                     };
@@ -134,7 +135,7 @@ impl Alerting {
         drop(watch);
         let last = async { while delivering.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST, last).await.is_err() {
-            tracing::warn!("alerts that were not delivered yet are lost");
+            tracing::warn!(event = event::SYSTEM, "alerts that were not delivered yet are lost");
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::deferred::queue::now_ms;
 use crate::deferred::scaling::{Change, Scaling};
 use crate::deferred::{Cause, Depth, Job, Load, Metrics, Priority, QueueError, ScalingConfig};
+use crate::observe::event;
 
 /// Attempts, changes and samples remembered.
 const HISTORY: usize = 1_000;
@@ -265,7 +266,7 @@ impl Crew {
 
     fn change(&self, state: &mut State, now_ms: i64, change: Change) {
         let (from, to, cause) = (state.target, change.to, change.cause);
-        tracing::info!(from, to, ?cause, "the number of workers changes");
+        tracing::info!(event = event::SYSTEM, from, to, ?cause, "the number of workers changes");
         let load = state.load;
         remember(&mut state.events, ScalingEvent { at_ms: now_ms, from, to, cause, load }, EVENTS);
         state.target = to;

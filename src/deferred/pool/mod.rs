@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::shares::Shares;
 use super::{Claim, Job, Metrics, Outbox, Queue, QueueConfig, QueueError, WorkersConfig};
+use crate::observe::{self, Fault, event};
 
 pub use crew::{Crew, JobRun, Outcome, Sample, ScalingEvent, WorkerState, WorkerStatus};
 
@@ -47,6 +48,11 @@ impl Failure {
     /// To be tried again whenever it suits.
     pub fn again(error: impl Into<String>) -> Self {
         Self::Again { error: error.into(), not_before: Duration::ZERO }
+    }
+
+    /// As the error says of itself whether trying again may help.
+    pub fn of(error: &dyn Fault) -> Self {
+        if error.is_retryable() { Self::again(error.to_string()) } else { Self::Never(error.to_string()) }
     }
 }
 
@@ -172,8 +178,14 @@ impl Shop {
     /// Counts a call to the queue that failed, and logs the first of a row.
     fn failed(&self, attempt: &str, error: &QueueError, failing: &mut bool) {
         self.metrics.failures.with_label_values(&[attempt]).inc();
+        observe::count("deferred", error.category());
         if !std::mem::replace(failing, true) {
-            tracing::warn!(attempt, error = with_causes(error), "the queue does not answer as it should");
+            tracing::warn!(
+                event = event::SYSTEM,
+                attempt,
+                error = with_causes(error),
+                "the queue does not answer as it should"
+            );
         }
     }
 }

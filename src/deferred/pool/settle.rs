@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{FAILED_PAUSE, Held, Shop};
 use crate::deferred::{Answer, Claim, QueueError, Settlement};
+use crate::observe::event;
 
 /// Settlements in one batch.
 const BATCH: usize = 256;
@@ -40,7 +41,7 @@ async fn settle_batch(shop: &Shop, claims: &[(Arc<Claim>, Settlement)], stop: &C
     let lost = settled.as_ref().map_or(0, |settled| settled.iter().filter(|settled| !**settled).count());
     if lost > 0 {
         // Somebody else has them, or had; the queue may have been emptied. The outbox knows what is still to be done.
-        tracing::info!(lost, "claims were lost before they were settled");
+        tracing::info!(event = event::SYSTEM, lost, "claims were lost before they were settled");
     }
     if settled.is_some() {
         forget(shop, &keys(|s| matches!(s, Settlement::Dead { .. })), stop).await;

@@ -13,6 +13,7 @@ use super::{Held, Shop};
 use crate::deferred::cpu::Cpu;
 use crate::deferred::queue::now_ms;
 use crate::deferred::{Load, Settlement};
+use crate::observe::event;
 
 /// How often the load is measured.
 const MEASURE: Duration = Duration::from_secs(1);
@@ -73,7 +74,7 @@ impl Staff {
     fn ended(&self, worker: Option<u32>) {
         match worker {
             Some(id) => self.shop.crew.gone(id),
-            None => tracing::error!("a worker ended by a panic of its own"),
+            None => tracing::error!(event = event::SYSTEM, "a worker ended by a panic of its own"),
         }
     }
 
@@ -105,7 +106,7 @@ impl Staff {
             }
         };
         if timeout(patience, all).await.is_err() {
-            tracing::warn!("jobs were not done in time: they go back to the queue");
+            tracing::warn!(event = event::SYSTEM, "jobs were not done in time: they go back to the queue");
             self.workers.shutdown().await;
         }
         let left: Vec<Held> =

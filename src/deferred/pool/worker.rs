@@ -8,12 +8,14 @@ use futures_util::FutureExt;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::crew::{JobRun, Outcome};
 use super::{Failure, Held, Shop};
 use crate::deferred::queue::now_ms;
 use crate::deferred::retry::{after_failure, chance};
 use crate::deferred::{Reason, Settlement};
+use crate::observe::event;
 
 /// Works until it is told to retire, or nothing more comes.
 pub(super) async fn work(
@@ -35,7 +37,13 @@ pub(super) async fn work(
             shop.forget(&held);
             continue;
         }
-        let settlement = if stop.is_cancelled() { Some(Settlement::Back) } else { one(id, &shop, &held).await };
+        let settlement = if stop.is_cancelled() {
+            Some(Settlement::Back)
+        } else {
+            let job = &held.claim.job;
+            let span = tracing::info_span!("job", correlation = job.correlation, kind = job.kind, key = job.key);
+            one(id, &shop, &held).instrument(span).await
+        };
         match settlement {
             Some(settlement) => {
                 shop.settles(&held);
@@ -66,6 +74,7 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     };
     if let Some(Settlement::Dead { reason, error }) = &settlement {
         tracing::warn!(
+            event = event::SYSTEM,
             job = job.key,
             kind = job.kind,
             correlation = job.correlation,

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::deferred::QueueError;
+use crate::observe::event;
 
 /// How long a failure to connect answers for others.
 const SHUN: Duration = Duration::from_millis(250);
@@ -162,7 +163,12 @@ impl RedisLink {
         match connect(&mut state.target, self.deadline, self.its.keeps).await {
             Ok(wire) => {
                 if state.failed.take().is_some() {
-                    tracing::info!(place = self.place, setting = self.its.setting, "connected to Redis again");
+                    tracing::info!(
+                        event = event::SYSTEM,
+                        place = self.place,
+                        setting = self.its.setting,
+                        "connected to Redis again"
+                    );
                 }
                 state.made += 1;
                 state.wire = Some(wire.clone());
@@ -172,7 +178,10 @@ impl RedisLink {
             Err(error) => {
                 if state.failed.is_none() {
                     let (setting, without) = (self.its.setting, self.its.without);
-                    tracing::warn!(place = self.place, setting, %error, "no connection to Redis: {without}");
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        place = self.place, setting, %error, "no connection to Redis: {without}"
+                    );
                 }
                 state.failed = Some((Instant::now(), error.clone()));
                 Err(error)
@@ -207,7 +216,11 @@ async fn connect(target: &mut Target, deadline: Duration, keeps: bool) -> RedisR
     let memory: RedisResult<redis::InfoDict> = redis::cmd("INFO").arg("memory").query_async(&mut wire).await;
     let policy = memory.ok().and_then(|memory| memory.get::<String>("maxmemory_policy"));
     if let Some(policy) = policy.filter(|policy| policy != "noeviction") {
-        tracing::warn!(policy, "Redis may throw jobs away when its memory is full: set maxmemory-policy noeviction");
+        tracing::warn!(
+            event = event::SYSTEM,
+            policy,
+            "Redis may throw jobs away when its memory is full: set maxmemory-policy noeviction"
+        );
     }
     Ok(Wire::One(wire))
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::kind::Kind;
 use super::machine::Alert;
 use super::order::Order;
+use crate::observe::event;
 
 /// Orders read; more are not looked at.
 const ORDERS: usize = 1_000;
@@ -91,9 +92,15 @@ impl Board {
                 Ok(Ok(order)) if order.until_ms <= now_ms => drop(fs::remove_file(&file)),
                 Ok(Ok(order)) => orders.push(order),
                 Ok(Err(error)) => {
-                    tracing::warn!(file = %file.display(), %error, "an order about alerts is not understood")
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        file = %file.display(), %error, "an order about alerts is not understood"
+                    )
                 }
-                Err(error) => tracing::warn!(file = %file.display(), %error, "an order about alerts cannot be read"),
+                Err(error) => tracing::warn!(
+                    event = event::SYSTEM,
+                    file = %file.display(), %error, "an order about alerts cannot be read"
+                ),
             }
         }
         orders.sort_by(|a: &Order, b: &Order| (a.until_ms, &a.id).cmp(&(b.until_ms, &b.id)));

@@ -18,6 +18,7 @@ use super::metrics::AlertMetrics;
 use super::{Alert, Board, DeliveryConfig, Line, Notice, Severity, What};
 use crate::deferred::{self, Handler, Job, Placed, Priority, Queue};
 use crate::egress::Failure;
+use crate::observe::event;
 
 /// Kind of the jobs.
 pub const DELIVER_ALERT: &str = "alert_delivery";
@@ -60,7 +61,7 @@ impl Later {
         match self.queue.enqueue(&[job]).await {
             Ok(placed) => placed.iter().all(|one| matches!(one, Placed::Queued | Placed::Duplicate)),
             Err(error) => {
-                tracing::warn!(channel, %error, "an alert cannot wait in the job queue");
+                tracing::warn!(event = event::SYSTEM, channel, %error, "an alert cannot wait in the job queue");
                 false
             }
         }

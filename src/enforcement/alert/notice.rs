@@ -47,6 +47,9 @@ pub struct Line {
     pub advice: Cow<'static, str>,
     /// Since when, milliseconds since 1970.
     pub since_ms: i64,
+    /// What binds it to lines of the log, when it is about a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correlation: Option<String>,
 }
 
 impl Notice {
@@ -68,6 +71,7 @@ impl Notice {
                 note: harmless(alert.note.as_deref().unwrap_or_default()),
                 advice: alert.kind.advice().into(),
                 since_ms: alert.since_ms,
+                correlation: None,
             })
         };
         let lines: Vec<Line> = changes.iter().filter_map(line).collect();
@@ -88,6 +92,7 @@ impl Notice {
             note: "asked for by `mailweir alert test`".into(),
             advice: "Nothing is to be done.".into(),
             since_ms: at_ms,
+            correlation: None,
         };
         Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
     }

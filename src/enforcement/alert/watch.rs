@@ -4,6 +4,7 @@ use super::channels::Channels;
 use super::metrics::AlertMetrics;
 use super::order::Act;
 use super::{AlertsConfig, Board, BoardState, Gauges, Kind, Machine, Readings};
+use crate::observe::event;
 
 /// Looks at everything, again and again.
 #[derive(Debug)]
@@ -21,7 +22,10 @@ impl Watch {
     /// Goes on where the last process left off, if its board can be read.
     pub fn new(node: String, config: AlertsConfig, board: Board, channels: Channels, metrics: AlertMetrics) -> Self {
         let known = board.state().unwrap_or_else(|error| {
-            tracing::warn!(%error, "what was known of alerts cannot be read: what still fires is told again");
+            tracing::warn!(
+                event = event::SYSTEM,
+                %error, "what was known of alerts cannot be read: what still fires is told again"
+            );
             None
         });
         let machine = Machine::new(config.clone(), known.map(|state| state.alerts).unwrap_or_default());
@@ -36,7 +40,7 @@ impl Watch {
         let changes = self.machine.step(&measures, &orders, now_ms);
         for change in &changes {
             let (key, what, severity) = (&change.alert.key, change.what.as_str(), change.severity().as_str());
-            tracing::warn!(alert = %key, what, severity, value = change.alert.words(), "alert");
+            tracing::warn!(event = event::SYSTEM, alert = %key, what, severity, value = change.alert.words(), "alert");
             self.metrics.changes.with_label_values(&[change.alert.kind.as_str(), what]).inc();
         }
         self.metrics.count(self.machine.alerts());
@@ -44,7 +48,7 @@ impl Watch {
         // Seen, whether there was anything to acknowledge or not.
         for order in orders.iter().filter(|order| order.act == Act::Acknowledge) {
             if let Err(error) = self.board.remove(&order.id) {
-                tracing::warn!(%error, "an acknowledgement cannot be removed");
+                tracing::warn!(event = event::SYSTEM, %error, "an acknowledgement cannot be removed");
             }
         }
         let unread = |kind: &Kind| !measures.iter().any(|measure| measure.kind == *kind);
@@ -56,7 +60,7 @@ impl Watch {
             unread: Kind::ALL.into_iter().filter(unread).collect(),
         };
         if let Err(error) = self.board.write(&state) {
-            tracing::warn!(%error, "what is known of alerts cannot be written");
+            tracing::warn!(event = event::SYSTEM, %error, "what is known of alerts cannot be written");
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{KeyFileError, KeyState, Keys, SigningConfig};
+use crate::observe::event;
 
 /// How often the age is looked at.
 const EVERY: Duration = Duration::from_secs(60 * 60);
@@ -20,11 +21,12 @@ pub async fn rotate_by_age(config: SigningConfig, data: PathBuf, now_ms: impl Fn
     loop {
         match look(&file, &config, now_ms()) {
             Ok(Some(announced)) if looks % SAID_EVERY == 0 => tracing::warn!(
+                event = event::SECURITY,
                 key = announced,
                 "a new signing key is announced: give it to receivers (mailweir keys list --secrets)"
             ),
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the signing keys cannot be renewed"),
+            Err(error) => tracing::error!(event = event::SECURITY, %error, "the signing keys cannot be renewed"),
         }
         looks += 1;
         tokio::time::sleep(EVERY).await;

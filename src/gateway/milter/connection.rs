@@ -12,9 +12,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use super::listener::Socket;
 use super::{Config, Metrics, verdict};
+use crate::observe::{self, Category, correlation, event};
 use crate::pipeline::{Answer, Inspect, Transaction};
 use crate::protocol::milter::{self, Event, Judging, Message, Session, Stage};
 
@@ -33,6 +35,7 @@ pub(super) struct Driver<I> {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
+    correlation: String,
 }
 
 /// Why a connection ended that neither side had ended.
@@ -59,6 +62,16 @@ impl Fault {
     }
 }
 
+impl Fault {
+    fn category(&self) -> Category {
+        match self {
+            Self::Protocol(_) => Category::Protocol,
+            Self::Timeout(_) | Self::Io(_) => Category::Network,
+            Self::Random(_) => Category::Internal,
+        }
+    }
+}
+
 impl<I: Inspect> Driver<I> {
     pub(super) fn new(
         socket: Socket,
@@ -68,18 +81,39 @@ impl<I: Inspect> Driver<I> {
         cancel: CancellationToken,
     ) -> Self {
         let session = Session::new(config.limits.clone());
-        Self { socket, session, out: Vec::new(), waiting: Waiting::new(), inspect, config, metrics, cancel }
+        Self {
+            socket,
+            session,
+            out: Vec::new(),
+            waiting: Waiting::new(),
+            inspect,
+            config,
+            metrics,
+            cancel,
+            correlation: correlation(),
+        }
     }
 
     /// Runs the connection; what goes wrong on it is counted and logged here, once, and goes no further.
-    pub(super) async fn run(mut self) {
+    pub(super) async fn run(self) {
+        let span = tracing::info_span!("milter", correlation = self.correlation);
+        self.watched().instrument(span).await;
+    }
+
+    async fn watched(mut self) {
         self.metrics.connections_total.inc();
         self.metrics.connections.inc();
         let open = self.metrics.connections.clone();
         let _open = Counted(open);
         if let Err(fault) = self.drive().await {
             self.metrics.protocol_errors_total.with_label_values(&[fault.kind()]).inc();
-            tracing::warn!(error = %fault, kind = fault.kind(), "milter connection ended by a fault");
+            let category = fault.category();
+            observe::count("gateway", category);
+            let event = if category == Category::Protocol { event::SECURITY } else { event::SYSTEM };
+            tracing::warn!(
+                event,
+                error = %fault, kind = fault.kind(), "milter connection ended by a fault"
+            );
         }
     }
 
@@ -95,7 +129,11 @@ impl<I: Inspect> Driver<I> {
                     Event::Message(message, judging) => self.judge(*message, judging).await?,
                     Event::Refused(overrun) => {
                         self.metrics.overruns_total.with_label_values(&[overrun.kind()]).inc();
-                        tracing::info!(limit = overrun.kind(), "message refused: it passes a limit");
+                        tracing::info!(
+                            event = event::SECURITY,
+                            limit = overrun.kind(),
+                            "message refused: it passes a limit"
+                        );
                     }
                     Event::Quit => return self.flush().await,
                 }
@@ -137,13 +175,14 @@ impl<I: Inspect> Driver<I> {
     }
 
     async fn judge(&mut self, message: Message, judging: Judging) -> Result<(), Fault> {
-        let transaction = verdict::transaction(message, self.session.agreement())?;
+        let transaction = verdict::transaction(message, self.session.agreement(), &self.correlation)?;
         let id = transaction.id;
-        let answer = match self.inspect(transaction, &judging).await? {
+        let span = tracing::info_span!("message", %id);
+        let answer = match self.inspect(transaction, &judging).instrument(span).await? {
             Ok(answer) => answer,
             Err(kind) => {
                 self.metrics.verdicts_missing_total.with_label_values(&[kind]).inc();
-                tracing::error!(%id, kind, "no verdict: the sender is asked to try again");
+                tracing::error!(event = event::MAIL, %id, kind, "no verdict: the sender is asked to try again");
                 verdict::missing(id)
             }
         };
@@ -152,7 +191,10 @@ impl<I: Inspect> Driver<I> {
         self.metrics.messages_total.with_label_values(&[said.action.as_str()]).inc();
         if said.degraded {
             self.metrics.degraded_total.inc();
-            tracing::warn!(%id, answer = said.action.as_str(), "answer cut down: the MTA did not offer what it needs");
+            tracing::warn!(
+                event = event::MAIL,
+                %id, answer = said.action.as_str(), "answer cut down: the MTA did not offer what it needs"
+            );
         }
         tracing::debug!(%id, answer = said.action.as_str(), "message answered");
         Ok(())

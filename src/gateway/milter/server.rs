@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::connection::Driver;
 use super::listener::Socket;
 use super::{Config, Listener, Metrics};
+use crate::observe::event;
 use crate::pipeline::Inspect;
 
 /// Serves MTAs until `cancel`; returns when the last connection is gone.
@@ -41,7 +42,10 @@ pub async fn serve<I: Inspect>(
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 metrics.accept_errors_total.inc();
-                tracing::warn!(%error, listener = %listener.endpoint(), "cannot take a milter connection, waiting");
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    %error, listener = %listener.endpoint(), "cannot take a milter connection, waiting"
+                );
                 tokio::select! {
                     () = cancel.cancelled() => break,
                     () = sleep(Duration::from_millis(config.accept_backoff_ms)) => {}
@@ -57,5 +61,5 @@ pub async fn serve<I: Inspect>(
 fn refuse(socket: Socket, config: &Config, metrics: &Metrics) {
     drop(socket);
     metrics.connections_refused_total.inc();
-    tracing::warn!(limit = config.connections, "milter connection refused: too many");
+    tracing::warn!(event = event::SYSTEM, limit = config.connections, "milter connection refused: too many");
 }

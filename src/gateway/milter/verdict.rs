@@ -2,12 +2,16 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::mail::MessageId;
+use crate::mail::{Connection, MessageId};
 use crate::pipeline::{Abilities, Answer, Refusal, Transaction};
 use crate::protocol::milter::{Agreement, Decision, Message, Refuse};
 
 /// The message as the pipeline wants it, with a new id.
-pub(super) fn transaction(message: Message, agreement: Agreement) -> Result<Transaction, getrandom::Error> {
+pub(super) fn transaction(
+    message: Message,
+    agreement: Agreement,
+    correlation: &str,
+) -> Result<Transaction, getrandom::Error> {
     let received = SystemTime::now();
     let mut chance = [0; 10];
     getrandom::fill(&mut chance)?;
@@ -15,7 +19,7 @@ pub(super) fn transaction(message: Message, agreement: Agreement) -> Result<Tran
     let millis = received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     Ok(Transaction {
         id: MessageId::new(millis, chance),
-        connection: message.connection.into(),
+        connection: Connection { correlation: Some(correlation.to_owned()), ..message.connection }.into(),
         envelope: message.envelope,
         raw: message.raw.into(),
         received,

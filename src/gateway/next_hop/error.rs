@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::gateway::tls::TlsError;
+use crate::observe::{Category, Fault};
 use crate::protocol::smtp::{ClientError, Reply, Step};
 
 /// A configuration that cannot be used.
@@ -78,4 +79,20 @@ pub enum SendError {
     /// Lost after the final dot: delivered or not, nobody knows.
     #[error("the next hop was lost after the final dot")]
     Unknown(#[source] LinkError),
+}
+
+impl Fault for LinkError {
+    fn category(&self) -> Category {
+        match self {
+            Self::Connect(_) | Self::Down | Self::Timeout(_) | Self::Lost(_) | Self::Tls(_) => Category::Network,
+            Self::Busy => Category::Resource,
+            Self::Protocol(_) => Category::Protocol,
+            Self::Refused(_) => Category::External,
+        }
+    }
+
+    /// All that is not delivered stays with the sender, who tries again.
+    fn is_retryable(&self) -> bool {
+        true
+    }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::gateway::tls;
 use crate::mail::{Envelope, Path};
+use crate::observe::event;
 use crate::protocol::smtp::{Dialect, Extensions, Identity, Reply};
 
 use super::config::{HopConfig, NextHopsConfig, TlsMode};
@@ -202,7 +203,10 @@ impl NextHops {
             match self.connect(hop, source).await {
                 Ok(link) => return Ok((link, false)),
                 Err(error) => {
-                    tracing::warn!(hop = hop.config.name, %error, cause = ?std::error::Error::source(&error), "next hop cannot be used");
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        hop = hop.config.name, %error, cause = ?std::error::Error::source(&error), "next hop cannot be used"
+                    );
                     last = error;
                 }
             }

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::gateway::stream::Stream;
 use crate::mail::Path;
+use crate::observe::event;
 use crate::protocol::smtp::{
     Attribute, Client, Dialect, DotStuffer, Extension, Extensions, Identity, Reply, Step, write_proxy_v1,
     write_proxy_v2,
@@ -68,7 +69,10 @@ impl Link {
             mode => match link.start_tls().await {
                 Ok(tls) => link = tls,
                 Err((error, Some(permit))) if mode == TlsMode::Opportunistic => {
-                    tracing::info!(hop = hop.config.name, %error, "TLS could not be had, going on in plain text");
+                    tracing::info!(
+                        event = event::SYSTEM,
+                        hop = hop.config.name, %error, "TLS could not be had, going on in plain text"
+                    );
                     link = Self::open(hop, source, permit).await?;
                     link.greet().await?;
                 }

@@ -11,9 +11,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::gateway::next_hop::NextHops;
 use crate::gateway::tls::ServerTls;
+use crate::observe::{correlation, event};
 use crate::pipeline::Inspect;
 use crate::protocol::smtp::{ProxyHeader, Reply, ServerSettings, parse_proxy_header};
 
@@ -93,11 +95,15 @@ impl<I: Inspect> Relay<I> {
                         Ok((stream, peer)) => {
                             pause = Duration::from_millis(5);
                             let too_many = clients.len() >= shared.config.max_connections;
-                            clients.spawn(client(shared.clone(), stream, peer, too_many, stop.clone()));
+                            let correlation = correlation();
+                            let span = tracing::info_span!("relay", correlation);
+                            let client =
+                                client(shared.clone(), stream, (peer, correlation), too_many, stop.clone());
+                            clients.spawn(client.instrument(span));
                         }
                         // No descriptors left, most likely: accepting in a tight loop would make it worse.
                         Err(error) => {
-                            tracing::warn!(%error, "accepting a connection failed");
+                            tracing::warn!(event = event::SYSTEM, %error, "accepting a connection failed");
                             sleep(pause).await;
                             pause = (pause * 2).min(Duration::from_secs(1));
                         }
@@ -118,7 +124,7 @@ impl<I: Inspect> Relay<I> {
 async fn client<I: Inspect>(
     shared: Arc<Shared<I>>,
     mut stream: TcpStream,
-    peer: SocketAddr,
+    (peer, correlation): (SocketAddr, String),
     too_many: bool,
     stop: CancellationToken,
 ) {
@@ -137,7 +143,7 @@ async fn client<I: Inspect>(
             Some(ProxyHeader::Local) => {}
             None => {
                 metrics.refused.with_label_values(&["proxy_header"]).inc();
-                tracing::info!(%peer, "no PROXY header from a peer that must send one");
+                tracing::info!(event = event::SECURITY, %peer, "no PROXY header from a peer that must send one");
                 return;
             }
         }
@@ -148,7 +154,7 @@ async fn client<I: Inspect>(
     };
     metrics.open.inc();
     let open = metrics.open.clone();
-    Box::pin(Session::new(shared, stream, input, peer, source, stop).run()).await;
+    Box::pin(Session::new(shared, stream, input, (peer, source, correlation), stop).run()).await;
     open.dec();
 }
 

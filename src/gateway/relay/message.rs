@@ -10,9 +10,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use tokio::time::{Instant, timeout};
+use tracing::Instrument;
 
 use crate::gateway::next_hop::Failed;
-use crate::mail::{Edit, Envelope, MessageId};
+use crate::mail::{Connection, Edit, Envelope, MessageId};
+use crate::observe::{self, Fault, event};
 use crate::pipeline::{Abilities, Answer, Inspect, Refusal, Transaction};
 use crate::protocol::smtp::Reply;
 
@@ -43,6 +45,18 @@ impl<I: Inspect> Session<I> {
         let connection = Arc::new(self.connection());
         let now = SystemTime::now();
         let Some(id) = new_id(now) else { return ("failed", NO_VERDICT) };
+        self.decide_on((id, now), connection, envelope, raw).instrument(tracing::info_span!("message", %id)).await
+    }
+
+    async fn decide_on(
+        &mut self,
+        (id, now): (MessageId, SystemTime),
+        connection: Arc<Connection>,
+        envelope: Envelope,
+        raw: Bytes,
+    ) -> (&'static str, Reply) {
+        let shared = self.shared.clone();
+        let config = &shared.config;
         let trace = Trace {
             connection: &connection,
             host_name: &config.host_name,
@@ -64,11 +78,11 @@ impl<I: Inspect> Session<I> {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) => {
                 shared.metrics.panics.inc();
-                tracing::error!(%id, "judging the message panicked");
+                tracing::error!(event = event::MAIL, %id, "judging the message panicked");
                 return ("failed", NO_VERDICT);
             }
             Err(_) => {
-                tracing::warn!(%id, "no verdict in time");
+                tracing::warn!(event = event::MAIL, %id, "no verdict in time");
                 return ("failed", NO_VERDICT);
             }
         };
@@ -78,7 +92,10 @@ impl<I: Inspect> Session<I> {
             Answer::Reject(refusal) => ("rejected", reply_of(refusal, 5)),
             Answer::Defer(refusal) => ("deferred", reply_of(refusal, 4)),
             Answer::HoldAtMta { .. } => {
-                tracing::error!(%id, "the pipeline asked for the MTA's hold queue, which this door does not have");
+                tracing::error!(
+                    event = event::MAIL,
+                    %id, "the pipeline asked for the MTA's hold queue, which this door does not have"
+                );
                 ("failed", NO_VERDICT)
             }
         }
@@ -94,7 +111,7 @@ impl<I: Inspect> Session<I> {
     ) -> (&'static str, Reply) {
         let Some(delivery) = &mut self.delivery else { return ("failed", NO_VERDICT) };
         if held.len() >= delivery.accepted().len() {
-            tracing::error!(%id, "all recipients held and delivery asked for");
+            tracing::error!(event = event::MAIL, %id, "all recipients held and delivery asked for");
             return ("failed", NO_VERDICT);
         }
         let mut segments = vec![top];
@@ -109,7 +126,8 @@ impl<I: Inspect> Session<I> {
                     Failed::NotSent(error) => (refusal_of(error), error),
                     Failed::Unknown(error) => (UNKNOWN, error),
                 };
-                tracing::warn!(%id, %failed, %error, "message could not be passed on");
+                observe::count("gateway", error.category());
+                tracing::warn!(event = event::MAIL, %id, %failed, %error, "message could not be passed on");
                 ("failed", reply)
             }
         }

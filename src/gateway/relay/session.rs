@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::next_hop::{Delivery, LinkError};
 use crate::gateway::stream::Stream;
 use crate::mail::{Connection, Door, Network, Path, TlsSession};
+use crate::observe::{self, Category, Fault, event};
 use crate::pipeline::Inspect;
 use crate::protocol::smtp::{Event, Extension, Extensions, Identity, Reply, Server, Trust};
 
@@ -38,6 +39,7 @@ pub(super) struct Session<I> {
     sender: Path,
     memory: Option<OwnedSemaphorePermit>,
     source: SocketAddr,
+    correlation: String,
     tls: Option<TlsSession>,
     stop: CancellationToken,
     drain_until: Option<Instant>,
@@ -48,8 +50,7 @@ impl<I: Inspect> Session<I> {
         shared: Arc<Shared<I>>,
         stream: TcpStream,
         input: BytesMut,
-        peer: SocketAddr,
-        source: SocketAddr,
+        (peer, source, correlation): (SocketAddr, SocketAddr, String),
         stop: CancellationToken,
     ) -> Self {
         let config = &shared.config;
@@ -74,6 +75,7 @@ impl<I: Inspect> Session<I> {
             sender: Path::default(),
             memory: None,
             source,
+            correlation,
             tls: None,
             stop,
             drain_until: None,
@@ -123,7 +125,11 @@ impl<I: Inspect> Session<I> {
             let event = self.server.receive(&mut self.input, now());
             for violation in self.server.take_violations() {
                 self.shared.metrics.violations.with_label_values(&[violation.as_str()]).inc();
-                tracing::info!(client = %self.source, kind = violation.as_str(), "breach of the protocol");
+                observe::count("gateway", Category::Protocol);
+                tracing::info!(
+                    event = event::SECURITY,
+                    client = %self.source, kind = violation.as_str(), "breach of the protocol"
+                );
             }
             match event {
                 Some(Event::Mail(sender)) => {
@@ -194,7 +200,11 @@ impl<I: Inspect> Session<I> {
             Ok(reply) if matches!(reply.code / 100, 2 | 4 | 5) => reply.with_enhanced([0, 0]),
             Ok(_) => UNREACHABLE,
             Err(error) => {
-                tracing::warn!(client = %self.source, %error, cause = ?std::error::Error::source(&error), "recipient could not be passed on");
+                observe::count("gateway", error.category());
+                tracing::warn!(
+                    event = event::MAIL,
+                    client = %self.source, %error, cause = ?std::error::Error::source(&error), "recipient could not be passed on"
+                );
                 refusal_of(&error)
             }
         }
@@ -221,6 +231,7 @@ impl<I: Inspect> Session<I> {
             tls: self.tls.clone(),
             login: identity.login.clone(),
             queue_id: identity.ident.clone(),
+            correlation: Some(self.correlation.clone()),
             ..Connection::unknown(Door::Relay)
         }
     }

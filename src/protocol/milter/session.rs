@@ -357,6 +357,7 @@ impl Conversation {
             tls,
             login: macros.text("auth_authen"),
             queue_id: macros.text("i"),
+            correlation: None,
         }
     }
 }

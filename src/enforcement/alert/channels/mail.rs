@@ -21,6 +21,7 @@ use crate::enforcement::alert::machine::What;
 use crate::enforcement::alert::notice::{Line, Notice, utc};
 use crate::enforcement::{Refused, Reinject};
 use crate::mail::{Address, Envelope, Path};
+use crate::observe::event;
 
 /// Changes shown; the rest is counted.
 const LINES: usize = 50;
@@ -75,7 +76,10 @@ impl Mail {
             match self.dependency.call(Repeat::Never, None, send).await {
                 Ok(_) => taken += 1,
                 Err(failure) => {
-                    tracing::warn!(%recipient, %failure, "an alert was not taken for this recipient");
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        %recipient, %failure, "an alert was not taken for this recipient"
+                    );
                     last = Some(failure);
                 }
             }

@@ -30,6 +30,7 @@ use crate::egress::{
     Backoff, Curve, Failure, Fence, HttpClient, HttpError, Names, NamesConfig, NamesError, Registry, TlsRoots,
 };
 use crate::enforcement::signing::SigningConfig;
+use crate::observe::event;
 
 pub use mail::Mailer;
 
@@ -290,7 +291,11 @@ impl Channels {
         for (name, from, queue) in &self.queues {
             let Some(notice) = Notice::new(node, link_url, changes, *from, at_ms) else { continue };
             if queue.try_send(notice).is_err() {
-                tracing::error!(channel = name.as_str(), "an alert is not delivered: too many wait for this channel");
+                tracing::error!(
+                    event = event::SYSTEM,
+                    channel = name.as_str(),
+                    "an alert is not delivered: too many wait for this channel"
+                );
                 if let Some(metrics) = &self.metrics {
                     metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
                 }
@@ -319,16 +324,22 @@ async fn deliver_all(
                 break;
             };
             if is_final(&failure) {
-                tracing::error!(channel = name, %failure, "an alert is not delivered: the channel refuses it");
+                tracing::error!(
+                    event = event::SYSTEM,
+                    channel = name, %failure, "an alert is not delivered: the channel refuses it"
+                );
                 count("refused");
                 break;
             }
             if attempt >= config.attempts {
-                tracing::error!(channel = name, %failure, attempt, "an alert is not delivered: given up");
+                tracing::error!(
+                    event = event::SYSTEM,
+                    channel = name, %failure, attempt, "an alert is not delivered: given up"
+                );
                 count("given_up");
                 break;
             }
-            tracing::warn!(channel = name, %failure, attempt, "an alert is not delivered yet");
+            tracing::warn!(event = event::SYSTEM, channel = name, %failure, attempt, "an alert is not delivered yet");
             if let Some(later) = &later
                 && later.put(name, &notice, attempt, &failure).await
             {

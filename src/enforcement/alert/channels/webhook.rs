@@ -49,7 +49,7 @@ fn body(notice: &Notice) -> Value {
         json!({
             "what": line.what, "severity": line.severity, "key": line.key, "kind": line.kind, "title": line.title,
             "value": line.value, "words": line.words, "note": line.note, "advice": line.advice,
-            "since_ms": line.since_ms,
+            "since_ms": line.since_ms, "correlation": line.correlation,
         })
     };
     let alerts: Vec<Value> = notice.lines.iter().map(line).collect();

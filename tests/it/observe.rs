@@ -1,0 +1,173 @@
+//! What can be seen of a running gateway: every log line says what kind of event it is, the HTTP side changes levels for a while,
+//! failures have categories. The id that binds lines together is followed in `reassess`.
+
+use std::path::Path;
+use std::time::Duration;
+
+use mailweir::observe::event;
+use serde_json::Value;
+
+use crate::support::admin;
+use crate::support::gateway::{Gateway, free_port};
+use crate::support::http::{Answer, request};
+use crate::support::sink::Sink;
+
+/// The arguments of each call of a macro in a text.
+fn calls<'t>(text: &'t str, name: &str) -> Vec<&'t str> {
+    text.match_indices(name).map(|(at, _)| text[at + name.len()..].trim_start()).collect()
+}
+
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|end| end == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            found.push((path.display().to_string(), text));
+        }
+    }
+}
+
+#[test]
+fn every_line_of_the_log_says_what_kind_of_event_it_is() {
+    let mut found = Vec::new();
+    sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for (file, text) in &found {
+        for name in ["tracing::info!(", "tracing::warn!(", "tracing::error!("] {
+            for call in calls(text, name) {
+                seen += 1;
+                if !call.starts_with("event = event::") && !call.starts_with("event,") {
+                    wrong.push(format!("{file}: {name}{}", call.lines().next().unwrap_or_default()));
+                }
+            }
+        }
+        for call in ["use tracing::info", "use tracing::warn", "use tracing::error"] {
+            assert!(!text.contains(call), "{file} imports a macro: this test would not see its calls");
+        }
+    }
+    assert!(seen > 80, "only {seen} calls were looked at");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The log of a gateway that writes JSON; what it says before it logs is left out.
+pub fn lines(gateway: &Gateway) -> Vec<Value> {
+    gateway.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn levels_are_changed_by_http_and_it_is_in_the_log() {
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!("[http]\nenabled = true\nlisten = \"{http}\"\n[log]\nformat = \"json\"\n");
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    while tokio::net::TcpStream::connect(http).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap().trim().to_owned();
+    let bearer = format!("Authorization: Bearer {token}");
+    let ask = async |method: &str, body: &str| -> Answer {
+        let headers = [bearer.as_str(), "Content-Type: application/json", "X-Request-Id: change-42"];
+        request(http, method, "/api/v1/logging", &headers, body).await
+    };
+    let before = ask("GET", "").await.json();
+    assert_eq!((&before["configured"], &before["until_ms"]), (&"info".into(), &Value::Null), "{before}");
+    for (body, said) in [
+        (r#"{"levels": {"cellar": "debug"}}"#, "`cellar` is no room"),
+        (r#"{"levels": {"admin": "loud"}}"#, "`loud` is no level"),
+        (r#"{"levels": {}}"#, "name levels by room"),
+        (r#"{"levels": {"admin": "debug"}, "minutes": 100000}"#, "minutes"),
+    ] {
+        let refused = ask("PUT", body).await;
+        let problem = refused.json();
+        assert_eq!(refused.status, 400, "{problem}");
+        assert!(problem["detail"].as_str().unwrap().contains(said), "{problem}");
+        assert_eq!((&problem["category"], &problem["retryable"]), (&"validation".into(), &false.into()), "{problem}");
+    }
+    assert_eq!(ask("GET", "").await.json(), before, "nothing was changed");
+    let changed = ask("PUT", r#"{"levels": {"admin": "debug"}, "minutes": 5}"#).await;
+    assert_eq!(changed.header("x-request-id"), "change-42");
+    assert_eq!(changed.json()["levels"]["admin"], "debug", "{}", changed.text());
+    assert!(changed.json()["until_ms"].as_i64().is_some());
+    // A request that only reads is told of at debug.
+    ask("GET", "").await;
+    assert_eq!(ask("DELETE", "").await.json(), before);
+    assert_eq!(request(http, "GET", "/api/v1/logging", &["Authorization: Bearer wrong"], "").await.status, 401);
+    // The log is written before the answer, but by another process: its file may be a moment behind.
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    let has = |wanted: &dyn Fn(&Value) -> bool| lines(&gateway).iter().any(wanted);
+    let all = || {
+        let audit = |action: &'static str| {
+            has(&move |line| {
+                line["event"] == "audit" && line["action"] == action && line["spans"][0]["correlation"] == "change-42"
+            })
+        };
+        audit("logging.set")
+            && audit("logging.reset")
+            && has(&|line| line["event"] == "api" && line["level"] == "DEBUG" && line["method"] == "GET")
+            && has(&|line| line["event"] == "security" && line["why"] == "wrong")
+    };
+    while !all() {
+        assert!(tokio::time::Instant::now() < until, "{}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for line in lines(&gateway).iter().filter(|line| line["target"].as_str().unwrap().starts_with("mailweir")) {
+        assert!(event::ALL.iter().any(|kind| line["event"] == *kind), "{line}");
+    }
+    assert!(!gateway.log().contains(&token));
+    let numbers = request(http, "GET", "/health/metrics", &[&bearer], "").await.json();
+    assert!(numbers["errors"]["admin"]["validation"].as_f64().unwrap() >= 4.0, "{}", numbers["errors"]);
+    assert_eq!(numbers["errors"]["egress"]["network"], 0.0, "shown at zero");
+}
+
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spans_reach_a_collector_and_mail_does_not_wait_for_it() {
+    use crate::support::client::Client;
+    use crate::support::endpoint::Endpoint;
+
+    // It fails at first: those spans are counted, and that is all.
+    let collector = Endpoint::start(|_, before| if before == 0 { "503 Busy" } else { "200 OK" }).await;
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[log]\nformat = \"json\"\n[otlp]\nendpoint = \"http://{}/v1/traces\"\nlinger_ms = 20\n",
+        collector.address
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    let raw = b"From: a@firm.example\r\nTo: b@example.com\r\nSubject: hello\r\n\r\nHello\r\n";
+    let mut spans = Vec::new();
+    for _ in 0..200 {
+        let mut client = Client::connect(gateway.relay).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        drop(client);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let taken = collector.got();
+        spans = taken
+            .iter()
+            .skip(1)
+            .flat_map(|got| got.json()["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone())
+            .collect();
+        if spans.iter().any(|span: &Value| span["name"] == "message")
+            && spans.iter().any(|span| span["name"] == "relay")
+        {
+            break;
+        }
+    }
+    let message = spans.iter().find(|span| span["name"] == "message").unwrap_or_else(|| panic!("{spans:#?}"));
+    let trace = message["traceId"].as_str().unwrap();
+    assert!(lines(&gateway).iter().any(|line| line["spans"][0]["correlation"] == trace), "{trace}");
+    let times =
+        ["startTimeUnixNano", "endTimeUnixNano"].map(|name| message[name].as_str().unwrap().parse::<u128>().unwrap());
+    assert!(times[0] <= times[1] && times[0] > 1_700_000_000_000_000_000, "{times:?}");
+    assert!(message["parentSpanId"].as_str().unwrap().len() == 16);
+}
+
+#[tokio::test]
+async fn problems_say_what_kind_of_failure_it_is() {
+    let gateway = admin::Gateway::start(mailweir::admin::Config::default()).await;
+    let missing = gateway.get("/api/v1/quarantine/01jd3q5xk9v7m2r8t4w6y0z1ab").await;
+    assert_eq!((missing.status, &missing.json()["category"]), (404, &"validation".into()), "{}", missing.text());
+    assert_eq!(missing.json()["retryable"], false);
+    assert_eq!(gateway.get("/api/v1/logging").await.status, 404, "a process that cannot change them says so");
+}

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::alerts::Tellers;
 use super::cli::Common;
 use super::config::Config;
-use super::serve::{admin_side, shutdown_signal, with_causes};
+use super::serve::{admin_side, look_again, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{data, shelf, standing, telemetry};
@@ -41,6 +41,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(&registry)?).context("[next_hop]")?;
     let next_hops = Arc::new(next_hops);
     let tellers = Tellers::new(&config, &outside, &next_hops, &registry)?;
+    let seen = Arc::clone(&pipeline);
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
     let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
@@ -60,10 +61,12 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     });
     let working = work.start();
     let following = tokio::spawn(async move { outside.follow().await });
+    let looking = tokio::spawn(look_again(seen));
     tracing::info!(signal = shutdown_signal().await?, "stopping: jobs at work are ended, the others go back");
     draining.cancel();
     working.finish().await;
     following.abort();
+    looking.abort();
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;

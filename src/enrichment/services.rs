@@ -357,6 +357,18 @@ impl Services {
         failed.filter_map(|(name, why)| means(name, why)).max().unwrap_or(OnFailure::Open)
     }
 
+    /// Looks whether those are back that are left alone, each when that is due (`look_seconds`); to be called every second.
+    /// Takes no longer than the longest deadline.
+    pub async fn look(&self) {
+        tokio::join!(
+            async { Some(self.clamd.as_ref()?.service.look().await) },
+            async { Some(self.lists.as_ref()?.service.look().await) },
+            async { Some(self.urls.as_ref()?.service.look().await) },
+            async { Some(self.text.as_ref()?.service.look().await) },
+            async { Some(self.rdap.as_ref()?.service.look().await) },
+        );
+    }
+
     /// Asks each service something harmless: at the start, and for `doctor`.
     pub async fn probe(&self) -> Vec<ServiceLook> {
         let mut looks = Vec::new();

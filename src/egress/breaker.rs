@@ -6,8 +6,8 @@
 //! a time that is over.
 //!
 //! Besides, a look of our own may be taken at any time, one after the other: enough good ones close it before the recovery time
-//! is over, a bad one changes nothing for calls. If it opens again within the recovery time, looks and calls see different
-//! things: then looks are not believed, and only calls close it.
+//! is over, a bad one changes nothing for calls. If it then opens again before a single call has succeeded, looks and calls see
+//! different things: looks are not believed, and only calls close it.
 
 use std::time::Duration;
 
@@ -110,8 +110,8 @@ pub struct Breaker {
     probing: u32,
     probes_succeeded: u32,
     looking: bool,
-    /// When looks closed it, if they did last.
-    closed_by_looks: Option<Instant>,
+    /// Looks closed it, and no call has shown yet that they were right.
+    closed_by_looks: bool,
     looks_err: bool,
     refused: u64,
     opened: u64,
@@ -132,7 +132,7 @@ impl Breaker {
             probing: 0,
             probes_succeeded: 0,
             looking: false,
-            closed_by_looks: None,
+            closed_by_looks: false,
             looks_err: false,
             refused: 0,
             opened: 0,
@@ -196,6 +196,7 @@ impl Breaker {
         }
         if succeeded {
             self.in_a_row = 0;
+            self.closed_by_looks = false;
             return;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -217,7 +218,7 @@ impl Breaker {
         self.probes_succeeded += 1;
         if self.probes_succeeded >= self.config.success_threshold {
             self.change(BreakerState::Closed, now);
-            self.closed_by_looks = (kind == Kind::Look).then_some(now);
+            self.closed_by_looks = kind == Kind::Look;
             self.looks_err = false;
             self.window.clear();
         }
@@ -268,7 +269,7 @@ impl Breaker {
     fn open(&mut self, now: Instant) {
         self.opened += 1;
         if self.state == BreakerState::Closed {
-            self.looks_err = self.closed_by_looks.is_some_and(|at| now < at + self.recovery());
+            self.looks_err = self.closed_by_looks;
         }
         self.left_alone = now;
         self.change(BreakerState::Open, now);
@@ -409,7 +410,10 @@ mod tests {
         (0..2).for_each(|_| call(&mut breaker, true, at(93)));
         assert_eq!(breaker.state(), Closed);
         (0..3).for_each(|_| call(&mut breaker, false, at(94)));
-        assert!(breaker.look(at(95)).is_ok(), "believed again");
+        (0..2).for_each(|_| look(&mut breaker, true, at(95)));
+        call(&mut breaker, true, at(96));
+        (0..3).for_each(|_| call(&mut breaker, false, at(97)));
+        assert!(breaker.look(at(98)).is_ok(), "they were right");
     }
 
     proptest! {

@@ -111,7 +111,8 @@ impl BlockLists {
     pub(super) async fn probe(&self) -> Vec<(String, Result<String, Failure>)> {
         let mut looks = Vec::new();
         for zone in &self.zones {
-            let tested = Zone::test(Arc::clone(zone), Repeat::Safe).await.map(|()| "its test points are right".to_owned());
+            let tested =
+                Zone::test(Arc::clone(zone), Repeat::Safe).await.map(|()| "its test points are right".to_owned());
             looks.push((dependency_name(&zone.config.name), tested));
         }
         looks
@@ -172,7 +173,9 @@ fn reversed(ip: IpAddr) -> String {
 impl Zone {
     async fn ask(self: Arc<Self>, asked: &Asked, again: bool, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
         let dependency = || Tag::dependency(self.dependency.name());
-        self.tests.get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self), Repeat::Safe)).await?;
+        self.tests
+            .get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self), Repeat::Safe))
+            .await?;
         let (zone, label) = (Arc::clone(&self), asked.label.clone());
         let about = || {
             let named =
@@ -200,12 +203,7 @@ impl Zone {
     }
 
     /// The answers about one name; empty: not listed.
-    async fn look_up(
-        &self,
-        label: &str,
-        repeat: Repeat,
-        until: Option<Instant>,
-    ) -> Result<Vec<Ipv4Addr>, Failure> {
+    async fn look_up(&self, label: &str, repeat: Repeat, until: Option<Instant>) -> Result<Vec<Ipv4Addr>, Failure> {
         let name = format!("{label}.{}", self.config.name);
         let ask = |_| async {
             let codes = self.names.ipv4(&name).await?;

@@ -74,7 +74,11 @@ impl Rdap {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let client = way.anywhere("rdap", &config.service.call, outside, REDIRECTS)?;
         let cache = Cache::new("rdap", "rdap", &config.service, &outside.tiers);
-        Ok(Self { asker: Arc::new((client, bootstrap(file)?, Mutex::default())), cache, max_domains: config.max_domains })
+        Ok(Self {
+            asker: Arc::new((client, bootstrap(file)?, Mutex::default())),
+            cache,
+            max_domains: config.max_domains,
+        })
     }
 
     /// When the domains of sender and links were registered; whole days before `question.now`.

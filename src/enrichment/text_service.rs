@@ -99,7 +99,9 @@ impl TextService {
         let subject = redacted(&question.message.subject(), MAX_SUBJECT_CHARS);
         let text = redacted(question.message.text(), self.max_chars);
         let (asker, key) = (Arc::clone(&self.asker), key(&subject, &text));
-        self.cache.fetch(key, about, question.again, async move { asker.ask(&subject, &text, Repeat::Safe, until).await }).await
+        self.cache
+            .fetch(key, about, question.again, async move { asker.ask(&subject, &text, Repeat::Safe, until).await })
+            .await
     }
 
     /// What `ml.nlu_classifier` gives for a text; `None` when the analyser has no such thing.
@@ -134,13 +136,7 @@ impl TextService {
 }
 
 impl Asker {
-    async fn ask(
-        &self,
-        subject: &str,
-        text: &str,
-        repeat: Repeat,
-        until: Instant,
-    ) -> Result<TextReading, Failure> {
+    async fn ask(&self, subject: &str, text: &str, repeat: Repeat, until: Instant) -> Result<TextReading, Failure> {
         let data = json!({ "subject": subject, "text": text });
         self.post(data, (INSTRUCTION, 60), (repeat, until), reading).await
     }

@@ -141,12 +141,7 @@ async fn post<T>(
     client.call(repeat, Some(until), &request, read).await
 }
 
-async fn ask(
-    asker: &Asker,
-    url: &str,
-    repeat: Repeat,
-    until: Instant,
-) -> Result<Option<(UrlVerdict, u8)>, Failure> {
+async fn ask(asker: &Asker, url: &str, repeat: Repeat, until: Instant) -> Result<Option<(UrlVerdict, u8)>, Failure> {
     let read = |answer: Answer| {
         if answer.status == 404 {
             return Ok(None);

@@ -48,6 +48,9 @@ pub enum StoreError {
     /// The writer did not take or confirm the row in time.
     #[error("database: no commit within {0} ms")]
     Slow(u64),
+    /// The database has not been there for a moment; the writer tries all the time whether it is back.
+    #[error("database: it is not there")]
+    Away,
     /// The writer has ended.
     #[error("database: the writer has stopped")]
     Stopped,
@@ -91,7 +94,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether something failed: not that the message is not held, nor an address that was never right.
     pub(super) fn is_failure(&self) -> bool {
-        matches!(self, Self::Query { .. } | Self::Row { .. } | Self::Slow(_) | Self::Stopped)
+        matches!(self, Self::Query { .. } | Self::Row { .. } | Self::Slow(_) | Self::Away | Self::Stopped)
     }
 
     /// Pairs a driver's error with what was attempted.

@@ -24,6 +24,11 @@ impl Answers {
         self.0.get(function)?.get(key)
     }
 
+    /// All answers of a function.
+    pub fn all(&self, function: &str) -> impl Iterator<Item = &Value> {
+        self.0.get(function).into_iter().flat_map(BTreeMap::values)
+    }
+
     /// Whether nothing was answered.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, History, ServiceFacts};
+use super::{Answers, Campaign, History, ServiceFacts};
 
 /// Something that was asked: the answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,6 +230,9 @@ pub struct Facts {
     /// What is remembered of the people around the message. Only asked when a rule needs it.
     #[serde(default = "not_asked")]
     pub history: Fact<History>,
+    /// Messages that say the same.
+    #[serde(default = "not_asked")]
+    pub campaign: Fact<Campaign>,
     /// What services answered to functions of rules.
     #[serde(default, skip_serializing_if = "Answers::is_empty")]
     pub answers: Answers,
@@ -238,8 +241,8 @@ pub struct Facts {
     pub services: ServiceFacts,
 }
 
-/// Of records from before there was a history.
-fn not_asked() -> Fact<History> {
+/// Of records from before it was asked.
+fn not_asked<T>() -> Fact<T> {
     Fact::Unknown(Why::Disabled)
 }
 
@@ -254,6 +257,7 @@ impl Facts {
             dmarc: Fact::Unknown(why),
             arc: Fact::Unknown(why),
             history: Fact::Unknown(Why::Disabled),
+            campaign: Fact::Unknown(Why::Disabled),
             answers: Answers::default(),
             services: ServiceFacts::default(),
         }
@@ -266,7 +270,8 @@ impl Facts {
     /// Names of the facts that are not known, with the reason.
     pub fn unknowns(&self) -> Vec<(&'static str, Why)> {
         let history = self.history.unknown().map(|why| ("history", why));
-        self.authentication_unknowns().chain(history).chain(self.services.unknowns()).collect()
+        let campaign = self.campaign.unknown().map(|why| ("campaign", why));
+        self.authentication_unknowns().chain(history).chain(campaign).chain(self.services.unknowns()).collect()
     }
 
     /// Those of them that are about the sender's authentication.

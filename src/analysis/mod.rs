@@ -6,6 +6,8 @@
 
 mod answers;
 mod brands;
+mod campaign;
+mod depth;
 mod detectors;
 mod facts;
 mod history;
@@ -18,6 +20,7 @@ mod view;
 mod words;
 
 pub use answers::Answers;
+pub use campaign::{BANDS, Campaign, CampaignConfig, Likeness, MAX_DISTANCE};
 pub use detectors::analyse;
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,

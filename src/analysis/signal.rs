@@ -160,6 +160,7 @@ catalogue! {
     LinkScriptOrData "LINK_SCRIPT_OR_DATA" Links "A link is a script or carries its page in itself.";
     LinkOddPort "LINK_ODD_PORT" Links "A link leads to an unusual port.";
     LinkRandomHost "LINK_RANDOM_HOST" Links "A link's host looks made by chance.";
+    QrLink "QR_LINK" Links "A QR code in a picture leads to the web.";
     LinkForeignOnly "LINK_FOREIGN_ONLY" Links "All links lead to one domain that is not the sender's.";
 
     FormInMail "FORM_IN_MAIL" Markup "The message holds a form.";
@@ -181,6 +182,7 @@ catalogue! {
     MacroDocument "MACRO_DOCUMENT" Attachments "An Office document holds macros.";
     ExternalTemplate "EXTERNAL_TEMPLATE" Attachments "An Office document loads something from elsewhere.";
     EncryptedAttachment "ENCRYPTED_ATTACHMENT" Attachments "An attachment cannot be opened without a password.";
+    PasswordOpens "PASSWORD_OPENS" Attachments "An attachment was opened with a password that the message gives.";
     HtmlAttachment "HTML_ATTACHMENT" Attachments "A web page is attached.";
     HtmlSmuggling "HTML_SMUGGLING" Attachments "An attached page builds or decodes something on the reader's side.";
     HtmlCredentialForm "HTML_CREDENTIAL_FORM" Attachments "An attached page asks for a password.";
@@ -218,6 +220,8 @@ catalogue! {
     GiftCardWords "GIFT_CARD_WORDS" Wording "It asks to buy gift cards or for a quick favour.";
     CallbackWords "CALLBACK_WORDS" Wording "It makes the reader call a number about a charge.";
     OfferWords "OFFER_WORDS" Wording "It offers what unasked mail offers: pills, casinos, loans, dates, riches.";
+
+    Campaign "CAMPAIGN" Wording "The same text came from many unrelated senders, or from a stranger to many.";
 
     MalwareFound "MALWARE_FOUND" Hard "The virus scanner found malware.";
     ListedClient "LISTED_CLIENT" Infrastructure "The client's address is in a block list.";

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::Facts;
-use crate::content::{ContentLimits, Yara};
+use super::{CampaignConfig, Facts};
+use crate::content::{self, ContentLimits, Means, Yara};
 use crate::mail::{Address, Connection, Envelope, Message};
 
 /// Everything a detector may look at.
@@ -32,6 +32,25 @@ pub struct Site {
     pub content: ContentLimits,
     /// YARA rules that attachments are scanned with.
     pub yara: Option<Arc<Yara>>,
+    /// It is the second look: attachments are opened with passwords out of the text, pictures are read.
+    pub deep: bool,
+    /// What makes a campaign.
+    pub campaigns: CampaignConfig,
+}
+
+/// Passwords tried of one message.
+const MAX_PASSWORDS: usize = 24;
+
+impl Site {
+    /// What the files of a message are looked at with, within these limits: in a second look also with the passwords
+    /// that the message gives.
+    pub fn means(&self, message: &Message, limits: &ContentLimits) -> Arc<Means> {
+        let passwords = match self.deep {
+            true => content::passwords(&format!("{}\n{}", message.subject(), message.text()), MAX_PASSWORDS),
+            false => Vec::new(),
+        };
+        Means::with_passwords(limits, self.yara.as_ref(), passwords)
+    }
 }
 
 /// A protected person.
@@ -56,6 +75,8 @@ impl Site {
             vips: vips.iter().filter_map(vip).collect(),
             content: ContentLimits::default(),
             yara: None,
+            deep: false,
+            campaigns: CampaignConfig::default(),
         }
     }
 

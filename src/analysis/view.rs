@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::brands::{BrandSet, owners};
+use super::depth::Depth;
 use super::words;
 use super::{ArcResult, Code, DkimResult, Fact, Input, SpfResult};
-use crate::content::{self, File, Means};
+use crate::content::File;
 use crate::mail::{Address, Link, Mailbox, Message, registrable_domain};
 
 /// Bytes of text read for wording; what a letter is about is said at its start.
@@ -59,10 +60,12 @@ pub(super) struct View<'a> {
     /// Their hosts, each once, in order.
     pub(super) hosts: Vec<Host<'a>>,
     pub(super) files: Vec<File>,
+    /// Hosts that QR codes lead to.
+    pub(super) codes: &'a [String],
 }
 
 impl<'a> View<'a> {
-    pub(super) fn new(input: &Input<'a>) -> Self {
+    pub(super) fn new(input: &Input<'a>, files: Vec<File>, depth: &'a Depth) -> Self {
         let input = *input;
         let message = input.message;
         let sender = message.from().iter().find(|m| m.address.is_some()).or(message.from().first());
@@ -71,17 +74,13 @@ impl<'a> View<'a> {
         let from_host = from.map_or("", |a| a.domain.as_str());
         let subject = message.subject();
         let subject_lower = subject.to_lowercase();
-        let text = wording(&subject_lower, message.text());
+        let mut text = wording(&subject_lower, message.text());
+        if !depth.text.is_empty() {
+            text.push_str(&wording("", &depth.text));
+        }
         let phrases = words::find(&text).into_iter().map(|(code, found)| (code, found.len())).collect();
-        let files = match message.attachments().next() {
-            Some(_) => {
-                let limits = &input.site.content;
-                content::explode_with(message, limits, &Means::new(limits, input.site.yara.as_ref()))
-            }
-            None => Vec::new(),
-        };
         let from_domain = registrable_domain(from_host);
-        let (links, hosts) = followed(message);
+        let (links, hosts) = followed(message, &depth.links);
         Self {
             input,
             sender,
@@ -101,6 +100,7 @@ impl<'a> View<'a> {
             links,
             hosts,
             files,
+            codes: &depth.codes,
         }
     }
 
@@ -138,10 +138,10 @@ impl<'a> View<'a> {
 }
 
 /// The links to the web that a person follows, and their hosts.
-fn followed(message: &Message) -> (Vec<Followed<'_>>, Vec<Host<'_>>) {
+fn followed<'a>(message: &'a Message, more: &'a [Link]) -> (Vec<Followed<'a>>, Vec<Host<'a>>) {
     let (mut links, mut hosts) = (Vec::new(), Vec::new());
     let mut places: HashMap<&str, usize> = HashMap::new();
-    for link in message.links().iter().filter(|l| l.kind.is_followed() && l.is_web()) {
+    for link in message.links().iter().chain(more).filter(|l| l.kind.is_followed() && l.is_web()) {
         // A link to the web always has a host.
         let name = link.host().unwrap_or_default();
         let place = *places.entry(name).or_insert(hosts.len());

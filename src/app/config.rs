@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{admin, deferred, enforcement, enrichment, gateway, pipeline, policy, records};
+use crate::{admin, analysis, deferred, enforcement, enrichment, gateway, pipeline, policy, records};
 
 /// Prefix of overriding variables; `__` parts the levels.
 pub(super) const PREFIX: &str = "MAILWEIR__";
@@ -35,6 +35,8 @@ pub struct Config {
     pub inspection: pipeline::Config,
     /// Which messages are looked at again after the reply, and what follows.
     pub reassess: pipeline::ReassessConfig,
+    /// Messages that say the same.
+    pub campaigns: analysis::CampaignConfig,
     /// What is asked outside.
     pub enrichment: enrichment::Config,
     /// How messages are judged.
@@ -43,6 +45,8 @@ pub struct Config {
     pub store: records::Config,
     /// Release from quarantine.
     pub release: enforcement::ReleaseConfig,
+    /// Who acts when a second verdict is worse.
+    pub actions: enforcement::ActionsConfig,
     /// Where jobs wait that are done after the reply.
     pub queue: deferred::QueueConfig,
     /// Who does them.
@@ -68,10 +72,12 @@ impl Default for Config {
             http: Default::default(),
             inspection: Default::default(),
             reassess: Default::default(),
+            campaigns: Default::default(),
             enrichment: Default::default(),
             policy: Default::default(),
             store: Default::default(),
             release: Default::default(),
+            actions: Default::default(),
             queue: Default::default(),
             workers: Default::default(),
             cache: Default::default(),

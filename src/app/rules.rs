@@ -73,7 +73,7 @@ pub(super) fn load_rules(
     given: Needs,
 ) -> anyhow::Result<(RuleSet, Vec<RuleError>)> {
     let Sources { files, lists, mut broken } = read_rules(feeds, config)?;
-    let (rules, wrong) = RuleSet::build_with(files, lists, &config.rules.modes, weights, given);
+    let (rules, wrong) = RuleSet::build_with(files, lists, (&config.rules.modes, &config.rules.stages), weights, given);
     broken.extend(wrong);
     Ok((rules, broken))
 }
@@ -92,12 +92,13 @@ fn add_built_in(files: &mut Files) {
     }
 }
 
-/// What tells apart two sets of rules: identities, sources, modes. Empty without rules.
+/// What tells apart two sets of rules: identities, sources, modes, the lists they ask. Empty without rules.
 pub(super) fn digest(rules: &RuleSet) -> String {
     if rules.rules().is_empty() {
         return String::new();
     }
     let mut digest = Sha256::new();
+    digest.update(rules.engine().lists().digest());
     for rule in rules.rules() {
         digest.update(&rule.file.id);
         digest.update([0, rule.mode as u8]);
@@ -324,18 +325,26 @@ pub(super) struct RuleReport {
     shadow: usize,
     broken: Vec<RuleError>,
     missing_lists: BTreeSet<String>,
+    /// What nobody would do.
+    undone: Vec<String>,
 }
 
 impl RuleReport {
     pub(super) fn new(rules: &RuleSet, broken: Vec<RuleError>) -> Self {
         let of = |mode| rules.rules().iter().filter(|rule| rule.mode == mode).count();
         let (enforced, shadow) = (of(RuleMode::Enforce), of(RuleMode::Shadow));
-        Self { enforced, shadow, broken, missing_lists: missing_lists(rules) }
+        Self { enforced, shadow, broken, missing_lists: missing_lists(rules), undone: Vec::new() }
+    }
+
+    /// The same with what nobody would do with these settings.
+    pub(super) fn with_undone(self, undone: Vec<String>) -> Self {
+        Self { undone, ..self }
     }
 
     /// Says it in the log.
     pub(super) fn log(&self) {
-        let Self { enforced, shadow, broken, missing_lists } = self;
+        let Self { enforced, shadow, broken, missing_lists, undone } = self;
+        undone.iter().for_each(|what| tracing::warn!("{what}"));
         for error in broken {
             tracing::warn!(%error, "a rule is left out");
         }
@@ -355,6 +364,6 @@ impl RuleReport {
                 names.join(", $")
             )
         });
-        left_out.chain(missing).collect()
+        self.undone.iter().cloned().chain(left_out).chain(missing).collect()
     }
 }

@@ -125,12 +125,19 @@ async fn set_up(
         Some((listeners, relay))
     };
     let tellers = Tellers::new(&config, outside, &next_hops, registry)?;
-    let hands = config.workers.enabled.then(|| Hands {
-        pipeline: Arc::clone(&pipeline),
-        next_hops: Arc::clone(&next_hops),
-        key: key.clone(),
-        tellers: tellers.clone(),
-    });
+    let hands = if config.workers.enabled {
+        let ways =
+            super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
+        Some(Hands {
+            pipeline: Arc::clone(&pipeline),
+            next_hops: Arc::clone(&next_hops),
+            key: key.clone(),
+            tellers: tellers.clone(),
+            ways,
+        })
+    } else {
+        None
+    };
     let work = Work::open(&config, &records, registry, hands).await?;
     let mut doors = Vec::new();
     if let Some((listener, _)) = &milter {

@@ -9,12 +9,15 @@ use anyhow::Context;
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
 use super::yara;
-use crate::analysis::Site;
+use crate::analysis::{MAX_DISTANCE, Site};
 use crate::content::{ContentLimits, Yara};
 use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
 use crate::pipeline::{Deep, Standing};
 use crate::policy::mql::{Budget, Capability, Needs};
-use crate::policy::{BUILT_IN_WEIGHTS, Judge, PolicyFiles, Weights};
+use crate::policy::{BUILT_IN_WEIGHTS, DEFAULT_TENANT, Judge, PolicyFiles, RuleSet, Wait, Weights};
+
+/// The longest window of campaigns.
+const MAX_WINDOW_HOURS: u32 = 30 * 24;
 
 /// Builds it; the second value says which rules were left out. `outside` outlives what is built.
 ///
@@ -26,7 +29,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
     let rule_weights = Weights::parse(weights.as_deref().unwrap_or(BUILT_IN_WEIGHTS))?.rules;
     let (rules, broken) = rules::load_rules(Feeds::Configured, policy, &rule_weights, given(config, offline))?;
-    let report = RuleReport::new(&rules, broken);
+    let report = RuleReport::new(&rules, broken).with_undone(undone(config, &rules));
     let yara = yara::load(&config.inspection.yara)?.map(Arc::new);
     let files = PolicyFiles {
         weights,
@@ -44,6 +47,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
     }
     check_reassess(config)?;
+    check_campaigns(config)?;
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
@@ -51,13 +55,16 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         site: Site {
             content: config.inspection.content.clone(),
             yara: yara.clone(),
+            campaigns: config.campaigns.clone(),
             ..Site::new(&policy.own_domains, &policy.vips)
         },
         sender_auth,
         services,
         authserv_id: if auth.authserv_id.is_empty() { host } else { auth.authserv_id.clone() },
         own_networks: policy.own_networks.clone(),
-        needs_history: rules.needs(Capability::History) || (config.reassess.enabled && config.reassess.first_contact),
+        needs_history: rules.needs(Capability::History)
+            || (config.reassess.enabled && config.reassess.first_contact)
+            || config.campaigns.enabled,
         rules: Arc::new(rules),
         rule_budget: policy.rules.budget(),
         rule_time: Duration::from_millis(policy.rules.max_message_ms),
@@ -88,12 +95,69 @@ fn check_reassess(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What these settings want done and nobody would do.
+fn undone(config: &Config, rules: &RuleSet) -> Vec<String> {
+    let (reassess, policy) = (&config.reassess, &config.policy);
+    let mut undone = Vec::new();
+    if !reassess.enabled {
+        let asks = rules.rules().iter().find(|rule| rule.file.wait.is_some());
+        if let Some(rule) = asks {
+            undone.push(format!(
+                "the rule `{}` says `wait`, and nothing is looked at again: set reassess.enabled",
+                rule.file.name
+            ));
+        }
+        if rules.deferred() > 0 {
+            undone.push(format!(
+                "{} rules are of the second look (`stage: deferred`), which is off: set reassess.enabled",
+                rules.deferred()
+            ));
+        }
+        let tenants = policy.tenants.iter().map(|tenant| (tenant.name.as_str(), tenant.wait));
+        let tenants = tenants.chain([(DEFAULT_TENANT, policy.default.wait)]);
+        for (name, _) in tenants.filter(|(_, wait)| *wait == Some(Wait::Hold)) {
+            undone.push(format!("tenant `{name}`: `wait = \"hold\"` holds nothing: set reassess.enabled"));
+        }
+        return undone;
+    }
+    let holds = |wait: Option<Wait>| wait == Some(Wait::Hold);
+    let may_wait = reassess.wait == Wait::Hold
+        || holds(policy.default.wait)
+        || policy.tenants.iter().any(|tenant| holds(tenant.wait))
+        || rules.rules().iter().any(|rule| holds(rule.file.wait));
+    if !config.workers.enabled {
+        let what = if may_wait { "mail may wait for its second look" } else { "messages are to be looked at again" };
+        let who = match config.queue.is_embedded() {
+            true => "and nobody can do it: set workers.enabled, or share a queue (queue.url) with `mailweir worker`",
+            false => "and this process has no workers: run `mailweir worker` beside it",
+        };
+        undone.push(format!("{what}, {who}"));
+    }
+    undone
+}
+
+/// Settings of campaigns that would find nothing, or everything.
+fn check_campaigns(config: &Config) -> anyhow::Result<()> {
+    let campaigns = &config.campaigns;
+    if campaigns.distance > MAX_DISTANCE {
+        anyhow::bail!("campaigns.distance: {MAX_DISTANCE} at most, not {}", campaigns.distance);
+    }
+    if campaigns.members < 2 || campaigns.senders < 2 || campaigns.recipients < 2 {
+        anyhow::bail!("campaigns.members, senders and recipients: 2 at least; one alone is no campaign");
+    }
+    if !(1..=MAX_WINDOW_HOURS).contains(&campaigns.window_hours) {
+        anyhow::bail!("campaigns.window_hours: 1 to {MAX_WINDOW_HOURS}: digests are not kept longer");
+    }
+    Ok(())
+}
+
 /// What services and YARA give to rules.
 fn given(config: &Config, offline: bool) -> Needs {
     let of = |need| match need {
         FunctionNeed::Whois => Capability::Whois,
         FunctionNeed::Link => Capability::LinkAnalysis,
         FunctionNeed::Text => Capability::Nlu,
+        FunctionNeed::Ocr => Capability::Ocr,
     };
     let answered = config.enrichment.answers().filter(|_| !offline);
     answered.fold(yara::given(&config.inspection.yara), |all, need| all.and(Needs::of(of(need))))
@@ -117,8 +181,11 @@ fn deep(config: &Config, yara: Option<Arc<Yara>>) -> Deep {
         max_pixels: more(content.max_pixels),
         max_message_pixels: more(content.max_message_pixels),
         max_pdf_bytes: more(content.max_pdf_bytes),
+        max_codes: more(content.max_codes),
+        max_depth: content.max_depth.saturating_add(times),
         ..content.clone()
     };
+    let content = reassess.content.clone().unwrap_or(content);
     Deep {
         rule_budget: Budget {
             max_rule_steps: rules.max_rule_steps.saturating_mul(times as u64),
@@ -126,7 +193,14 @@ fn deep(config: &Config, yara: Option<Arc<Yara>>) -> Deep {
             ..rules
         },
         rule_time: Duration::from_millis(config.policy.rules.max_message_ms.saturating_mul(times as u64)),
-        site: Site { content, yara, ..Site::new(&config.policy.own_domains, &config.policy.vips) },
+        gives: given(config, false),
+        site: Site {
+            content,
+            deep: true,
+            yara,
+            campaigns: config.campaigns.clone(),
+            ..Site::new(&config.policy.own_domains, &config.policy.vips)
+        },
         config: reassess.clone(),
     }
 }

@@ -15,8 +15,8 @@ use super::config::Config;
 use super::reinject::IntoNextHop;
 use crate::admin::Workforce;
 use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
-use crate::enforcement::alert::DELIVER_ALERT;
-use crate::enforcement::{self, Recorded, Release, ReleaseJobs};
+use crate::enforcement::alert::{DELIVER_ALERT, Ways};
+use crate::enforcement::{self, ALERT, NOTIFY, Recorded, Release, ReleaseJobs, Tell, WEBHOOK};
 use crate::gateway::next_hop::NextHops;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
 use crate::records::{OutboxJob, PassKey, Records};
@@ -50,14 +50,19 @@ pub(super) struct Hands {
     pub(super) key: PassKey,
     /// Channels of alerts, where something is watched.
     pub(super) tellers: Option<Tellers>,
+    /// What people and programs are told by.
+    pub(super) ways: Ways,
 }
 
 /// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
-fn handlers(config: &Config, records: &Arc<Records>, queue: &Arc<dyn Queue>, hands: Hands) -> Handlers {
-    let Hands { pipeline, next_hops, key, tellers } = hands;
+fn handlers(config: &Config, records: &Arc<Records>, queue: &Arc<dyn Queue>, hands: Hands) -> anyhow::Result<Handlers> {
+    let Hands { pipeline, next_hops, key, tellers, ways } = hands;
+    let tell = Tell::new(Arc::clone(records), &config.alerts, &config.actions, ways).context("[actions]")?;
+    let tell: Arc<dyn Handler> = Arc::new(tell);
     let release = Release::new(Arc::clone(records), key, IntoNextHop(next_hops), config.release.clone());
     let recorded: Arc<dyn Handler> = Arc::new(Recorded(Arc::clone(records)));
     let mut handlers: Handlers = enforcement::RECORDED.map(|kind| (kind.to_owned(), Arc::clone(&recorded))).into();
+    handlers.extend([ALERT, NOTIFY, WEBHOOK].map(|kind| (kind.to_owned(), Arc::clone(&tell))));
     let reassess = Reassess::new(Arc::clone(&pipeline), Arc::clone(records));
     let waited = Waited::new(pipeline, Arc::clone(records));
     let release = ReleaseJobs::new(Arc::new(release), Arc::clone(records));
@@ -67,7 +72,7 @@ fn handlers(config: &Config, records: &Arc<Records>, queue: &Arc<dyn Queue>, han
     if let Some(tellers) = tellers {
         handlers.insert(DELIVER_ALERT.to_owned(), Arc::new(tellers.jobs(config, queue)));
     }
-    handlers
+    Ok(handlers)
 }
 
 impl Work {
@@ -83,7 +88,7 @@ impl Work {
         let outbox: Arc<dyn Outbox> = Arc::new(OutboxOfRecords(Arc::clone(records)));
         let pool = if let Some(hands) = hands {
             let sections = (&config.queue, &config.workers);
-            let handlers = handlers(config, records, &queue, hands);
+            let handlers = handlers(config, records, &queue, hands)?;
             let (queue, outbox) = (Arc::clone(&queue), Some(Arc::clone(&outbox)));
             Some(Pool::new(queue, outbox, handlers, sections, Arc::clone(&metrics)).context("[workers]")?)
         } else {

@@ -42,7 +42,8 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let next_hops = Arc::new(next_hops);
     let tellers = Tellers::new(&config, &outside, &next_hops, &registry)?;
     let seen = Arc::clone(&pipeline);
-    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers };
+    let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
+    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
     let admin = admin_side(&config, &records, &registry, &next_hops, &work).await?;
 

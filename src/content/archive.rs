@@ -4,6 +4,7 @@
 //! Not here: 7z, cabinets and disk images (modules of their own), RAR contents (no free unpacker): those stay closed.
 
 use std::io::{Cursor, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -35,8 +36,40 @@ pub(super) struct Listing {
     pub(super) traits: Vec<Trait>,
 }
 
+/// Members of all archives of a message on which passwords are tried, times passwords.
+const MAX_TRIES: usize = 200;
+
+/// Passwords to try, and how often they may still be.
+pub(super) struct Passwords {
+    all: Arc<[String]>,
+    /// The one that opened the last member is tried first.
+    right: usize,
+    left: usize,
+}
+
+impl Passwords {
+    pub(super) fn new(all: Arc<[String]>) -> Self {
+        Self { all, right: 0, left: MAX_TRIES }
+    }
+
+    /// The content of a member under the first password that opens it whole: what its checksum says is right.
+    fn open(&mut self, archive: &mut ::zip::ZipArchive<Cursor<Bytes>>, index: usize, most: usize) -> Option<Vec<u8>> {
+        let order = (self.right..self.all.len()).chain(0..self.right);
+        for place in order {
+            self.left = self.left.checked_sub(1)?;
+            let Ok(file) = archive.by_index_decrypt(index, self.all[place].as_bytes()) else { continue };
+            let mut content = Vec::new();
+            if file.take(most as u64).read_to_end(&mut content).is_ok() && !content.is_empty() {
+                self.right = place;
+                return Some(content);
+            }
+        }
+        None
+    }
+}
+
 /// Opens a zip. `budget`: bytes that may still be unpacked.
-pub(super) fn zip(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize) -> Listing {
+pub(super) fn zip(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize, passwords: &mut Passwords) -> Listing {
     let mut out = Listing::default();
     let entries = memchr::memmem::find_iter(bytes, b"PK\x01\x02").take(limits.max_members + 1).count();
     if entries > limits.max_members {
@@ -72,6 +105,15 @@ pub(super) fn zip(bytes: &Bytes, limits: &ContentLimits, budget: &mut usize) -> 
                 member.cut = read.is_err() || (content.len() as u64) < size || content.len() == most;
                 member.bytes = content.into();
             }
+        } else if encrypted
+            && !bomb
+            && let Some(content) = passwords.open(&mut archive, index, limits.max_member_bytes.min(*budget))
+        {
+            *budget -= content.len().min(*budget);
+            member.cut = (content.len() as u64) < size;
+            member.bytes = content.into();
+            member.encrypted = false;
+            out.traits.extend([Trait::Encrypted, Trait::PasswordGiven]);
         }
         out.members.push(member);
     }
@@ -129,4 +171,53 @@ pub(super) fn gzip_name(bytes: &[u8]) -> Option<String> {
     }
     let end = memchr::memchr(0, &rest[..rest.len().min(1024)])?;
     (flags & 8 != 0).then(|| String::from_utf8_lossy(&rest[..end]).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use ::zip::unstable::write::FileOptionsExt;
+    use ::zip::write::SimpleFileOptions;
+    use ::zip::{AesMode, ZipWriter};
+
+    use super::*;
+
+    fn packed(options: SimpleFileOptions) -> Bytes {
+        let mut out = ZipWriter::new(Cursor::new(Vec::new()));
+        for name in ["one.txt", "two.txt"] {
+            out.start_file(name, options).unwrap();
+            out.write_all(name.repeat(50).as_bytes()).unwrap();
+        }
+        out.finish().unwrap().into_inner().into()
+    }
+
+    #[test]
+    fn given_passwords_open() {
+        let plain = SimpleFileOptions::default();
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let open = |bytes: &Bytes, list: &[&str]| {
+            let (words, limits) = (words(list), ContentLimits::default());
+            let mut budget = limits.max_unpacked_bytes;
+            let listing = zip(bytes, &limits, &mut budget, &mut Passwords::new(words.into()));
+            let opened = listing.members.iter().filter(|one| !one.bytes.is_empty() && !one.cut).count();
+            (opened, listing.traits.contains(&Trait::PasswordGiven), listing.members[0].encrypted)
+        };
+        for bytes in [
+            packed(plain.with_deprecated_encryption(b"wehr").unwrap()),
+            packed(plain.with_aes_encryption(AesMode::Aes256, "wehr")),
+        ] {
+            assert_eq!(open(&bytes, &["nothing", "wehr"]), (2, true, false));
+            assert_eq!(open(&bytes, &["nothing", "Wehr", ""]), (0, false, true));
+            assert_eq!(open(&bytes, &[]), (0, false, true));
+            // Broken anywhere: no panic.
+            for at in (0..bytes.len()).step_by(13) {
+                let mut broken = bytes.to_vec();
+                broken[at] ^= 0x55;
+                let (words, limits) = (words(&["wehr"]), ContentLimits::default());
+                zip(&broken.into(), &limits, &mut 1_000_000, &mut Passwords::new(words.into()));
+            }
+        }
+        assert_eq!(open(&packed(plain), &["wehr"]), (2, false, false), "needs none");
+    }
 }

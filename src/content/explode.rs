@@ -51,6 +51,8 @@ traits! {
     TraversalName = "traversal_name",
     /// Cannot be opened without a password.
     Encrypted = "encrypted",
+    /// Was opened with a password that the message gives.
+    PasswordGiven = "password_given",
     /// Office macros.
     Macros = "macros",
     /// An Office file that loads a template or object from elsewhere.
@@ -202,13 +204,15 @@ struct Work<'a> {
     files: Vec<File>,
     open: VecDeque<usize>,
     budget: usize,
+    passwords: archive::Passwords,
 }
 
 impl<'a> Work<'a> {
     fn new(limits: &'a ContentLimits, means: &Arc<Means>, work: Option<usize>) -> Self {
         let (shared, budget) = (Arc::new(limits.clone()), limits.max_unpacked_bytes);
         let means = Arc::clone(means);
-        Self { limits, shared, means, work, files: Vec::new(), open: VecDeque::new(), budget }
+        let passwords = archive::Passwords::new(means.passwords());
+        Self { limits, shared, means, work, files: Vec::new(), open: VecDeque::new(), budget, passwords }
     }
 
     fn attachments(&mut self, message: &Message, parent: Option<usize>, depth: usize) {
@@ -431,7 +435,8 @@ impl<'a> Work<'a> {
     }
 
     fn zip(&mut self, index: usize) -> (Vec<Trait>, Vec<Link>) {
-        let listing = archive::zip(&self.files[index].bytes, self.limits, &mut self.budget);
+        let bytes = self.files[index].bytes.clone();
+        let listing = archive::zip(&bytes, self.limits, &mut self.budget, &mut self.passwords);
         if self.files[index].kind == FileType::Zip {
             return (self.members(index, listing), Vec::new());
         }

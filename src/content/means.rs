@@ -17,6 +17,7 @@ const MAX_SLOW_SCANS: usize = 3;
 #[derive(Debug)]
 pub struct Means {
     yara: Option<Arc<Yara>>,
+    passwords: Arc<[String]>,
     pdf: AtomicUsize,
     pixels: AtomicUsize,
     #[cfg(feature = "yara")]
@@ -28,8 +29,14 @@ pub struct Means {
 impl Means {
     /// For one message. Without rules, whether they match is not known.
     pub fn new(limits: &ContentLimits, yara: Option<&Arc<Yara>>) -> Arc<Self> {
+        Self::with_passwords(limits, yara, Vec::new())
+    }
+
+    /// The same, with passwords to try on archives.
+    pub fn with_passwords(limits: &ContentLimits, yara: Option<&Arc<Yara>>, passwords: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             yara: yara.cloned(),
+            passwords: passwords.into(),
             pdf: AtomicUsize::new(limits.max_pdf_bytes),
             pixels: AtomicUsize::new(limits.max_message_pixels),
             #[cfg(feature = "yara")]
@@ -37,6 +44,11 @@ impl Means {
             #[cfg(feature = "yara")]
             slow: AtomicUsize::new(0),
         })
+    }
+
+    /// Passwords to try on archives.
+    pub(super) fn passwords(&self) -> Arc<[String]> {
+        Arc::clone(&self.passwords)
     }
 
     /// Bytes that may still be spent on PDF files.

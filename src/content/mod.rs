@@ -24,6 +24,7 @@ mod office;
 mod ole;
 mod oletools;
 mod page;
+mod password;
 #[cfg(feature = "pdf")]
 mod pdf;
 mod picture;
@@ -48,9 +49,10 @@ pub use means::Means;
 pub use office::{Office, Relationship};
 pub use oletools::{MacroIndicator, OleSummary};
 pub use page::{Page, Script, Span};
+pub use password::passwords;
 #[cfg(feature = "pdf")]
 pub use pdf::Pdf;
-pub use picture::QrCode;
+pub use picture::{QrCode, codes_of as codes, is_picture, pictures_in, size as picture_size};
 pub use scan::{Hashes, Urls, Zip};
 pub use vba::{Keyword, Vba};
 pub use xml::Xml;

@@ -3,7 +3,43 @@
 //! The size is read from the header before anything is decoded: above `max_pixels` a picture stays closed. A panic in a
 //! decoder counts as no code found. Not here: metadata (`exif`), other bar codes.
 
-use super::{ContentLimits, Means};
+use bytes::Bytes;
+
+use super::{ContentLimits, File, FileType, Means, explode_file};
+
+/// Width and height of a picture in pixels, as its header says.
+pub fn size(bytes: &[u8]) -> Option<(u32, u32)> {
+    super::exif::size(bytes)
+}
+
+/// Whether bytes are a picture.
+pub fn is_picture(bytes: &[u8]) -> bool {
+    FileType::detect(bytes, "") == FileType::Image
+}
+
+/// All codes of a picture, or of all pictures in a PDF.
+pub fn codes_of(file: &File) -> Vec<QrCode> {
+    match file.kind {
+        FileType::Image => file.qr().to_vec(),
+        #[cfg(feature = "pdf")]
+        FileType::Pdf => {
+            let files = file.pdf().map(|pdf| pdf.files.as_slice()).unwrap_or_default();
+            let pictures = files.iter().filter(|(_, bytes)| is_picture(bytes));
+            let read = pictures.flat_map(|(_, bytes)| codes(bytes, &file.limits, &file.means).unwrap_or_default());
+            read.take(file.limits.max_codes).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The pictures in a file, itself if it is one; `most` at most.
+pub fn pictures_in(name: &str, bytes: Bytes, limits: &ContentLimits, most: usize) -> Vec<Bytes> {
+    if is_picture(&bytes) {
+        return vec![bytes];
+    }
+    let files = explode_file(name, "", bytes, limits).into_iter();
+    files.filter(|file| file.kind == FileType::Image).map(|file| file.bytes).take(most).collect()
+}
 
 /// One QR code.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -159,6 +159,11 @@ impl ScalingConfig {
 }
 
 impl QueueConfig {
+    /// Whether no other process can share it.
+    pub fn is_embedded(&self) -> bool {
+        self.url.is_empty() && self.url_file.is_none()
+    }
+
     /// Refuses settings under which no job could be done.
     ///
     /// # Errors

@@ -17,7 +17,10 @@ use crate::records::{ActionOrder, Records, StoreError};
 /// Kind of the job that releases.
 pub const RELEASE: &str = "release";
 /// Kinds of the jobs that are recorded.
-pub const RECORDED: [&str; 3] = ["remediate", "alert", "notify"];
+pub const RECORDED: [&str; 1] = ["remediate"];
+
+/// The result of what nobody does.
+pub(super) const NOBODY: &str = "recorded, nobody configured to act";
 
 /// Releases held messages: handler of [`RELEASE`].
 pub struct ReleaseJobs<R> {
@@ -32,8 +35,9 @@ impl<R: Reinject> ReleaseJobs<R> {
     }
 
     async fn release(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, recipients } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-        let result = match self.release.release(id, &recipients).await {
+        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let id = order.id;
+        let result = match self.release.release(id, &order.recipients).await {
             Ok(outcome) => match outcome.failed.first() {
                 Some(failed) => return Err(Failure::again(format!("{}: {}", failed.recipient, failed.why))),
                 None => format!("released for {}", outcome.released.join(", ")),
@@ -42,7 +46,7 @@ impl<R: Reinject> ReleaseJobs<R> {
             Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
             Err(error) => return Err(Failure::again(error.to_string())),
         };
-        done(&self.records, job, &ActionOrder { id, recipients }, &result).await
+        done(&self.records, job, &order, &result).await
     }
 }
 
@@ -60,14 +64,21 @@ impl Handler for Recorded {
         async move {
             let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
             tracing::warn!(id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act");
-            done(&self.0, job, &order, "recorded, nobody configured to act").await
+            done(&self.0, job, &order, NOBODY).await
         }
         .boxed()
     }
 }
 
-async fn done(records: &Records, job: &Job, order: &ActionOrder, result: &str) -> Result<(), Failure> {
-    let since = SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    records.action_done(order.id, &job.kind, result, now).await.map_err(|error| Failure::again(error.to_string()))
+pub(super) async fn done(records: &Records, job: &Job, order: &ActionOrder, result: &str) -> Result<(), Failure> {
+    records
+        .action_done(order.id, &job.kind, result, now_ms(SystemTime::now()))
+        .await
+        .map_err(|error| Failure::again(error.to_string()))
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms(now: SystemTime) -> i64 {
+    let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Settings of the release: section `[release]`.
+//! Settings of the release and of what is done after a worse second verdict: sections `[release]` and `[actions]`.
 
 use std::path::PathBuf;
 
@@ -18,4 +18,42 @@ impl Default for ReleaseConfig {
     fn default() -> Self {
         Self { pass_seconds: 60 * 60, key_file: None }
     }
+}
+
+/// Who acts when a second verdict is worse (`reassess.on_worse` says what is wanted). Operators are told by `[alerts]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActionsConfig {
+    /// `notify`: people are told by mail, past our own doors.
+    pub notify: NotifyConfig,
+    /// `webhook`: a program of the operator's is told, signed as `[signing]` says.
+    pub webhook: ActionWebhookConfig,
+}
+
+/// Who is told by mail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NotifyConfig {
+    /// The recipients of the message, each by himself.
+    pub recipients: bool,
+    /// At most so many of them.
+    pub max_recipients: usize,
+    /// These as well.
+    pub to: Vec<String>,
+    /// From whom. Empty: as in `[alerts.mail]`.
+    pub sender: String,
+}
+
+impl Default for NotifyConfig {
+    fn default() -> Self {
+        Self { recipients: false, max_recipients: 100, to: Vec::new(), sender: String::new() }
+    }
+}
+
+/// A program that is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActionWebhookConfig {
+    /// Where to: `POST` of JSON. Empty: not told.
+    pub url: String,
 }

@@ -9,8 +9,10 @@ mod config;
 mod error;
 mod release;
 pub mod signing;
+mod tell;
 
 pub use actions::{RECORDED, RELEASE, Recorded, ReleaseJobs};
-pub use config::ReleaseConfig;
+pub use config::{ActionWebhookConfig, ActionsConfig, NotifyConfig, ReleaseConfig};
 pub use error::ReleaseError;
 pub use release::{Refused, Reinject, Release, Released};
+pub use tell::{ALERT, NOTIFY, Tell, WEBHOOK};

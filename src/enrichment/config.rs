@@ -29,6 +29,8 @@ pub struct Config {
     pub text_service: TextServiceConfig,
     /// Registries: when a domain was registered.
     pub rdap: RdapConfig,
+    /// Text in pictures, read by Tesseract in the second look.
+    pub ocr: OcrConfig,
     /// What rules ask of the services above: `network.whois`, `ml.link_analysis`, `ml.nlu_classifier`.
     pub functions: FunctionsConfig,
 }
@@ -45,6 +47,52 @@ impl Config {
         ]
         .into_iter()
         .filter_map(|(name, enabled, service)| enabled.then_some((name, service)))
+    }
+}
+
+/// Text in pictures, read by Tesseract in the second look. Off while the program is not installed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OcrConfig {
+    /// Whether it is used when it is installed.
+    pub enabled: bool,
+    /// The program: a path, or a name that is looked for in `PATH`.
+    pub command: PathBuf,
+    /// Languages, joined by `+`, as Tesseract names them: `eng+deu`. Their data must be installed.
+    pub languages: String,
+    /// Pictures of one message that are read.
+    pub max_pictures: usize,
+    /// Largest picture, in bytes.
+    pub max_picture_bytes: usize,
+    /// Largest picture, in pixels.
+    pub max_pixels: u64,
+    /// Pictures with a shorter side than this hold no text.
+    pub min_side_pixels: u32,
+    /// Bytes of text taken from one picture.
+    pub max_text_bytes: usize,
+    /// Memory that the program may take, in bytes.
+    pub max_memory_bytes: u64,
+    /// Time for one picture.
+    pub deadline_ms: u64,
+    /// Pictures read at once in this process.
+    pub at_once: usize,
+}
+
+impl Default for OcrConfig {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            command: "tesseract".into(),
+            languages: "eng".into(),
+            max_pictures: 8,
+            max_picture_bytes: 8 << 20,
+            max_pixels: 25_000_000,
+            min_side_pixels: 24,
+            max_text_bytes: 64 << 10,
+            max_memory_bytes: 1 << 30,
+            deadline_ms: 8_000,
+            at_once: 2,
+        }
     }
 }
 

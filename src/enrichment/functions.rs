@@ -4,11 +4,14 @@
 //! they give the member `link_analysis` or `nlu`: without it they have no answer, and what a rule rests on it stays undecided.
 //! An answer larger than `functions.max_answer_bytes` counts as none: it is frozen into the record.
 
-use serde_json::Value as Json;
+use bytes::Bytes;
+use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
+use super::ocr::Ocr;
 use super::{Config, Services};
 use crate::analysis::{Fact, Why};
+use crate::content::{self, ContentLimits};
 
 /// What a function asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +27,13 @@ pub enum FunctionAsk {
         url: String,
         /// How thoroughly, in the rule's word.
         mode: Option<String>,
+    },
+    /// What is written in a picture, or in the pictures in a file. Only in a second look: it takes seconds.
+    Picture {
+        /// Name of the file.
+        name: String,
+        /// Its content.
+        bytes: Bytes,
     },
     /// What a text wants.
     Text {
@@ -43,6 +53,8 @@ pub enum FunctionNeed {
     Link,
     /// [`FunctionAsk::Text`].
     Text,
+    /// [`FunctionAsk::Picture`].
+    Ocr,
 }
 
 impl Config {
@@ -53,6 +65,7 @@ impl Config {
             (FunctionNeed::Whois, self.rdap.enabled),
             (FunctionNeed::Link, self.url_service.enabled),
             (FunctionNeed::Text, self.text_service.enabled),
+            (FunctionNeed::Ocr, self.ocr.program().is_some()),
         ]
         .into_iter()
         .filter_map(move |(need, on)| (asked && on).then_some(need))
@@ -78,6 +91,7 @@ impl Services {
                 Some(urls) => urls.fact("url_service", urls.service.analysis(url, mode.as_deref(), until).await),
                 None => off,
             },
+            FunctionAsk::Picture { name, bytes } => self.written_in(name, bytes, until).await,
             FunctionAsk::Text { text, subject } => match &self.text {
                 Some(service) => {
                     let asked = service.service.nlu(subject.as_deref().unwrap_or_default(), text, until).await;
@@ -86,10 +100,42 @@ impl Services {
                 None => off,
             },
         };
+        // What is written in pictures has bounds of its own.
+        if matches!(ask, FunctionAsk::Picture { .. }) {
+            return answer;
+        }
         let fits = |json: &Json| json.to_string().len() <= self.functions.max_answer_bytes;
         match answer {
             Fact::Known(Some(json)) if !fits(&json) => Fact::Unknown(Why::TooLarge),
             answer => answer,
         }
+    }
+
+    /// Pictures of one message that are read; none: nobody reads them.
+    pub fn max_pictures(&self) -> usize {
+        self.ocr.as_ref().map_or(0, Ocr::max_pictures)
+    }
+
+    async fn written_in(&self, name: &str, bytes: &Bytes, until: Instant) -> Fact<Option<Json>> {
+        let Some(ocr) = &self.ocr else { return Fact::Unknown(Why::Disabled) };
+        let pictures = match content::is_picture(bytes) {
+            true => vec![bytes.clone()],
+            false => {
+                let (name, bytes, most) = (name.to_owned(), bytes.clone(), ocr.max_pictures());
+                let open = move || content::pictures_in(&name, bytes, &ContentLimits::default(), most);
+                tokio::task::spawn_blocking(open).await.unwrap_or_default()
+            }
+        };
+        let mut pages = Vec::new();
+        for picture in pictures {
+            match ocr.text(&picture, until).await {
+                Fact::Known(Some(text)) => pages.push(text),
+                Fact::Known(None) => {}
+                Fact::Unknown(why) => return Fact::Unknown(why),
+            }
+        }
+        let results: Vec<Json> = pages.iter().map(|text| json!({"text": text})).collect();
+        let text = pages.join("\n");
+        Fact::Known(Some(json!({"text": text, "success": !pages.is_empty(), "page_results": results})))
     }
 }

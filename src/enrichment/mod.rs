@@ -10,6 +10,7 @@ mod clamd;
 mod config;
 mod functions;
 mod metrics;
+mod ocr;
 mod rdap;
 mod sender_auth;
 mod services;
@@ -20,8 +21,8 @@ mod tiers;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, RdapConfig, SenderAuthConfig,
-    ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OcrConfig, OnFailure, RdapConfig,
+    SenderAuthConfig, ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
+use super::ocr::Ocr;
 use super::rdap::Rdap;
 use super::text_service::TextService;
 use super::tiers::Tiers;
@@ -241,6 +242,7 @@ pub struct Services {
     pub(super) text: Option<Watched<TextService>>,
     pub(super) rdap: Option<Watched<Rdap>>,
     pub(super) functions: FunctionsConfig,
+    pub(super) ocr: Option<Ocr>,
 }
 
 impl Services {
@@ -264,7 +266,8 @@ impl Services {
         let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
         if names.is_empty() && !block_lists.enabled {
             outside.dependencies.keep(&all);
-            return Ok(Self::default());
+            let (functions, ocr) = (config.functions.clone(), Ocr::find(&config.ocr));
+            return Ok(Self { functions, ocr, ..Self::default() });
         }
         let way = way(config)?;
         let made = |on: bool| on.then_some(());
@@ -295,6 +298,7 @@ impl Services {
             text: text.transpose()?,
             rdap: rdap.transpose()?,
             functions: config.functions.clone(),
+            ocr: Ocr::find(&config.ocr),
         };
         outside.dependencies.keep(&all);
         Ok(services)
@@ -386,6 +390,9 @@ impl Services {
         }
         if let Some(text) = &self.text {
             look("text_service", text.service.probe().await);
+        }
+        if let Some(ocr) = &self.ocr {
+            look("ocr", ocr.version().await.map_err(|error| Failure::Unreachable(std::sync::Arc::new(error))));
         }
         if let Some(rdap) = &self.rdap {
             look("rdap", Ok(format!("registries of {} suffixes", rdap.service.known())));

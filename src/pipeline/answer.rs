@@ -52,18 +52,23 @@ pub(super) fn combine(judgement: &Judgement, abilities: Abilities) -> Decision {
 
 /// Holds what would have been passed on although a service that must be asked was not.
 pub(super) fn hold_unasked(judgement: &mut Judgement, recorded: &mut [RecipientVerdict]) {
-    hold_passed(judgement, recorded, &Reason::Unasked);
+    hold_passed(judgement, recorded, &Reason::Unasked, |_| true);
 }
 
-/// Holds what would have been passed on until it has been looked at again.
-pub(super) fn hold_waiting(judgement: &mut Judgement, recorded: &mut [RecipientVerdict]) {
-    hold_passed(judgement, recorded, &Reason::Waiting);
+/// Holds what would have been passed on until it has been looked at again, for those recipients that wait.
+pub(super) fn hold_waiting(judgement: &mut Judgement, recorded: &mut [RecipientVerdict], waits: &[bool]) {
+    hold_passed(judgement, recorded, &Reason::Waiting, |place| waits.get(place).copied().unwrap_or(false));
 }
 
-fn hold_passed(judgement: &mut Judgement, recorded: &mut [RecipientVerdict], reason: &Reason) {
-    let decided = judgement.verdicts.iter_mut().map(|(_, verdict)| verdict);
-    for verdict in decided.chain(recorded.iter_mut().map(|one| &mut one.verdict)) {
-        if matches!(verdict.action, Action::Allow | Action::Tag) {
+fn hold_passed(
+    judgement: &mut Judgement,
+    recorded: &mut [RecipientVerdict],
+    reason: &Reason,
+    those: impl Fn(usize) -> bool,
+) {
+    let decided = judgement.verdicts.iter_mut().map(|(_, verdict)| verdict).enumerate();
+    for (place, verdict) in decided.chain(recorded.iter_mut().map(|one| &mut one.verdict).enumerate()) {
+        if those(place) && matches!(verdict.action, Action::Allow | Action::Tag) {
             *verdict = Verdict { action: Action::Quarantine, reason: reason.clone() };
         }
     }

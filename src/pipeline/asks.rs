@@ -5,15 +5,21 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use futures_util::StreamExt;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::analysis::{Answers, Fact, Why};
 use crate::enrichment::{FunctionAsk, Services};
-use crate::policy::mql::{About, Ask};
+use crate::policy::mql::{About, Ask, Capability};
 
 /// Runs of the rules after the first.
 pub(super) const ROUNDS: usize = 2;
+
+/// The function that reads pictures.
+const OCR: &str = "beta.ocr";
 
 /// Questions of one message under way at a time.
 const AT_A_TIME: usize = 8;
@@ -24,21 +30,37 @@ pub(super) struct Asking<'s> {
     now: i64,
     until: Instant,
     asked: BTreeSet<(&'static str, String)>,
+    /// It is a second look: there is time for pictures.
+    again: bool,
     /// What could not be asked, and why: `nlu=timeout`.
     pub(super) failed: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl<'s> Asking<'s> {
     /// `now`: seconds since 1970, when the message came.
-    pub(super) fn new(services: &'s Services, now: i64, until: Instant) -> Self {
-        Self { services, now, until, asked: BTreeSet::new(), failed: BTreeSet::new() }
+    pub(super) fn new(services: &'s Services, now: i64, until: Instant, again: bool) -> Self {
+        Self { services, now, until, asked: BTreeSet::new(), again, failed: BTreeSet::new() }
+    }
+
+    /// Has the pictures of a message read, as rules would ask about them.
+    pub(super) async fn read_pictures(&mut self, pictures: Vec<(String, Bytes)>, answers: &mut Answers) {
+        let asks = pictures.into_iter().take(self.services.max_pictures()).map(|(name, bytes)| Ask {
+            capability: Capability::Ocr,
+            function: OCR,
+            key: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+            about: About::File { name, bytes },
+            named: Vec::new(),
+        });
+        self.ask(asks.collect(), answers).await;
+        // They were read: what has no answer is no picture.
+        answers.insert(OCR, String::new(), Value::Null);
     }
 
     /// Puts those that were not put yet; gives whether an answer came.
     pub(super) async fn ask(&mut self, asks: Vec<Ask>, answers: &mut Answers) -> bool {
         let mut put = Vec::new();
         for ask in asks {
-            let Some(question) = question(&ask) else { continue };
+            let Some(question) = question(&ask, self.again) else { continue };
             let id = (ask.function, ask.key.clone());
             if self.asked.len() < self.services.max_asks() && self.asked.insert(id) {
                 put.push((ask, question));
@@ -67,7 +89,10 @@ impl<'s> Asking<'s> {
 }
 
 /// The question that a service understands; `None`: nobody answers that function.
-fn question(ask: &Ask) -> Option<FunctionAsk> {
+fn question(ask: &Ask, again: bool) -> Option<FunctionAsk> {
+    if let (About::File { name, bytes }, "beta.ocr", true) = (&ask.about, ask.function, again) {
+        return Some(FunctionAsk::Picture { name: name.clone(), bytes: bytes.clone() });
+    }
     let About::Text(text) = &ask.about else { return None };
     let named = |name: &str| ask.named.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
     Some(match ask.function {

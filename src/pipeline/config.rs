@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::content::{ContentLimits, YaraConfig};
 use crate::enrichment::OnFailure;
 use crate::mail::MessageLimits;
+use crate::policy::Wait;
 
 /// How long a message may be looked at, and what is said about it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -76,7 +77,7 @@ pub struct ReassessConfig {
     /// Whether messages are looked at again. Workers do it: here (`workers.enabled`) or in processes of their own.
     pub enabled: bool,
     /// How a message waits for it: `deliver` (it flows; a worse second verdict raises actions) or `hold` (it waits in quarantine
-    /// for `hold_seconds` at most, and is released when it is found clean).
+    /// for `hold_seconds` at most, and is released when it is found clean). A tenant's `wait` and a rule's go before it.
     pub wait: Wait,
     /// How long a message waits with `hold`.
     pub hold_seconds: u64,
@@ -90,12 +91,17 @@ pub struct ReassessConfig {
     pub risk_to: f64,
     /// Look again at mail with links or attachments from an address that never wrote before.
     pub first_contact: bool,
+    /// Look again when rules stayed undecided for want of what a service or the second look gives.
+    pub undecided: bool,
     /// Share of all other messages that are looked at again, 0 to 1.
     pub share: f64,
     /// Time for all questions to the outside in the second look. Below `workers.soft_seconds`.
     pub deadline_ms: u64,
     /// How many times the budgets of the inspection (rules, unpacking) the second look has.
     pub times_budgets: u32,
+    /// Bounds of what is opened inside attachments, instead of `times_budgets`; what is not given has its default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<ContentLimits>,
     /// Looks at a message while something still cannot be asked; the last one counts as it is. Not above `workers.attempts`.
     pub looks: u32,
     /// Least pause between two such looks, in seconds.
@@ -104,7 +110,8 @@ pub struct ReassessConfig {
     pub max_kept_message_bytes: usize,
     /// Bytes of delivered messages that are kept for their second look at a time; beyond that none is looked at again.
     pub max_kept_bytes: u64,
-    /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`, `notify`.
+    /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`,
+    /// `notify`, `webhook`. Who acts: `[alerts]`, `[actions]`.
     pub on_worse: Vec<OnWorse>,
 }
 
@@ -119,9 +126,11 @@ impl Default for ReassessConfig {
             risk_from: 20.0,
             risk_to: 60.0,
             first_contact: true,
+            undecided: false,
             share: 0.0,
             deadline_ms: 20_000,
             times_budgets: 5,
+            content: None,
             looks: 3,
             look_pause_seconds: 10,
             max_kept_message_bytes: 32 * 1024 * 1024,
@@ -129,16 +138,6 @@ impl Default for ReassessConfig {
             on_worse: vec![OnWorse::Remediate, OnWorse::Alert],
         }
     }
-}
-
-/// How a message waits for its second look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Wait {
-    /// It is passed on meanwhile.
-    Deliver,
-    /// It is held meanwhile.
-    Hold,
 }
 
 /// What is done with a message that waited in vain.
@@ -159,8 +158,10 @@ pub enum OnWorse {
     Remediate,
     /// Tell the operators.
     Alert,
-    /// Tell the recipients.
+    /// Tell people by mail.
     Notify,
+    /// Tell a program of the operator's.
+    Webhook,
 }
 
 /// Which headers tell the verdict.

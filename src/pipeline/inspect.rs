@@ -23,8 +23,9 @@ use super::reassess::{self, Again};
 use super::record::{self, unix_millis};
 use super::stages::Stages;
 use super::standing::Effort;
-use super::{Answer, Inspect, Metrics, ReassessConfig, Refusal, Transaction};
-use crate::analysis::{self, Fact, Facts, History, HistoryKeys, Why};
+use super::{Answer, Inspect, Metrics, Refusal, Transaction};
+use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Site, Why};
+use crate::content::{self, FileType};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::policy::mql::{Ask, View};
@@ -33,6 +34,9 @@ use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
+
+/// Pictures of one PDF that are read.
+const MAX_PDF_PICTURES: usize = 8;
 
 /// Judges messages: what the doors call.
 pub struct Pipeline {
@@ -98,8 +102,9 @@ impl Pipeline {
             message
         };
         // Large messages leave the thread to others meanwhile; on a runtime with one thread there are no others.
-        let large = transaction.raw.len() > LARGE && runtime_has_threads();
+        let large = (effort.again || transaction.raw.len() > LARGE) && runtime_has_threads();
         let message = if large { tokio::task::block_in_place(parse) } else { parse() };
+        let likeness = record::likeness(standing, transaction, &message);
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
@@ -113,7 +118,10 @@ impl Pipeline {
             now: unix_millis(transaction.received) / 1_000,
             again: effort.again,
         };
-        let mut facts = self.enrich(standing, transaction, &question, (effort.deadline, until)).await;
+        let campaign = timeout(effort.deadline, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
+        let enriched = self.enrich(standing, transaction, &question, (effort.deadline, until));
+        let (mut facts, campaign) = tokio::join!(enriched, campaign);
+        facts.campaign = campaign.unwrap_or(Fact::Unknown(Why::Timeout));
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
@@ -121,10 +129,14 @@ impl Pipeline {
             let analyse = || decide(standing, &effort, transaction, &message, facts);
             if large { tokio::task::block_in_place(analyse) } else { analyse() }
         };
+        let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
+        if effort.again && standing.services.max_pictures() > 0 {
+            let pictures = pictures(&message, effort.site);
+            asking.read_pictures(pictures, &mut facts.answers).await;
+        }
         let (mut judgement, mut found, mut asks) = analyse(&facts);
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
-        let mut asking = Asking::new(&standing.services, question.now, until);
         for round in 0..asks::ROUNDS {
             let asked = Instant::now();
             let about_text = async {
@@ -144,8 +156,14 @@ impl Pipeline {
             timing.judge_us += micros(judged);
         }
 
-        let record =
-            Record { rules: found, ..record::judged(standing, transaction, &message, facts, &judgement, timing) };
+        let members = standing.site.campaigns.members;
+        let in_campaign = facts.campaign.known().is_some_and(|campaign| campaign.messages >= members);
+        let record = Record {
+            rules: found,
+            likeness,
+            in_campaign,
+            ..record::judged(standing, transaction, &message, facts, &judgement, timing)
+        };
         let mut record = record::with_degraded_rules(record);
         record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
         Inspected { record, judgement, message }
@@ -180,6 +198,27 @@ impl Pipeline {
         })
     }
 
+    /// What came like it. While the sender waits, what came before it; later, what came until now.
+    async fn campaign(
+        &self,
+        standing: &Standing,
+        transaction: &Transaction,
+        likeness: Option<&Likeness>,
+        again: bool,
+    ) -> Fact<Campaign> {
+        let config = &standing.site.campaigns;
+        let Some(records) = self.records.as_ref().filter(|_| config.enabled) else {
+            return Fact::Unknown(Why::Disabled);
+        };
+        let Some(likeness) = likeness else { return Fact::Known(Campaign::default()) };
+        let at = unix_millis(if again { std::time::SystemTime::now() } else { transaction.received });
+        let found = records.campaign(at, (transaction.id, likeness, &transaction.envelope), config).await;
+        found.map(Fact::Known).unwrap_or_else(|error| {
+            tracing::warn!(id = %transaction.id, %error, "whether it is one of a campaign is not known");
+            Fact::Unknown(Why::Malformed)
+        })
+    }
+
     async fn inspect_and_settle(&self, transaction: Transaction) -> Answer {
         let standing = self.standing.load_full();
         if let Some(answer) = self.released(&transaction).await {
@@ -192,13 +231,13 @@ impl Pipeline {
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
-        let again = reassess::wanted(&standing.deep.config, &record, &message, self.records.is_some());
+        let again = reassess::wanted(&standing, (&record, &judgement), &message, self.records.is_some());
         if let Some(again) = &again {
             again.count(&self.metrics);
         }
-        let waiting = again.as_ref().filter(|again| again.waits && wanted != OnFailure::Defer);
-        if waiting.is_some() {
-            answer::hold_waiting(&mut judgement, &mut record.verdicts);
+        let waiting = again.as_ref().filter(|again| again.waits() && wanted != OnFailure::Defer);
+        if let Some(again) = waiting {
+            answer::hold_waiting(&mut judgement, &mut record.verdicts, &again.waits);
         }
         let decision = match answer::combine(&judgement, transaction.abilities) {
             // Out of the MTA's queue we can release nothing.
@@ -240,8 +279,7 @@ impl Pipeline {
         });
         // The jobs of what waits are committed with the hold.
         let again = if waiting.is_some() { None } else { again };
-        let again = again.map(|again| (again, &standing.deep.config, transaction.raw));
-        self.remember(record, &answer, again);
+        self.remember(record, &answer, again.map(|again| (again, &*standing, transaction.raw)));
         answer
     }
 
@@ -284,7 +322,7 @@ impl Pipeline {
         Some(Answer::Deliver { edits, held: Vec::new() })
     }
 
-    fn remember(&self, mut record: Record, answer: &Answer, again: Option<(Again, &ReassessConfig, Bytes)>) {
+    fn remember(&self, mut record: Record, answer: &Answer, again: Option<(Again, &Standing, Bytes)>) {
         if let Answer::Reject(refusal) | Answer::Defer(refusal) = answer {
             let [class, subject, detail] = refusal.enhanced;
             record.reply = Some(format!("{} {class}.{subject}.{detail} {}", refusal.code, refusal.text));
@@ -319,8 +357,8 @@ impl Pipeline {
         );
         if let Some(records) = &self.records {
             match again {
-                Some((again, config, raw)) => again.note(records, &self.metrics, record, answer, config, raw),
-                None => records.note(&record),
+                Some((again, standing, raw)) => again.note(records, &self.metrics, record, answer, standing, raw),
+                None => records.note_with_jobs(&record, reassess::for_campaign(&record)),
             }
         }
     }
@@ -420,7 +458,22 @@ fn find(
         now: unix_millis(transaction.received) / 1_000,
     };
     let until = Instant::now() + effort.rule_time;
-    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until)
+    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until, effort.stage())
+}
+
+/// The pictures of a message, in archives that it gives passwords for as well.
+fn pictures(message: &Message, site: &Site) -> Vec<(String, Bytes)> {
+    let open = || {
+        let files = content::explode_with(message, &site.content, &site.means(message, &site.content));
+        let inside = |file: content::File| {
+            let most = if file.kind == FileType::Pdf { MAX_PDF_PICTURES } else { 1 };
+            let read = matches!(file.kind, FileType::Image | FileType::Pdf);
+            let all = if read { content::pictures_in(&file.name, file.bytes, &site.content, most) } else { Vec::new() };
+            all.into_iter().map(|bytes| (file.name.clone(), bytes)).collect::<Vec<_>>()
+        };
+        files.into_iter().flat_map(inside).collect()
+    };
+    if runtime_has_threads() { tokio::task::block_in_place(open) } else { open() }
 }
 
 fn attachment_hashes(message: &Message) -> Vec<String> {

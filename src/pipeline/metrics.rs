@@ -142,13 +142,13 @@ impl Metrics {
             self.rule_matches.with_label_values(&[mode]);
         }
         // Shown from the start, also where nothing is looked at again.
-        for reason in ["degraded", "grey", "first_contact", "sample"] {
+        for reason in ["degraded", "grey", "first_contact", "campaign", "rule", "undecided", "sample"] {
             self.second_looks.with_label_values(&[reason]);
         }
         for change in [Change::Same, Change::Worse, Change::Better] {
             self.second_verdicts.with_label_values(&[change.as_str()]);
         }
-        for reason in ["too_large", "busy"] {
+        for reason in ["too_large", "busy", "no_room", "store", "gone"] {
             self.not_looked_at_again.with_label_values(&[reason]);
         }
     }

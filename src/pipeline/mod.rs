@@ -17,7 +17,7 @@ mod stages;
 mod standing;
 mod transaction;
 
-pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, StagesConfig, Wait};
+pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, StagesConfig};
 pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
 pub use reassess::{REASSESS, Reassess, WAITED, Waited};

@@ -2,7 +2,7 @@
 //!
 //! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message waits), runs the message path again
 //! with larger budgets and asks anew what was kept, and puts the second verdict beside the first. What follows are jobs again:
-//! `release` of what waited and is clean; `remediate`, `alert`, `notify` when the second verdict is worse. A message that waits
+//! `release` of what waited and is clean; `remediate`, `alert`, `notify`, `webhook` when the second verdict is worse. A message that waits
 //! has a job of kind [`WAITED`] besides, which ends the wait. Every job may run twice: the second verdict is written once, with
 //! its actions. Not here: who acts (`enforcement`).
 //! Longer than most by its tests, which are tables over one record.
@@ -16,13 +16,15 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::answer;
-use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Transaction, Wait};
-use crate::analysis::Prevalence;
+use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction};
+use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::mail::{Door, Message, MessageId};
-use crate::policy::{Action, Reason};
+use crate::policy::mql::Needs;
+use crate::policy::{Action, Judgement, Reason, RuleMode, Wait};
 use crate::records::{
-    ActionOrder, Change, HeldState, OutboxJob, Reassessment, Record, Records, StoreError, WantedAction,
+    ActionOrder, Change, HeldState, OutboxJob, Reassessment, RecipientVerdict, Record, Records, StoreError,
+    WantedAction,
 };
 
 /// Kind of the job that looks again.
@@ -38,47 +40,95 @@ const RECORD_MS: i64 = 1_000;
 #[derive(Debug, Clone)]
 pub(super) struct Again {
     priority: Priority,
-    /// Why: `degraded`, `grey`, `first_contact`, `sample`.
+    /// Why: `degraded`, `grey`, `first_contact`, `campaign`, `rule`, `undecided`, `sample`. Empty: it is only kept, should it be one of a campaign.
     reasons: Vec<&'static str>,
-    /// It is not delivered meanwhile.
-    pub(super) waits: bool,
+    /// Its bytes are kept so long at least, milliseconds since 1970.
+    keep_until_ms: i64,
+    /// Which recipients do not get it meanwhile.
+    pub(super) waits: Vec<bool>,
+}
+
+/// What decides besides the record.
+struct Terms<'a> {
+    config: &'a ReassessConfig,
+    campaigns: &'a CampaignConfig,
+    /// What services and the second look give to rules.
+    gives: Needs,
+    /// How each recipient's tenant has mail wait.
+    tenants: Vec<Option<Wait>>,
+    /// There are records to keep it in.
+    durable: bool,
 }
 
 /// Whether a message is looked at again. `durable`: there are records to keep it in.
-pub(super) fn wanted(config: &ReassessConfig, record: &Record, message: &Message, durable: bool) -> Option<Again> {
+pub(super) fn wanted(
+    standing: &Standing,
+    (record, judgement): (&Record, &Judgement),
+    message: &Message,
+    durable: bool,
+) -> Option<Again> {
+    let terms = Terms {
+        config: &standing.deep.config,
+        campaigns: &standing.site.campaigns,
+        gives: standing.deep.gives,
+        tenants: judgement.verdicts.iter().map(|(tenant, _)| tenant.thresholds.wait).collect(),
+        durable,
+    };
+    wanted_by(&terms, record, message)
+}
+
+fn wanted_by(terms: &Terms<'_>, record: &Record, message: &Message) -> Option<Again> {
+    let Terms { config, campaigns, gives, tenants, durable } = terms;
     let refused = record.verdicts.iter().all(|one| one.verdict.action == Action::Reject);
-    if !config.enabled || !durable || refused || record.connection.door == Door::Scan {
+    if !config.enabled || !*durable || refused || record.connection.door == Door::Scan {
         return None;
     }
     let risk = record.score.risk;
     let carries = || message.attachments().next().is_some() || message.links().iter().any(|link| link.is_web());
-    let unknown_sender = || {
-        let history = record.facts.history.known();
-        let profile = history.and_then(|history| history.by_sender_email.as_ref());
-        profile.is_some_and(|profile| profile.prevalence == Prevalence::New)
-    };
+    let history = record.facts.history.known();
+    let sender = history.and_then(|history| history.by_sender_email.as_ref()).map(|profile| profile.prevalence);
+    let unknown_sender = || sender == Some(Prevalence::New);
+    let asking = || record.rules.matches.iter().filter(|one| one.mode == RuleMode::Enforce).filter_map(|one| one.wait);
+    let undecided = || record.rules.undecided.iter().any(|(what, _)| gives.iter().any(|one| one.as_str() == what));
     let reasons = [
         ("degraded", config.degraded && !record.degraded.is_empty()),
         ("grey", (config.risk_from..=config.risk_to).contains(&risk)),
         ("first_contact", config.first_contact && unknown_sender() && carries()),
+        ("campaign", record.in_campaign),
+        ("rule", asking().next().is_some()),
+        ("undecided", config.undecided && undecided()),
     ];
     let mut reasons: Vec<&str> = reasons.into_iter().filter_map(|(reason, is)| is.then_some(reason)).collect();
     let sampled = reasons.is_empty() && drawn(record.id) < config.share;
     if sampled {
         reasons.push("sample");
     }
-    if reasons.is_empty() {
+    // Nobody vouches for it: it may turn out to be one of many.
+    let vouched = record.facts.proven_from().is_some() && sender.is_some_and(|sender| sender != Prevalence::New);
+    let kept = campaigns.enabled && campaigns.keep && record.likeness.is_some() && !vouched;
+    if reasons.is_empty() && !kept {
         return None;
     }
-    let passes = record.verdicts.iter().any(|one| passed(one.verdict.action));
-    let waits = config.wait == Wait::Hold && !sampled && passes;
+    let keep_until_ms = if kept { record.received_ms.saturating_add(campaigns.window_ms()) } else { 0 };
+    // A rule that says hold goes before all; one that alone ordered the look goes before the tenant.
+    let wait = |tenant: Option<Wait>| match () {
+        () if asking().any(|wait| wait == Wait::Hold) => Wait::Hold,
+        () if reasons == ["rule"] => Wait::Deliver,
+        () => tenant.unwrap_or(config.wait),
+    };
+    let looks = !sampled && !reasons.is_empty();
+    let tenants = tenants.iter().copied().chain(std::iter::repeat(None));
+    let waits = |(one, tenant): (&RecipientVerdict, Option<Wait>)| {
+        looks && passed(one.verdict.action) && wait(tenant) == Wait::Hold
+    };
+    let waits: Vec<bool> = record.verdicts.iter().zip(tenants).map(waits).collect();
     let priority = match risk {
-        _ if waits => Priority::High,
+        _ if waits.contains(&true) => Priority::High,
         _ if sampled => Priority::Low,
         risk if risk >= config.risk_from => Priority::High,
         _ => Priority::Medium,
     };
-    Some(Again { priority, reasons, waits })
+    Some(Again { priority, reasons, keep_until_ms, waits })
 }
 
 /// A number from 0 to 1 that belongs to a message: the same every time.
@@ -93,6 +143,11 @@ fn passed(action: Action) -> bool {
 }
 
 impl Again {
+    /// Whether somebody waits.
+    pub(super) fn waits(&self) -> bool {
+        self.waits.contains(&true)
+    }
+
     pub(super) fn count(&self, metrics: &Metrics) {
         for reason in &self.reasons {
             metrics.second_looks.with_label_values(&[*reason]).inc();
@@ -101,9 +156,12 @@ impl Again {
 
     /// Its jobs.
     pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
+        if self.reasons.is_empty() {
+            return Vec::new();
+        }
         let now = now_ms();
         let mut jobs = vec![job(REASSESS, record.id, self.priority, Vec::new(), now)];
-        if self.waits {
+        if self.waits() {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
@@ -120,37 +178,63 @@ impl Again {
         metrics: &Arc<Metrics>,
         record: Record,
         answer: &Answer,
-        config: &ReassessConfig,
+        standing: &Standing,
         raw: Bytes,
     ) {
+        let config = &standing.deep.config;
+        let others = for_campaign(&record);
         let unkept = match answer {
             Answer::Deliver { held, .. } => held.is_empty(),
             Answer::Hold => false,
-            _ => return records.note(&record),
+            _ => return records.note_with_jobs(&record, others),
         };
-        let jobs = self.jobs(&record, config);
+        let mut jobs = self.jobs(&record, config);
+        let looks = !jobs.is_empty();
         if !unkept {
+            jobs.extend(others);
             return records.note_with_jobs(&record, jobs);
         }
+        let dropped = |why| {
+            if looks {
+                metrics.not_looked_at_again.with_label_values(&[why]).inc();
+            }
+        };
         if raw.len() > config.max_kept_message_bytes {
-            metrics.not_looked_at_again.with_label_values(&["too_large"]).inc();
-            return records.note(&record);
+            dropped("too_large");
+            return records.note_with_jobs(&record, others);
         }
         let Some(leave) = records.keeping() else {
-            metrics.not_looked_at_again.with_label_values(&["busy"]).inc();
-            return records.note(&record);
+            dropped("busy");
+            return records.note_with_jobs(&record, others);
         };
-        let (records, metrics, most) = (Arc::clone(records), Arc::clone(metrics), config.max_kept_bytes);
+        let (records, metrics) = (Arc::clone(records), Arc::clone(metrics));
+        // What is only kept in case leaves room for what is to be looked at.
+        let most = if looks { config.max_kept_bytes } else { config.max_kept_bytes / 2 };
+        let keep = (most, self.keep_until_ms);
         // The sender has had the reply by then, or has it at once; the writer ends only after this.
         tokio::spawn(async move {
             let _leave = leave;
-            if let Err(error) = records.keep_and_note(&record, raw, most, jobs).await {
+            if let Err(error) = records.keep_and_note(&record, raw, keep, (jobs, others)).await
+                && looks
+            {
                 let why = if matches!(error, StoreError::Kept(_)) { "no_room" } else { "store" };
                 metrics.not_looked_at_again.with_label_values(&[why]).inc();
                 tracing::warn!(id = %record.id, %error, "a message cannot be looked at again");
             }
         });
     }
+}
+
+/// The second looks that a message orders at those before it, when it shows that they are a campaign.
+pub(super) fn for_campaign(record: &Record) -> Vec<OutboxJob> {
+    let untold = record.facts.campaign.known().map(|campaign| campaign.untold.as_slice()).unwrap_or_default();
+    let now = now_ms();
+    let job = |id: &MessageId| OutboxJob {
+        key: format!("{REASSESS}:{id}:campaign"),
+        payload: ActionOrder { id: *id, campaign: true, recipients: Vec::new() }.to_bytes(),
+        ..job(REASSESS, *id, Priority::Medium, Vec::new(), now)
+    };
+    untold.iter().map(job).collect()
 }
 
 /// Recipients that wait.
@@ -164,7 +248,7 @@ fn job(kind: &str, id: MessageId, priority: Priority, recipients: Vec<String>, n
         key: format!("{kind}:{id}"),
         kind: kind.to_owned(),
         priority: priority.place() as u8,
-        payload: ActionOrder { id, recipients }.to_bytes(),
+        payload: ActionOrder { id, campaign: false, recipients }.to_bytes(),
         correlation: id.to_string(),
         enqueued_ms: now_ms,
         not_before_ms: 0,
@@ -184,16 +268,26 @@ impl Reassess {
     }
 
     async fn look(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
-        if self.records.reassessment(id).await.map_err(again)?.is_some() {
+        let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let metrics = &self.pipeline.metrics;
+        // What is known of a campaign is worth another look, once.
+        let known = |second: Reassessment| !campaign || second.record.in_campaign;
+        if self.records.reassessment(id).await.map_err(again)?.is_some_and(known) {
             return Ok(());
         }
         let Some(first) = self.records.record(id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
         };
         let Some(raw) = self.records.kept_bytes(id).await.map_err(again)? else {
+            if campaign {
+                metrics.not_looked_at_again.with_label_values(&["gone"]).inc();
+                return Ok(());
+            }
             return Err(Failure::Never("the bytes of the message are not kept any more".into()));
         };
+        if campaign {
+            metrics.second_looks.with_label_values(&["campaign"]).inc();
+        }
         let standing = self.pipeline.standing();
         let config = &standing.deep.config;
         let received = UNIX_EPOCH + Duration::from_millis(u64::try_from(first.received_ms).unwrap_or(0));
@@ -222,7 +316,6 @@ impl Reassess {
                 (action, self::job(kind, id, Priority::High, recipients, now))
             })
             .unzip();
-        let metrics = &self.pipeline.metrics;
         metrics.second_verdicts.with_label_values(&[change.as_str()]).inc();
         tracing::info!(%id, change = change.as_str(), risk = second.score.risk, was = first.score.risk, "looked at again");
         let reassessment = Reassessment { at_ms: now, change, record: second };
@@ -275,6 +368,7 @@ fn compare(
                 OnWorse::Remediate => wanted.push(("remediate", take_back.clone())),
                 OnWorse::Alert => wanted.push(("alert", all.clone())),
                 OnWorse::Notify => wanted.push(("notify", all.clone())),
+                OnWorse::Webhook => wanted.push(("webhook", all.clone())),
             }
         }
     }
@@ -303,7 +397,7 @@ impl Waited {
     }
 
     async fn end(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, recipients } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let ActionOrder { id, recipients, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
         if self.records.reassessment(id).await.map_err(again)?.is_some() {
             return Ok(());
         }
@@ -344,8 +438,9 @@ mod tests {
     use super::*;
     use crate::analysis::{Fact, Facts, History, Profile, Why};
     use crate::mail::{Connection, Envelope, MessageLimits, Path};
-    use crate::policy::{Score, Verdict};
-    use crate::records::{RecipientVerdict, Timing};
+    use crate::policy::mql::Capability;
+    use crate::policy::{RuleMatch, Score, Verdict};
+    use crate::records::Timing;
 
     fn record(action: Action, verdicts: &[(Action, Reason)]) -> Record {
         let names: Vec<String> = (0..verdicts.len()).map(|n| format!("r{n}@b.example")).collect();
@@ -371,6 +466,8 @@ mod tests {
             degraded: Vec::new(),
             policy_version: String::new(),
             rules: Default::default(),
+            likeness: None,
+            in_campaign: false,
             contact: Default::default(),
             timing: Timing::default(),
             reply: None,
@@ -382,19 +479,72 @@ mod tests {
         Message::parse(raw.into(), &MessageLimits::default())
     }
 
+    fn terms<'a>(config: &'a ReassessConfig, campaigns: &'a CampaignConfig) -> Terms<'a> {
+        let (gives, tenants) = (Needs::of(Capability::Ocr), Vec::new());
+        Terms { config, campaigns, gives, tenants, durable: true }
+    }
+
+    #[test]
+    fn rules_and_tenants_say_how_it_waits() {
+        let config = ReassessConfig { enabled: true, undecided: true, ..ReassessConfig::default() };
+        let off = CampaignConfig::default();
+        let two = record(Action::Allow, &[(Action::Allow, Reason::Score), (Action::Tag, Reason::Score)]);
+        let matched = |mode, wait| RuleMatch {
+            id: "i".into(),
+            name: "n".into(),
+            feed: "f".into(),
+            severity: None,
+            mode,
+            weight: 0.0,
+            wait,
+            attack_types: Vec::new(),
+            tags: Vec::new(),
+            clauses: Vec::new(),
+        };
+        let with = |matches: &[(RuleMode, Option<Wait>)], undecided: &[&str]| {
+            let mut one = two.clone();
+            one.rules.matches = matches.iter().map(|(mode, wait)| matched(*mode, *wait)).collect();
+            one.rules.undecided = undecided.iter().map(|what| ((*what).to_owned(), 1)).collect();
+            one
+        };
+        let looked = |record: &Record, tenants: [Option<Wait>; 2]| {
+            let terms = Terms { tenants: tenants.to_vec(), ..terms(&config, &off) };
+            wanted_by(&terms, record, &message("hello")).map(|again| (again.reasons.join(" "), again.waits))
+        };
+        use RuleMode::{Enforce, Shadow};
+        let (hold, deliver) = (Some(Wait::Hold), Some(Wait::Deliver));
+        let both = |reasons: &str, first, second| Some((reasons.to_owned(), vec![first, second]));
+        assert_eq!(looked(&with(&[(Enforce, None)], &[]), [hold, hold]), None, "a match asks for nothing");
+        assert_eq!(looked(&with(&[(Shadow, hold)], &[]), [hold, hold]), None, "in shadow");
+        assert_eq!(looked(&with(&[(Enforce, hold)], &[]), [deliver, None]), both("rule", true, true));
+        assert_eq!(looked(&with(&[(Enforce, deliver)], &[]), [hold, hold]), both("rule", false, false));
+        assert_eq!(looked(&with(&[], &["ocr"]), [hold, None]), both("undecided", true, false));
+        assert_eq!(looked(&with(&[], &["ocr"]), [deliver, hold]), both("undecided", false, true));
+        assert_eq!(looked(&with(&[(Enforce, deliver)], &["ocr"]), [hold, None]), both("rule undecided", true, false));
+        assert_eq!(looked(&with(&[], &["screenshot"]), [hold, hold]), None, "nobody gives that");
+        let mut held = with(&[(Enforce, hold)], &[]);
+        held.verdicts[0].verdict.action = Action::Quarantine;
+        assert_eq!(looked(&held, [None, None]), both("rule", false, true), "held anyway");
+    }
+
     #[test]
     fn who_is_looked_at_again() {
         let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
         let (plain, link) = (message("hello"), message("https://a.example/"));
         let allowed = record(Action::Allow, &[(Action::Allow, Reason::Score)]);
         let reasons = |config: &ReassessConfig, record: &Record, message: &Message| {
-            wanted(config, record, message, true).map(|again| (again.reasons.join(" "), again.priority, again.waits))
+            wanted_by(&terms(config, &CampaignConfig::default()), record, message)
+                .map(|again| (again.reasons.join(" "), again.priority, again.waits()))
         };
         assert_eq!(reasons(&config, &allowed, &link), None);
         let degraded = Record { degraded: vec!["urls=timeout".into()], ..allowed.clone() };
         let medium = Some(("degraded".to_owned(), Priority::Medium, false));
         assert_eq!(reasons(&config, &degraded, &plain), medium);
-        assert!(wanted(&config, &degraded, &plain, false).is_none(), "nowhere to keep it");
+        assert!(
+            wanted_by(&Terms { durable: false, ..terms(&config, &CampaignConfig::default()) }, &degraded, &plain)
+                .is_none(),
+            "nowhere to keep it"
+        );
         assert_eq!(reasons(&ReassessConfig::default(), &degraded, &plain), None, "off");
         for (risk, is) in [(19.9, false), (20.0, true), (60.0, true), (60.1, false)] {
             let grey = Record { score: Score { risk, ..allowed.score.clone() }, ..allowed.clone() };
@@ -421,6 +571,49 @@ mod tests {
         // Samples are delivered meanwhile.
         let all = ReassessConfig { share: 1.0, ..hold };
         assert_eq!(reasons(&all, &allowed, &plain), Some(("sample".to_owned(), Priority::Low, false)));
+    }
+
+    #[test]
+    fn what_may_be_one_of_many_is_kept() {
+        let config = ReassessConfig { enabled: true, first_contact: false, ..ReassessConfig::default() };
+        let campaigns = CampaignConfig { enabled: true, ..CampaignConfig::default() };
+        let likeness = crate::analysis::Likeness { text: 1, words: 30, links: 0, sender: "a.example".into() };
+        let one = Record { likeness: Some(likeness), ..record(Action::Allow, &[(Action::Allow, Reason::Score)]) };
+        let kept = |campaigns: &CampaignConfig, record: &Record| {
+            let again = wanted_by(&terms(&config, campaigns), record, &message("hello"))?;
+            Some((again.reasons.join(" "), again.jobs(record, &config).len(), again.keep_until_ms, again.waits()))
+        };
+        let day = 24 * 60 * 60 * 1_000;
+        assert_eq!(kept(&campaigns, &one), Some((String::new(), 0, day, false)));
+        assert_eq!(kept(&CampaignConfig { keep: false, ..campaigns.clone() }, &one), None);
+        assert_eq!(kept(&CampaignConfig::default(), &one), None, "off");
+        assert_eq!(kept(&campaigns, &Record { likeness: None, ..one.clone() }), None, "nothing to compare");
+        let member = Record { in_campaign: true, ..one.clone() };
+        assert_eq!(kept(&campaigns, &member), Some(("campaign".into(), 1, day, false)));
+        let known = History { by_sender_email: Some(profile()), ..history() };
+        let dmarc = crate::analysis::Dmarc {
+            result: crate::analysis::DmarcResult::Pass,
+            policy: crate::analysis::DmarcPolicy::None,
+            domain: "a.example".into(),
+            spf_aligned: false,
+            dkim_aligned: true,
+        };
+        let facts = Facts { history: Fact::Known(known), dmarc: Fact::Known(dmarc), ..one.facts.clone() };
+        assert_eq!(kept(&campaigns, &Record { facts, ..one }), None, "we know who it is");
+    }
+
+    #[test]
+    fn a_campaign_orders_looks_at_those_before() {
+        let id = |n| MessageId::new(n, [1; 10]);
+        let mut one = record(Action::Allow, &[(Action::Allow, Reason::Score)]);
+        assert!(for_campaign(&one).is_empty());
+        let untold = vec![id(7), id(8)];
+        one.facts.campaign = Fact::Known(crate::analysis::Campaign { messages: 5, senders: 1, recipients: 5, untold });
+        let jobs = for_campaign(&one);
+        let keys: Vec<_> = jobs.iter().map(|job| job.key.clone()).collect();
+        assert_eq!(keys, [format!("reassess:{}:campaign", id(7)), format!("reassess:{}:campaign", id(8))]);
+        assert!(ActionOrder::read(&jobs[1].payload).unwrap().campaign);
+        assert_eq!((jobs[1].correlation.clone(), jobs[1].kind.as_str()), (id(8).to_string(), REASSESS));
     }
 
     fn profile() -> Profile {

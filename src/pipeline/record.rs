@@ -1,7 +1,7 @@
 //! The record of a message: everything that led to its verdict, put together once.
 
 use super::{Standing, Transaction};
-use crate::analysis::{Contact, Facts, Why};
+use crate::analysis::{Contact, Facts, Likeness, Why};
 use crate::mail::{Message, Path};
 use crate::policy::mql::Capability;
 use crate::policy::{Action, Judgement, Reason, RuleFindings, Score, Verdict};
@@ -48,6 +48,8 @@ pub(super) fn judged(
         policy_version: standing.judge.version().to_owned(),
         contact: Contact::of(message, &transaction.envelope, &standing.site, own_client(standing, transaction)),
         rules: RuleFindings::default(),
+        likeness: None,
+        in_campaign: false,
         timing,
         reply: None,
     }
@@ -78,6 +80,8 @@ pub(super) fn unjudged(standing: &Standing, transaction: &Transaction) -> Record
         policy_version: standing.judge.version().to_owned(),
         contact: Contact::default(),
         rules: RuleFindings::default(),
+        likeness: None,
+        in_campaign: false,
         timing: Timing::default(),
         reply: None,
     }
@@ -89,6 +93,12 @@ pub(super) fn with_degraded_rules(mut record: Record) -> Record {
         record.degraded.push("rules=budget".into());
     }
     record
+}
+
+/// What the message is compared by with others; none for outgoing mail.
+pub(super) fn likeness(standing: &Standing, transaction: &Transaction, message: &Message) -> Option<Likeness> {
+    let compared = standing.site.campaigns.enabled && !own_client(standing, transaction);
+    compared.then(|| Likeness::of(message, &transaction.envelope, &standing.site.campaigns)).flatten()
 }
 
 /// Whether the client is ours: it logged in, or is in a network of ours.

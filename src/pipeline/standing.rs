@@ -7,8 +7,8 @@ use super::{Config, ReassessConfig};
 use crate::analysis::Site;
 use crate::enrichment::{SenderAuth, Services};
 use crate::mail::Network;
-use crate::policy::mql::Budget;
-use crate::policy::{Judge, RuleSet};
+use crate::policy::mql::{Budget, Needs};
+use crate::policy::{Judge, RuleSet, Stage};
 
 /// Everything that judging depends on and that a reload replaces, whole.
 pub struct Standing {
@@ -47,6 +47,8 @@ pub struct Deep {
     pub rule_budget: Budget,
     /// Time that all rules may take over one message.
     pub rule_time: Duration,
+    /// What services and the second look give to rules.
+    pub gives: Needs,
     /// What detectors know of the operator's site, with larger limits.
     pub site: Site,
 }
@@ -61,6 +63,13 @@ pub(super) struct Effort<'s> {
     pub(super) again: bool,
 }
 
+impl Effort<'_> {
+    /// Which rules are run.
+    pub(super) fn stage(&self) -> Stage {
+        if self.again { Stage::Deferred } else { Stage::Inline }
+    }
+}
+
 impl Standing {
     /// While the sender waits.
     pub(super) fn inline(&self) -> Effort<'_> {
@@ -71,7 +80,7 @@ impl Standing {
 
     /// When nobody waits.
     pub(super) fn deep(&self) -> Effort<'_> {
-        let Deep { config, rule_budget, rule_time, site } = &self.deep;
+        let Deep { config, rule_budget, rule_time, site, .. } = &self.deep;
         let deadline = Duration::from_millis(config.deadline_ms);
         Effort { deadline, rule_budget: *rule_budget, rule_time: *rule_time, site, again: true }
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::mql::Budget;
-use super::rule::{RuleMode, RuleModes};
+use super::rule::{RuleMode, RuleModes, RuleStages};
 use super::tenant::{TenantConfig, Thresholds};
 use crate::mail::Network;
 
@@ -55,6 +55,8 @@ pub struct RulesConfig {
     pub paths: Vec<FeedConfig>,
     /// Modes of single rules, tags, severities and feeds. The most specific counts.
     pub modes: RuleModes,
+    /// Which rules are run only in the second look. The most specific setting counts, then the rule's own `stage`.
+    pub stages: RuleStages,
     /// Steps that one rule may take over one message; beyond, it is undecided.
     pub max_rule_steps: u64,
     /// Steps that all rules may take over one message; those not yet run are undecided then.
@@ -63,6 +65,18 @@ pub struct RulesConfig {
     pub max_value_bytes: usize,
     /// Time that all rules may take over one message, in milliseconds; those not yet run are undecided then.
     pub max_message_ms: u64,
+    /// Steps of asking which rules can match a message at all; beyond them every rule is run.
+    pub max_gate_steps: u64,
+    /// Nodes of a page that one XPath query looks at; beyond, what hangs on it is undecided.
+    pub max_xpath_steps: usize,
+    /// Nodes of a page that the texts of what one XPath query found are made of, counted for each text.
+    pub max_xpath_nodes: usize,
+    /// Bytes of a file that `file.parse_text` and `file.parse_html` read; what is behind them is not seen.
+    pub max_parsed_bytes: usize,
+    /// Characters of each of two texts that are compared by edit distance; of longer ones it is not known.
+    pub max_distance_chars: usize,
+    /// Questions to services that are noted of one message; further ones stay unanswered.
+    pub max_asks: usize,
     /// Most rule files of all feeds together; more are refused.
     pub max_files: usize,
     /// Largest rule file, in bytes; a larger one is left out and named.
@@ -71,13 +85,20 @@ pub struct RulesConfig {
 
 impl Default for RulesConfig {
     fn default() -> Self {
-        let Budget { max_rule_steps, max_message_steps, max_value_bytes } = Budget::default();
+        let budget = Budget::default();
         Self {
             paths: Vec::new(),
             modes: RuleModes::default(),
-            max_rule_steps,
-            max_message_steps,
-            max_value_bytes,
+            stages: RuleStages::default(),
+            max_rule_steps: budget.max_rule_steps,
+            max_message_steps: budget.max_message_steps,
+            max_value_bytes: budget.max_value_bytes,
+            max_gate_steps: budget.max_gate_steps,
+            max_xpath_steps: budget.max_xpath_steps,
+            max_xpath_nodes: budget.max_xpath_nodes,
+            max_parsed_bytes: budget.max_parsed_bytes,
+            max_distance_chars: budget.max_distance_chars,
+            max_asks: budget.max_asks,
             max_message_ms: 500,
             max_files: 20_000,
             max_file_bytes: 1 << 20,
@@ -92,6 +113,12 @@ impl RulesConfig {
             max_rule_steps: self.max_rule_steps,
             max_message_steps: self.max_message_steps,
             max_value_bytes: self.max_value_bytes,
+            max_gate_steps: self.max_gate_steps,
+            max_xpath_steps: self.max_xpath_steps,
+            max_xpath_nodes: self.max_xpath_nodes,
+            max_parsed_bytes: self.max_parsed_bytes,
+            max_distance_chars: self.max_distance_chars,
+            max_asks: self.max_asks,
         }
     }
 }

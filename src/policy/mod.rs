@@ -25,10 +25,12 @@ pub use lists::{
 };
 pub use rule::{
     Author, BUILT_IN_FEED, BUILT_IN_RULES, Expect, Feed, LoadedRule, MatchedClause, ModeOrigin, Position, RuleError,
-    RuleFile, RuleFindings, RuleKind, RuleMatch, RuleMode, RuleModes, RuleSet, RuleTest, RuleWeights, Severity,
-    SourcePlace, TestMessage,
+    RuleFile, RuleFindings, RuleKind, RuleMatch, RuleMode, RuleModes, RuleSet, RuleStages, RuleTest, RuleWeights,
+    Severity, SourcePlace, Stage, TestMessage,
 };
 pub use score::{RuleTerm, Score, Term, risk, score};
-pub use tenant::{DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds};
+pub use tenant::{
+    DEFAULT_TENANT, HoldIn, InvalidTenants, MalwareAction, Tenant, TenantConfig, Tenants, Thresholds, Wait,
+};
 pub use verdict::{Action, Overrides, Reason, Subject, Verdict, allowed, blocked, verdict};
 pub use weights::{BUILT_IN_WEIGHTS, InvalidWeights, Weights};

@@ -122,6 +122,7 @@ mod tests {
             severity: None,
             mode: *mode,
             weight: *weight,
+            wait: None,
             attack_types: Vec::new(),
             tags: Vec::new(),
             clauses: Vec::new(),

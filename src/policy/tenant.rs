@@ -21,6 +21,9 @@ pub struct Thresholds {
     pub hold_in: HoldIn,
     /// What happens to malware: `reject` or `quarantine`.
     pub malware: MalwareAction,
+    /// How mail waits for its second look: `deliver` or `hold`. Not given: as `reassess.wait` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
 }
 
 impl Default for Thresholds {
@@ -32,8 +35,19 @@ impl Default for Thresholds {
             subject_tag: "[suspicious] ".into(),
             hold_in: HoldIn::Store,
             malware: MalwareAction::Reject,
+            wait: None,
         }
     }
+}
+
+/// How a message waits for its second look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wait {
+    /// It is passed on meanwhile.
+    Deliver,
+    /// It is held meanwhile.
+    Hold,
 }
 
 /// Where held mail waits.
@@ -76,6 +90,8 @@ pub struct TenantConfig {
     pub hold_in: Option<HoldIn>,
     /// As in `[policy.default]`.
     pub malware: Option<MalwareAction>,
+    /// As in `[policy.default]`.
+    pub wait: Option<Wait>,
 }
 
 /// Name of the tenant of all domains that no other claims.
@@ -144,6 +160,7 @@ impl Tenants {
                 subject_tag: config.subject_tag.clone().unwrap_or_else(|| base.subject_tag.clone()),
                 hold_in: config.hold_in.unwrap_or(base.hold_in),
                 malware: config.malware.unwrap_or(base.malware),
+                wait: config.wait.or(base.wait),
             };
             let tenant = Arc::new(Tenant { name: config.name.clone(), thresholds: ordered(&config.name, thresholds)? });
             for domain in &config.domains {

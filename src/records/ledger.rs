@@ -4,6 +4,7 @@ use serde::Serialize;
 use sqlx::Row;
 use sqlx::any::AnyRow;
 
+use super::campaign::LikenessRow;
 use super::history::Additions;
 use super::sql::Sql;
 use super::store::Store;
@@ -35,6 +36,7 @@ pub(super) struct LedgerRow {
     pub(super) recipients: Vec<String>,
     pub(super) record: String,
     pub(super) history: Additions,
+    pub(super) likeness: Option<LikenessRow>,
     /// What is to be done because of it.
     pub(super) jobs: Vec<OutboxJob>,
 }

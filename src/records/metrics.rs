@@ -12,8 +12,9 @@ use super::StoreError;
 use super::store::Store;
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 17] = [
+const OPERATIONS: [&str; 18] = [
     "add_pass",
+    "campaign",
     "clock",
     "count",
     "delete_held",

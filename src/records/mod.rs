@@ -5,6 +5,7 @@
 //! held or released and why (`pipeline`, `enforcement`).
 
 mod bodies;
+mod campaign;
 mod config;
 mod error;
 mod history;
@@ -145,6 +146,7 @@ impl Records {
             signals,
             recipients: record.envelope.recipients.iter().map(|path| lower(&path.text)).collect(),
             history: history::additions(record),
+            likeness: campaign::LikenessRow::of(record),
             jobs,
             record: json,
         });

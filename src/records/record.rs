@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::{Contact, Facts};
+use crate::analysis::{Contact, Facts, Likeness};
 use crate::mail::{Connection, Envelope, MessageId};
 use crate::policy::{Action, RuleFindings, Score, Verdict};
 
@@ -48,6 +48,12 @@ pub struct Record {
     /// Who wrote to whom, for the history.
     #[serde(default)]
     pub contact: Contact,
+    /// What it is compared by; none for outgoing mail and when it says too little.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub likeness: Option<Likeness>,
+    /// Whether it was judged knowing that it is one of a campaign.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_campaign: bool,
     /// Where the time went.
     pub timing: Timing,
     /// What the sender was told, when it was not a plain 250.

@@ -14,6 +14,9 @@ const BODY_GRACE_MS: i64 = 60 * 60 * 1_000;
 /// Steps of one run at most; what is left waits for the next.
 const STEPS: u32 = 200;
 
+/// How long digests are kept; no window is longer.
+const LIKENESSES_MS: i64 = 31 * DAY_MS;
+
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 impl Records {
@@ -32,6 +35,7 @@ impl Records {
                 "DELETE FROM message_recipients WHERE message_id IN (SELECT id FROM messages WHERE id < ",
                 "DELETE FROM reassessments WHERE message_id IN (SELECT id FROM messages WHERE id < ",
                 "DELETE FROM actions WHERE message_id IN (SELECT id FROM messages WHERE id < ",
+                "DELETE FROM likenesses WHERE message_id IN (SELECT id FROM messages WHERE id < ",
                 "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id < ",
             ];
             self.expire_rows("ledger", &rows, &before).await?;
@@ -60,8 +64,12 @@ impl Records {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         }
+        let mut likenesses = Sql::new("DELETE FROM likenesses WHERE received_ms < ");
+        likenesses.bind(now_ms - LIKENESSES_MS);
+        likenesses.execute(&self.store.write).await.map_err(StoreError::query("expire digests"))?;
         let mut kept = Sql::new("DELETE FROM kept WHERE kept_ms < ");
-        kept.bind(now_ms - KEPT_MS);
+        kept.bind(now_ms - KEPT_MS).push(" OR (until_ms > 0 AND until_ms < ").bind(now_ms);
+        kept.push(" AND message_id NOT IN (SELECT correlation FROM outbox))");
         kept.execute(&self.store.write).await.map_err(StoreError::query("expire kept messages"))?;
         let mut passes = Sql::new("DELETE FROM release_passes WHERE expires_ms < ");
         passes.bind(now_ms - DAY_MS);

@@ -72,7 +72,7 @@ pub struct Explained {
 /// Something that is to be done about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedAction {
-    /// What: `release`, `remediate`, `alert`, `notify`.
+    /// What: `release`, `remediate`, `alert`, `notify`, `webhook`.
     pub kind: String,
     /// For whom.
     pub recipients: Vec<String>,
@@ -98,6 +98,9 @@ pub struct ActionTaken {
 pub struct ActionOrder {
     /// Which message.
     pub id: MessageId,
+    /// A campaign became known after it was judged.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub campaign: bool,
     /// For whom.
     #[serde(default)]
     pub recipients: Vec<String>,
@@ -139,7 +142,8 @@ impl Records {
     }
 
     /// Notes a record with its jobs and keeps the bytes of the message for them; together they are at most `max_bytes`. The
-    /// bytes are durable before the record is noted. When they cannot be kept, the record is noted alone.
+    /// bytes are durable before the record is noted. When they cannot be kept, the record is noted with the other jobs alone.
+    /// The second look forgets them, but not before `until_ms`.
     ///
     /// # Errors
     /// Why they could not be kept; [`StoreError::Kept`] when there is no room.
@@ -147,15 +151,19 @@ impl Records {
         &self,
         record: &Record,
         raw: Bytes,
-        max_bytes: u64,
-        jobs: Vec<OutboxJob>,
+        (max_bytes, until_ms): (u64, i64),
+        (mut jobs, others): (Vec<OutboxJob>, Vec<OutboxJob>),
     ) -> Result<(), StoreError> {
-        let kept = self.keep(record, raw, max_bytes).await;
-        self.note_with_jobs(record, if kept.is_ok() { jobs } else { Vec::new() });
+        let kept = self.keep(record, raw, max_bytes, until_ms).await;
+        if kept.is_err() {
+            jobs.clear();
+        }
+        jobs.extend(others);
+        self.note_with_jobs(record, jobs);
         kept
     }
 
-    async fn keep(&self, record: &Record, raw: Bytes, max_bytes: u64) -> Result<(), StoreError> {
+    async fn keep(&self, record: &Record, raw: Bytes, max_bytes: u64, until_ms: i64) -> Result<(), StoreError> {
         let fail = StoreError::query("keep a message");
         let used: i64 = sqlx::query_scalar("SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM kept")
             .fetch_one(&self.store.read)
@@ -166,9 +174,9 @@ impl Records {
             return Err(StoreError::Kept(max_bytes));
         }
         let body = self.bodies.put(raw).await?;
-        let mut sql = Sql::new("INSERT INTO kept (message_id, body, size, kept_ms) VALUES (");
+        let mut sql = Sql::new("INSERT INTO kept (message_id, body, size, kept_ms, until_ms) VALUES (");
         sql.bind(record.id.to_string()).comma().bind(body).comma().bind(size).comma().bind(record.received_ms);
-        sql.push(") ON CONFLICT (message_id) DO NOTHING");
+        sql.comma().bind(until_ms).push(") ON CONFLICT (message_id) DO NOTHING");
         sql.execute(&self.store.write).await.map(drop).map_err(fail)
     }
 
@@ -216,7 +224,7 @@ impl Records {
     }
 
     /// Notes the second verdict, its actions and their jobs in one commit, and forgets the bytes that were kept for it. A
-    /// second one changes nothing.
+    /// second one changes nothing, unless it alone knows of a campaign.
     ///
     /// # Errors
     /// When the database does not answer; nothing is noted then.
@@ -231,15 +239,24 @@ impl Records {
         let record = serde_json::to_string(&second.record).map_err(unreadable)?;
         let writes = async {
             let mut transaction = self.store.write.begin().await?;
-            let mut sql = Sql::new("INSERT INTO reassessments (message_id, at_ms, change, record) VALUES (");
+            let mut sql =
+                Sql::new("INSERT INTO reassessments (message_id, at_ms, change, in_campaign, record) VALUES (");
             sql.bind(id.to_string()).comma().bind(second.at_ms).comma().bind(second.change.as_str()).comma();
-            sql.text(&record).push(") ON CONFLICT (message_id) DO NOTHING");
+            sql.bind(i64::from(second.record.in_campaign)).comma();
+            sql.text(&record).push(") ON CONFLICT (message_id) DO ");
+            if second.record.in_campaign {
+                // Who knows of the campaign knows more; of two such the first stands.
+                sql.push("UPDATE SET at_ms = excluded.at_ms, change = excluded.change, record = excluded.record, ");
+                sql.push("in_campaign = 1 WHERE reassessments.in_campaign = 0");
+            } else {
+                sql.push("NOTHING");
+            }
             if sql.execute(&mut *transaction).await? == 1 {
                 write_actions(id, &actions, second.at_ms, &mut transaction).await?;
                 outbox::write(&jobs.iter().collect::<Vec<_>>(), self.store.sqlite, &mut transaction).await?;
             }
             let mut sql = Sql::new("DELETE FROM kept WHERE message_id = ");
-            sql.bind(id.to_string());
+            sql.bind(id.to_string()).push(" AND until_ms <= ").bind(second.at_ms);
             sql.execute(&mut *transaction).await?;
             transaction.commit().await
         };

@@ -19,12 +19,13 @@ use super::{Config, Metrics, StoreError};
 const BUSY_MS: u64 = 5_000;
 
 /// The tables that grow, and how their rows are counted.
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 6] = [
     ("messages", "SELECT count(*) FROM messages"),
     ("quarantine", "SELECT count(*) FROM quarantine"),
     ("release_passes", "SELECT count(*) FROM release_passes"),
     ("history", "SELECT count(*) FROM history"),
     ("outbox", "SELECT count(*) FROM outbox"),
+    ("likenesses", "SELECT count(*) FROM likenesses"),
 ];
 
 /// Handles to the database; cheap to clone.

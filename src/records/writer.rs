@@ -16,7 +16,7 @@ use super::ledger::LedgerRow;
 use super::quarantine::HeldRow;
 use super::sql::Sql;
 use super::store::Store;
-use super::{Config, Metrics, StoreError, history, outbox};
+use super::{Config, Metrics, StoreError, campaign, history, outbox};
 
 /// Rows in one commit.
 const BATCH: usize = 256;
@@ -299,6 +299,8 @@ async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreErr
             sql.execute(&mut *transaction).await?;
         }
         history::write(&additions, store.sqlite, &mut transaction).await?;
+        let likenesses: Vec<_> = rows.iter().filter_map(|row| row.likeness.as_ref()).collect();
+        campaign::write(&likenesses, store.sqlite, &mut transaction).await?;
         let jobs: Vec<_> = rows.iter().flat_map(|row| &row.jobs).collect();
         outbox::write(&jobs, store.sqlite, &mut transaction).await?;
         transaction.commit().await

@@ -3,7 +3,8 @@
 //! A case is lines `key: value` up to `message:`, then the message up to a line `===`.
 //! `case` its name; `expect`, `absent` codes; `envelope` sender `->` recipient; `connection` `helo=… ip=… login=… receiver=…`;
 //! `facts` `spf=result(domain) dkim=result(domain) dmarc=result/policy arc=trusted`, `none` for what is not named when
-//! the line is there, unknown when it is not; `services` the facts of services as JSON, not asked when it is not there. A message without Date and Message-ID gets both, unless `bare: yes`.
+//! the line is there, unknown when it is not; `services` the facts of services as JSON, not asked when it is not there; `campaign` messages, senders, recipients;
+//! `sender` `known` or `new`; `deep: yes` the second look, `ocr` what is written in a picture. A message without Date and Message-ID gets both, unless `bare: yes`.
 
 use std::collections::HashSet;
 
@@ -20,6 +21,10 @@ struct Case {
     connection: String,
     facts: Option<String>,
     services: Option<String>,
+    campaign: Option<String>,
+    known: Option<bool>,
+    deep: bool,
+    ocr: Option<String>,
     bare: bool,
     message: String,
 }
@@ -81,6 +86,10 @@ fn read(text: &str, file: &str) -> Vec<Case> {
                 "connection" => case.connection = value.to_owned(),
                 "facts" => case.facts = Some(value.to_owned()),
                 "services" => case.services = Some(value.to_owned()),
+                "campaign" => case.campaign = Some(value.to_owned()),
+                "sender" => case.known = Some(value == "known"),
+                "deep" => case.deep = true,
+                "ocr" => case.ocr = Some(value.to_owned()),
                 "bare" => case.bare = true,
                 _ => panic!("{file}: {line}"),
             }
@@ -117,11 +126,42 @@ fn run(case: &Case) -> Vec<Signal> {
     if let Some(services) = &case.services {
         facts.services = serde_json::from_str(services).unwrap_or_else(|error| panic!("{}: {error}", case.name));
     }
-    let site = Site::new(
+    if let Some(text) = &case.campaign {
+        let numbers: Vec<u32> = text.split_whitespace().map(|n| n.parse().unwrap()).collect();
+        let [messages, senders, recipients] = numbers[..] else { panic!("{text}") };
+        facts.campaign = Fact::Known(Campaign { messages, senders, recipients, untold: Vec::new() });
+    }
+    if let Some(known) = case.known {
+        facts.history = Fact::Known(remembered(if known { Prevalence::Rare } else { Prevalence::New }));
+    }
+    if let Some(text) = &case.ocr {
+        facts.answers.insert("beta.ocr", "key".into(), serde_json::json!({"text": text}));
+    }
+    let mut site = Site::new(
         &["example.org".into(), "weirworks.example".into()],
         &["Erika Mustermann <erika@home.example>".into()],
     );
+    site.deep = case.deep;
     analyse(&Input { message: &message, envelope: &envelope, connection: &connection, facts: &facts, site: &site })
+}
+
+/// A history in which only the sender's address is known.
+fn remembered(prevalence: Prevalence) -> History {
+    let profile = Profile {
+        prevalence,
+        solicited: false,
+        any_messages_benign: false,
+        any_messages_malicious_or_spam: false,
+        any_false_positives: false,
+        auth_failed: false,
+        days_known: 0,
+        days_since_first_contact: None,
+        days_since_last_contact: None,
+        days_since_last_inbound: None,
+        days_since_last_outbound: None,
+    };
+    let by_sender_email = Some(profile);
+    History { by_sender: None, by_sender_email, by_sender_domain: None, by_reply_to: None, members: Default::default() }
 }
 
 fn facts(text: &str, from: &str) -> Facts {

@@ -12,6 +12,7 @@ mod architecture;
 mod archives;
 mod bodies;
 mod caches;
+mod campaigns;
 mod cases;
 mod configuration;
 mod content;

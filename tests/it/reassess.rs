@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::support::client::Client;
+use crate::support::endpoint::Endpoint;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::postfix::{self, Options, Postfix};
 use crate::support::redis::{Keep, Redis, available};
@@ -303,6 +304,195 @@ async fn first_contacts_with_links_are_looked_at_again() {
     for id in &ids[..2] {
         assert!(scene.explained(id, |record| !record.is_null()).await["second"].is_null());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_fifth_of_a_campaign_has_the_first_four_looked_at_again() {
+    let scene = Scene::start("[campaigns]\nenabled = true", Around::default()).await;
+    scene.urls.set(Fault::None);
+    let ids = async |count| {
+        let mails = scene.sink.wait_for(count).await;
+        let id =
+            |raw: &str| raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+        mails.iter().map(|mail| id(&String::from_utf8_lossy(&mail.raw))).collect::<Vec<_>>()
+    };
+    let mut client = Client::connect(scene.door).await;
+    for number in 1..=5 {
+        let (from, to) = (format!("post{number}@sender{number}.example"), format!("r{number}@example.com"));
+        let raw = format!(
+            "From: Post {number} <{from}>\r\nTo: {to}\r\nSubject: parcel {number}\r\nMessage-ID: <{number}@x.example>\r\n\
+             Date: Fri, 20 Nov 2026 10:00:00 +0000\r\n\r\nDear r{number},\r\nwe could not bring your parcel {number}{number} \
+             today because nobody was at home. Please choose another day for it, or it goes back to where it came \
+             from.\r\n"
+        );
+        let reply = client.send(&from, &[&to], raw.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}\n{}", scene.gateway.log());
+        let id = ids(number).await.pop().unwrap();
+        // The next one is to find it.
+        let record = scene.explained(&id, |record| !record.is_null()).await;
+        let campaign = &record["facts"]["campaign"]["known"];
+        assert_eq!(
+            (campaign["messages"].as_u64(), campaign["senders"].as_u64()),
+            (Some(number as u64), Some(number as u64))
+        );
+    }
+    let has = |record: &Value| record["score"]["terms"].to_string().contains("CAMPAIGN");
+    for (place, id) in ids(5).await.iter().enumerate() {
+        let record = scene.explained(id, |record| record["second"].is_object()).await;
+        assert_eq!((has(&record), has(&record["second"]["record"])), (place == 4, true), "{place}: {record:#}");
+        assert_eq!(record["second"]["record"]["facts"]["campaign"]["known"]["messages"], 5);
+    }
+}
+
+/// Rules that the operator wrote, and the settings that name them.
+fn with_rule(rule: &str) -> (tempfile::TempDir, String) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("one.yml"), rule).unwrap();
+    let path = folder.path().display();
+    let settings = format!("[[policy.rules.paths]]\npath = \"{path}\"\nname = \"ours\"\nmode = \"enforce\"\n");
+    (folder, settings)
+}
+
+fn matched(record: &Value) -> Vec<&str> {
+    let matches = record["rules"]["matches"].as_array();
+    matches.into_iter().flatten().filter(|one| one["feed"] == "ours").filter_map(|one| one["name"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_of_the_second_look_is_run_only_there() {
+    let rule = "name: later\ntype: rule\nseverity: high\nstage: deferred\nsource: strings.icontains(body.plain.raw, 'unicorn')\n";
+    let (_folder, rules) = with_rule(rule);
+    let scene = Scene::start(&format!("share = 1.0\n{rules}"), Around::default()).await;
+    scene.urls.set(Fault::None);
+    scene.send("unicorn").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| record["second"].is_object()).await;
+    assert!(matched(&record).is_empty(), "{record:#}");
+    assert_eq!(matched(&record["second"]["record"]), ["later"]);
+    assert_eq!(record["second"]["change"], "worse");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rule_may_have_its_matches_wait() {
+    let rule = "name: patience\ntype: rule\nseverity: informational\nwait: hold\nsource: strings.icontains(body.plain.raw, 'unicorn')\n";
+    let (_folder, rules) = with_rule(rule);
+    let scene = Scene::start(&format!("wait = \"deliver\"\nhold_seconds = 600\n{rules}"), Around::default()).await;
+    scene.urls.set(Fault::None);
+    scene.send("horse").await;
+    scene.send("unicorn").await;
+    let mails = scene.sink.wait_for(2).await;
+    let id = |place: usize| {
+        let raw = String::from_utf8_lossy(&mails[place].raw).into_owned();
+        raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).map(|id| id.trim().to_owned())
+    };
+    // What was released from quarantine came through no door: it has no header of ours.
+    assert!(id(0).is_some() && id(1).is_none(), "{}", scene.gateway.log());
+    let held = |log: String| {
+        log.lines().filter(|line| line.contains("judged") && line.contains("action=\"quarantine\"")).count()
+    };
+    assert_eq!(held(scene.gateway.log()), 1, "it waited");
+}
+
+#[tokio::test]
+async fn waiting_without_anybody_who_looks_is_said() {
+    for (settings, expected) in [
+        ("[workers]\nenabled = false\n[reassess]\nenabled = true\nwait = \"hold\"", "nobody can do it"),
+        ("[workers]\nenabled = false\n[reassess]\nenabled = true\n[policy.default]\nwait = \"hold\"", "mail may wait"),
+        ("[[policy.tenants]]\nname = \"a\"\ndomains = [\"a.example\"]\nwait = \"hold\"", "tenant `a`"),
+    ] {
+        let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), settings);
+        let ran = gateway.command(&["config", "check"]).await;
+        assert!(ran.ok && ran.text().contains(expected), "{expected}: {}{}", ran.text(), ran.stderr);
+        let ran = gateway.command(&["doctor"]).await;
+        assert!(ran.text().contains(expected), "{expected}: {}{}", ran.text(), ran.stderr);
+    }
+    let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), "[reassess]\nenabled = true\nwait = \"hold\"");
+    let ran = gateway.command(&["config", "check"]).await;
+    assert!(ran.ok && !ran.text().contains("warning"), "{}", ran.text());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worse_verdict_is_told_once_by_each_way() {
+    // The first answer is a failure that passes: the queue tries again.
+    let hook = Endpoint::start(|_, before| if before == 0 { "503 Busy" } else { "200 OK" }).await;
+    let operators = Endpoint::start(|_, _| "200 OK").await;
+    let settings = format!(
+        "on_worse = [\"alert\", \"notify\", \"webhook\", \"remediate\"]\n[actions.webhook]\nurl = \"http://{}/hook\"\n\
+         [actions.notify]\nrecipients = true\nto = [\"desk@example.com\"]\n[alerts]\nenabled = true\n[alerts.webhook]\nurl = \
+         \"http://{}/alerts\"\n[alerts.call.retry]\nattempts = 1\n",
+        hook.address, operators.address
+    );
+    let scene = Scene::start(&settings, Around::default()).await;
+    scene.send("https://evil.test/login").await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    scene.urls.set(Fault::None);
+    let done =
+        |record: &Value| results(record).len() == 4 && results(record).iter().all(|(_, result)| !result.is_empty());
+    let record = scene.explained(&id, done).await;
+    let by = |kind: &str| results(&record).into_iter().find(|(one, _)| one == kind).unwrap().1;
+    assert_eq!((by("alert").as_str(), by("webhook").as_str()), ("told by webhook", "told by webhook"));
+    assert_eq!(
+        (by("notify").as_str(), by("remediate").as_str()),
+        ("told by mail, mail", "recorded, nobody configured to act")
+    );
+    let told = |got: &crate::support::endpoint::Got| {
+        let one = got.json()["alerts"][0].clone();
+        (one["kind"].clone(), one["key"].clone())
+    };
+    let hooked = hook.got();
+    assert_eq!(hooked.len(), 2, "the one that failed, and the one that did not");
+    assert_eq!(told(&hooked[1]), ("second_verdict".into(), format!("message:{id}").into()));
+    assert!(hooked[1].headers.iter().any(|(name, _)| name.to_lowercase().contains("signature")), "{hooked:?}");
+    let alerted = operators.got().iter().filter(|got| got.json()["alerts"][0]["kind"] == "second_verdict").count();
+    assert_eq!(alerted, 1);
+    let mails = scene.sink.wait_for(3).await;
+    let to = |mail: &crate::support::sink::Mail| mail.recipients.clone();
+    let mut recipients: Vec<_> = mails[1..].iter().flat_map(to).collect();
+    recipients.sort();
+    assert_eq!(recipients, ["RCPT TO:<b@example.com>", "RCPT TO:<desk@example.com>"]);
+    // Told again, nothing happens: the record has its result.
+    assert_eq!(scene.sink.mails().len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_in_a_picture_is_read_in_the_second_look() {
+    let there = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .any(|folder| folder.join("tesseract").is_file());
+    if !there {
+        println!("left out: what_is_written_in_a_picture_is_read_in_the_second_look needs tesseract (tesseract-ocr)");
+        return;
+    }
+    let rule = "name: written\ntype: rule\nseverity: high\nsource: any(attachments, strings.icontains(beta.ocr(.).text, 'your account'))\n";
+    let (_folder, rules) = with_rule(rule);
+    let scene = Scene::start(&format!("undecided = true\n{rules}"), Around::default()).await;
+    scene.urls.set(Fault::None);
+    let picture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pictures/verify.png");
+    let picture = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, std::fs::read(picture).unwrap());
+    let lines: Vec<&str> = picture.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let raw = format!(
+        "From: A <a@firm.example>\r\nTo: b@example.com\r\nSubject: hello\r\nMessage-ID: <1@firm.example>\r\n\
+         Date: Fri, 20 Nov 2026 10:00:00 +0000\r\nMIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=x\r\n\r\n\
+         --x\r\n\r\nsee the picture\r\n--x\r\nContent-Type: image/png\r\nContent-Disposition: attachment; filename=a.png\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\n{}\r\n--x--\r\n",
+        lines.join("\r\n")
+    );
+    let mut client = Client::connect(scene.door).await;
+    let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
+    assert!(reply.starts_with("250"), "{reply}\n{}", scene.gateway.log());
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| record["second"].is_object()).await;
+    assert!(record["rules"]["undecided"].to_string().contains("ocr"), "{record:#}");
+    let second = &record["second"]["record"];
+    assert!(matched(&record).is_empty() && matched(second) == ["written"], "{record:#}");
+    assert!(second["facts"]["answers"]["beta.ocr"].to_string().contains("YOUR ACCOUNT"), "{second:#}");
+    let said = scene.gateway.command(&["doctor"]).await.text();
+    assert!(said.lines().any(|line| line.contains("ocr") && line.contains("reads eng")), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -203,7 +203,7 @@ async fn second_look(open: &Open) {
         key: format!("{kind}:{id}"),
         kind: kind.into(),
         priority: 0,
-        payload: ActionOrder { id, recipients: vec!["a@x.example".into()] }.to_bytes(),
+        payload: ActionOrder { id, campaign: false, recipients: vec!["a@x.example".into()] }.to_bytes(),
         correlation: id.to_string(),
         enqueued_ms: now,
         not_before_ms: 0,
@@ -213,11 +213,11 @@ async fn second_look(open: &Open) {
         BTreeSet::from_iter(jobs.into_iter().map(|job| job.kind))
     };
     let one = record(id_at(now, 500), "looked at again", &["a@x.example"]);
-    records.keep_and_note(&one, RAW.into(), 30, vec![job("reassess", one.id)]).await.unwrap();
+    records.keep_and_note(&one, RAW.into(), (30, 0), (vec![job("reassess", one.id)], Vec::new())).await.unwrap();
     assert_eq!(records.kept_bytes(one.id).await.unwrap().unwrap(), RAW);
     // No room: the record is noted, without its job.
     let two = record(id_at(now, 501), "no room", &["a@x.example"]);
-    let refused = records.keep_and_note(&two, RAW.into(), 30, vec![job("never", two.id)]).await;
+    let refused = records.keep_and_note(&two, RAW.into(), (30, 0), (vec![job("never", two.id)], Vec::new())).await;
     assert!(matches!(refused, Err(StoreError::Kept(30))), "{refused:?}");
     assert!(records.kept_bytes(two.id).await.unwrap().is_none());
     let until = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -258,7 +258,7 @@ async fn second_look(open: &Open) {
     assert_eq!(records.kept_bytes(held.id).await.unwrap().unwrap(), RAW);
     // What was kept for a look that never came goes after a week.
     let old = record(id_at(now - 8 * DAY_MS, 503), "never looked at", &["a@x.example"]);
-    records.keep_and_note(&old, RAW.into(), 30, Vec::new()).await.unwrap();
+    records.keep_and_note(&old, RAW.into(), (30, 0), (Vec::new(), Vec::new())).await.unwrap();
     assert!(records.kept_bytes(old.id).await.unwrap().is_some());
     records.expire(now).await.unwrap();
     assert!(records.kept_bytes(old.id).await.unwrap().is_none());

@@ -256,8 +256,13 @@ fn asking_rules(given: Needs) -> RuleSet {
         let text = format!("name: {name}\ntype: rule\nseverity: high\nsource: \"{source}\"\n");
         (Arc::clone(&feed), RuleFile::parse_in_feed(name, name, &text).unwrap())
     });
-    let (rules, errors) =
-        RuleSet::build_with(files.into(), Arc::default(), &Default::default(), &Default::default(), given);
+    let (rules, errors) = RuleSet::build_with(
+        files.into(),
+        Arc::default(),
+        (&Default::default(), &Default::default()),
+        &Default::default(),
+        given,
+    );
     assert!(errors.is_empty(), "{errors:?}");
     rules
 }

@@ -167,6 +167,8 @@ pub fn record(number: u64, subject: &str, recipients: &[&str]) -> Record {
         rules: Default::default(),
         contact: Default::default(),
         timing: Timing::default(),
+        likeness: None,
+        in_campaign: false,
         reply: None,
     }
 }

@@ -135,6 +135,8 @@ pub fn record(id: MessageId, subject: &str, recipients: &[&str]) -> Record {
         rules: Default::default(),
         contact: Default::default(),
         timing: Timing::default(),
+        likeness: None,
+        in_campaign: false,
         reply: None,
     }
 }

@@ -62,6 +62,9 @@ fn documents(view: &View<'_>, file: &File, out: &mut Signals) {
         let given = words.iter().any(|word| view.text.contains(word));
         out.add(Code::EncryptedAttachment, if given { 1.0 } else { 0.5 }, &file.name);
     }
+    if file.is(Trait::PasswordGiven) {
+        out.add(Code::PasswordOpens, 1.0, &file.name);
+    }
     if [Trait::Bomb, Trait::TooDeep, Trait::TooManyMembers].iter().any(|what| file.is(*what)) {
         out.add(Code::Unscannable, 1.0, &file.name);
     }

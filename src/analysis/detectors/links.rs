@@ -31,6 +31,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
             out.add(Code::LinkScriptOrData, 1.0, link.scheme());
         }
     }
+    for host in view.codes {
+        out.add(Code::QrLink, 1.0, host);
+    }
     all(view, out);
 }
 

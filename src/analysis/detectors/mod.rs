@@ -2,6 +2,7 @@
 
 mod attachments;
 mod authentication;
+mod campaign;
 mod identity;
 mod infrastructure;
 mod links;
@@ -15,7 +16,7 @@ mod wording;
 
 use super::signal::Signals;
 use super::view::View;
-use super::{Input, Signal};
+use super::{Input, Signal, depth};
 
 /// All of them, in the order of the catalogue.
 const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
@@ -29,13 +30,15 @@ const DETECTORS: &[fn(&View<'_>, &mut Signals)] = &[
     infrastructure::detect,
     structure::detect,
     wording::detect,
+    campaign::detect,
     services::detect,
     trust::detect,
 ];
 
 /// Looks at a message from all sides. Attachments are opened here, when there are any.
 pub fn analyse(input: &Input<'_>) -> Vec<Signal> {
-    let view = View::new(input);
+    let (files, depth) = depth::look(input);
+    let view = View::new(input, files, &depth);
     let mut signals = Signals::default();
     for detect in DETECTORS {
         detect(&view, &mut signals);

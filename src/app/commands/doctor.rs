@@ -190,7 +190,12 @@ async fn services(config: &Config) -> Vec<Look> {
         Ok(said) => look(&one.name, Finding::Ok, said),
         Err(error) => look(&one.name, Finding::Problem, format!("{error}: mail is judged without it")),
     };
-    looks.into_iter().map(shown).collect()
+    let ocr = &config.enrichment.ocr;
+    let missing = (ocr.enabled && ocr.program().is_none()).then(|| {
+        let detail = format!("{} is not installed: text in pictures is not read", ocr.command.display());
+        look("ocr", Finding::Note, detail)
+    });
+    looks.into_iter().map(shown).chain(missing).collect()
 }
 
 async fn ports(config: &Config) -> Vec<Look> {

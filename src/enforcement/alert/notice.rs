@@ -92,6 +92,18 @@ impl Notice {
         Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
     }
 
+    /// A notice of one thing that is no alert; texts of others in it are made harmless.
+    pub fn one(node: &str, link_url: &str, line: Line, at_ms: i64) -> Self {
+        let line = Line {
+            key: harmless(&line.key),
+            title: harmless(&line.title),
+            words: harmless(&line.words),
+            note: harmless(&line.note),
+            ..line
+        };
+        Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
+    }
+
     /// All of it in one line.
     pub fn headline(&self) -> String {
         let more = match self.lines.len().saturating_sub(1) {

@@ -155,6 +155,7 @@ impl SenderAuth {
             dmarc,
             arc: arc.as_ref().map_or(Fact::Unknown(Why::Timeout), |arc| self.arc_fact(arc)),
             history: Fact::Unknown(Why::Disabled),
+            campaign: Fact::Unknown(Why::Disabled),
             answers: Answers::default(),
             services: ServiceFacts::default(),
         }

@@ -51,8 +51,32 @@ fn nodes(expression: &Expression, all: &mut Vec<String>) {
                 _ => all.push(format!("<{}", name.to_ascii_lowercase())),
             }
         }
-        predicates.iter().for_each(|predicate| truth(predicate, all));
+        for predicate in predicates {
+            truth(predicate, all);
+            if *axis != Axis::Attribute {
+                all.extend(named(predicate).filter(|name| !is_made_up(name)).map(|name| format!("<{name}")));
+            }
+        }
     }
+}
+
+/// The name that an element must have: `local-name() = 'x'`.
+fn named(predicate: &Expression) -> Option<String> {
+    let Expression::Binary(Operator::Equal, a, b) = predicate else { return None };
+    match (&**a, &**b) {
+        (Expression::Call("local-name" | "name", args), Expression::Literal(name))
+        | (Expression::Literal(name), Expression::Call("local-name" | "name", args))
+            if args.is_empty() && !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+        {
+            Some(name.to_ascii_lowercase())
+        }
+        _ => None,
+    }
+}
+
+/// Whether the tree may have such an element although the source names none.
+fn is_made_up(name: &str) -> bool {
+    name == "img" || IMPLIED.contains(&name)
 }
 
 /// What a predicate needs in order to be true.
@@ -104,6 +128,9 @@ mod tests {
     #[test]
     fn required_texts() {
         let cases: &[(&str, &[&str])] = &[
+            ("//*[local-name() = 'admin']", &["<admin"]),
+            ("//*[local-name() = 'p'] | //@*[local-name() = 'href']", &[]),
+            ("//@*[local-name() = 'href']", &[]),
             (r#"//tr[td[1]/img[@height="25px"]]/td[2]//a"#, &["25px", "<a", "<im", "<td", "height"]),
             ("//div[contains(@style, 'clip-path: inset') and not(@id)]", &["<div", "clip", "inset", "path", "style"]),
             ("//div[@a or @b]", &["<div"]),

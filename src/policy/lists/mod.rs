@@ -13,6 +13,8 @@ mod parse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
 pub use named::{NamedList, TooLarge};
 pub use organisation::{OrgVip, Organisation};
 pub use parse::{InvalidList, ListFile, ListHint, list_name, manifest};
@@ -27,6 +29,7 @@ pub const ORG_VIPS: &str = "org_vips";
 pub struct Lists {
     named: BTreeMap<String, Arc<NamedList>>,
     vips: Option<Arc<[OrgVip]>>,
+    digest: [u8; 32],
 }
 
 impl Lists {
@@ -43,6 +46,7 @@ impl Lists {
     ) -> Result<Self, Vec<InvalidList>> {
         let mut named = BTreeMap::new();
         let mut invalid = Vec::new();
+        let mut digest = Sha256::new();
         let mut add = |name: &str, file: &ListFile<'_>, more: &str| {
             let entries = parse::entries(file, max_list_bytes).and_then(|entries| {
                 let all = entries.iter().chain(more.lines().map(str::trim).filter(|line| parse::is_entry(line)));
@@ -60,19 +64,29 @@ impl Lists {
         }
         for file in files {
             // A file without a usable name is refused when it is read.
-            add(&parse::name_of(&file).unwrap_or_default(), &file, "");
+            let name = parse::name_of(&file).unwrap_or_default();
+            digest.update(name.as_bytes());
+            digest.update(Sha256::digest(file.bytes));
+            add(&name, &file, "");
         }
         if !invalid.is_empty() {
             return Err(invalid);
         }
         for (name, entries) in organisation.lists() {
+            digest.update(format!("{name} {entries:?}"));
             match NamedList::build(entries.iter().map(String::as_str), folded(name)) {
                 Ok(list) => drop(named.insert(name.to_owned(), Arc::new(list))),
                 Err(error) => invalid.push(InvalidList::new("policy.organisation", None, error.to_string())),
             }
         }
         let vips = (!organisation.vips.is_empty()).then(|| organisation.vips.clone().into());
-        if invalid.is_empty() { Ok(Self { named, vips }) } else { Err(invalid) }
+        digest.update(format!("{vips:?}"));
+        if invalid.is_empty() { Ok(Self { named, vips, digest: digest.finalize().into() }) } else { Err(invalid) }
+    }
+
+    /// What tells apart two sets of lists (SHA-256 over what they were built of; the built-in ones belong to the version).
+    pub fn digest(&self) -> &[u8; 32] {
+        &self.digest
     }
 
     /// The list of this name (without `$`); `None`: unknown.

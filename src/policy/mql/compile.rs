@@ -446,7 +446,32 @@ impl Compiler<'_> {
                 _ => Type::Float,
             },
         };
-        Ok((self.add(Op::Each(each, list, body.map(|(node, _)| node))), kind))
+        let body = body.map(|(node, _)| node);
+        let unrolled = body.filter(|_| each == Each::Any).and_then(|body| self.unrolled(list, body));
+        Ok((unrolled.unwrap_or_else(|| self.add(Op::Each(each, list, body))), kind))
+    }
+
+    /// `any(["a", "b"], strings.contains(x, .))` is `strings.contains(x, "a", "b")`, but false where that is null.
+    fn unrolled(&mut self, list: NodeId, body: NodeId) -> Option<NodeId> {
+        let (Op::Array(items), Op::TextOf { test, folded, subject, needles }) =
+            (&self.graph.node(list).op, &self.graph.node(body).op)
+        else {
+            return None;
+        };
+        let (test, folded, subject) = (*test, *folded, *subject);
+        let by_element = matches!(**needles, [needle] if self.graph.node(needle).op == Op::Element(0));
+        let text = |item: &NodeId| match &self.graph.node(*item).op {
+            Op::Constant(Constant::Text(text)) => Some(Arc::clone(text)),
+            _ => None,
+        };
+        let texts = items.iter().map(text).collect::<Option<Vec<_>>>()?;
+        if !by_element || texts.is_empty() || self.graph.node(subject).open > 0 {
+            return None;
+        }
+        let needles = texts.iter().map(|text| self.graph.needle(text, test, folded)).collect();
+        let is = self.add(Op::Text { test, folded, subject, needles });
+        let no = self.constant(Constant::Bool(false));
+        Some(self.add(Op::Coalesce([is, no].into())))
     }
 
     fn coalesce(&mut self, args: &[Expr], span: Span) -> Result<Typed, Error> {
@@ -582,7 +607,8 @@ impl Compiler<'_> {
     }
 }
 
-/// Functions of the graph that have no name of their own in the table.
+/// Functions from here on have no name of their own in the table of functions.
+pub(super) const FIRST_BUILT_IN: u16 = 50_000;
 pub(super) const LENGTH: u16 = 60_000;
 pub(super) const MAP_LENGTH: u16 = 60_001;
 pub(super) const MIN: u16 = 60_002;

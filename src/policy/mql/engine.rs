@@ -7,7 +7,7 @@ use super::compile::{Compiled, compile};
 use super::error::{Error, Span};
 use super::evaluate::Run;
 use super::functions::Ask;
-use super::gate::Sets;
+use super::gate::{Open, Sets};
 use super::graph::Graph;
 use super::model::{Root, View};
 use super::needs::{Capability, Needs};
@@ -26,11 +26,33 @@ pub struct Budget {
     pub max_message_steps: u64,
     /// Bytes that values of one message take.
     pub max_value_bytes: usize,
+    /// Steps of asking which rules can match at all; beyond them every rule is run.
+    pub max_gate_steps: u64,
+    /// Nodes of a page that one XPath query looks at.
+    pub max_xpath_steps: usize,
+    /// Nodes of a page that the texts of what one XPath query found are made of, counted for each text.
+    pub max_xpath_nodes: usize,
+    /// Bytes of a file that `file.parse_text` and `file.parse_html` read.
+    pub max_parsed_bytes: usize,
+    /// Characters of each of two texts that are compared by edit distance; longer ones are not.
+    pub max_distance_chars: usize,
+    /// Questions to services that are noted of one message.
+    pub max_asks: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { max_rule_steps: 2_000_000, max_message_steps: 20_000_000, max_value_bytes: 64 << 20 }
+        Self {
+            max_rule_steps: 2_000_000,
+            max_message_steps: 20_000_000,
+            max_value_bytes: 64 << 20,
+            max_gate_steps: 3_000_000,
+            max_xpath_steps: 200_000,
+            max_xpath_nodes: 200_000,
+            max_parsed_bytes: 4 << 20,
+            max_distance_chars: 2_000,
+            max_asks: 64,
+        }
     }
 }
 
@@ -45,6 +67,8 @@ pub struct Program {
     is_rule: bool,
     /// What is never there and without which it cannot be true.
     waits_for: Needs,
+    /// What it names and is never there.
+    lacks: Needs,
 }
 
 impl Program {
@@ -158,27 +182,30 @@ impl Builder {
             source: source.into(),
             is_rule: boolean,
             waits_for: Needs::NONE,
+            lacks: Needs::NONE,
         });
         Ok(self.programs.len() - 1)
     }
 
     /// Everything that was added, ready to run.
     pub fn build(mut self) -> Engine {
+        let absent = self.absent;
         let roots: Vec<(NodeId, bool)> =
             self.programs.iter().map(|program| (program.compiled.root, program.is_rule)).collect();
         for program in self.programs.iter_mut().filter(|program| program.is_rule) {
-            if !self.graph.can_be_true(program.compiled.root, self.absent) {
-                let lists = match program.compiled.missing_lists.is_empty() {
-                    true => Needs::NONE,
-                    false => Needs::of(Capability::List),
-                };
-                program.waits_for = program.compiled.names.and(lists).common(self.absent);
+            let lists = match program.compiled.missing_lists.is_empty() {
+                true => Needs::NONE,
+                false => Needs::of(Capability::List),
+            };
+            program.lacks = program.compiled.names.and(lists).common(absent);
+            if !self.graph.can_be_true(program.compiled.root, absent) {
+                program.waits_for = program.lacks;
             }
         }
-        self.graph.finish(&roots);
+        let to_match = self.graph.finish(&roots, absent);
         let gates = roots.iter().map(|(root, is_rule)| self.graph.node(*root).gates.filter(|_| *is_rule));
-        let sets = self.graph.gates.sets(gates);
-        Engine { graph: self.graph, lists: self.lists, programs: self.programs, sets }
+        let (can, may_match) = (self.graph.gates.sets(gates), self.graph.gates.sets(to_match.into_iter()));
+        Engine { graph: self.graph, lists: self.lists, programs: self.programs, can, may_match }
     }
 }
 
@@ -201,8 +228,10 @@ pub struct Engine {
     graph: Graph,
     lists: Arc<Lists>,
     programs: Vec<Program>,
-    /// The gates of each program.
-    sets: Sets,
+    /// The gates of each program: closed, it is false or null.
+    can: Sets,
+    /// Gates of each program that mean less: closed, it cannot match.
+    may_match: Sets,
 }
 
 /// What all rules made of a message.
@@ -221,6 +250,11 @@ pub struct Verdicts {
 }
 
 impl Engine {
+    /// The lists they ask.
+    pub fn lists(&self) -> &Lists {
+        &self.lists
+    }
+
     /// The programs, by place.
     pub fn programs(&self) -> &[Program] {
         &self.programs
@@ -254,26 +288,48 @@ impl Engine {
 
     /// Runs all programs. `out_of_time` is asked between rules, and between the files that one looks into.
     pub fn run(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> Verdicts {
-        self.run_with(view, budget, out_of_time, false)
+        self.run_with(view, budget, out_of_time, (false, &|_| true))
+    }
+
+    /// Runs the programs of these places; the others do not match.
+    pub fn run_those(
+        &self,
+        view: View<'_>,
+        budget: Budget,
+        out_of_time: &dyn Fn() -> bool,
+        those: &dyn Fn(usize) -> bool,
+    ) -> Verdicts {
+        self.run_with(view, budget, out_of_time, (false, those))
     }
 
     /// As [`Self::run`], every rule by itself: nothing shared, nothing remembered, no literal pass. To compare.
     pub fn run_naive(&self, view: View<'_>, budget: Budget) -> Verdicts {
-        self.run_with(view, budget, &|| false, true)
+        self.run_with(view, budget, &|| false, (true, &|_| true))
     }
 
-    fn run_with(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool, naive: bool) -> Verdicts {
+    fn run_with(
+        &self,
+        view: View<'_>,
+        budget: Budget,
+        out_of_time: &dyn Fn() -> bool,
+        (naive, those): (bool, &dyn Fn(usize) -> bool),
+    ) -> Verdicts {
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, naive, out_of_time);
+        let run = Run::new(&self.graph, &store, &root, budget, naive, out_of_time);
         let (mut cut, mut ran) = (false, 0);
-        let can = if naive { vec![true; self.programs.len()] } else { run.ask_gates(&self.sets) };
+        let open = if naive { Open::default() } else { run.ask_gates() };
+        let (can, may_match) = (self.can.open(&open), self.may_match.open(&open));
         let outcomes = can
-            .into_iter()
+            .zip(may_match)
             .zip(&self.programs)
-            .map(|(can, program)| {
-                if !can {
+            .enumerate()
+            .map(|(place, ((can, may_match), program))| {
+                if !can || !those(place) {
                     return Outcome::NoMatch;
+                }
+                if !may_match && !program.lacks.is_none() {
+                    return Outcome::Undecided(program.lacks);
                 }
                 cut = cut || run.steps() > budget.max_message_steps || out_of_time();
                 if cut {
@@ -294,7 +350,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return Vec::new() };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let mut clauses = Vec::new();
         for (node, span) in &program.clauses {
             let (value, saw) = run.watch(*node, budget.max_rule_steps);
@@ -311,7 +367,7 @@ impl Engine {
         let Some(program) = self.programs.get(program) else { return (Truth::NULL, Needs::NONE, Vec::new()) };
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let (value, saw) = run.watch(program.compiled.root, budget.max_rule_steps);
         let (truth, needs) = value.truth();
         (truth, needs, saw)
@@ -322,7 +378,7 @@ impl Engine {
         let program = self.programs.get(program)?;
         let store = Store::default();
         let root = Root { view, lists: &self.lists };
-        let run = Run::new(&self.graph, &store, &root, budget.max_value_bytes, false, &|| false);
+        let run = Run::new(&self.graph, &store, &root, budget, false, &|| false);
         let value = run.evaluate(program.compiled.root, budget.max_rule_steps);
         to_json(value, 0)
     }

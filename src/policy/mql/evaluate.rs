@@ -7,8 +7,9 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use super::ast::{Arithmetic, Compare};
+use super::engine::Budget;
 use super::functions::{self, Ask};
-use super::gate::{Open, Sets};
+use super::gate::Open;
 use super::graph::Graph;
 use super::hits::{ByText, Hits, Passes, key as key_of};
 use super::model::{FileBytes, Root, class, scan};
@@ -39,7 +40,7 @@ pub(super) struct Run<'m> {
     steps: Cell<u64>,
     /// Steps at which to stop.
     until: Cell<u64>,
-    max_bytes: usize,
+    pub(super) budget: Budget,
     /// Memo and literal pass can be left out, to compare.
     naive: bool,
     sights: RefCell<Option<Vec<String>>>,
@@ -59,7 +60,7 @@ impl<'m> Run<'m> {
         graph: &'m Graph,
         store: &'m Store,
         root: &'m Root<'m>,
-        max_bytes: usize,
+        budget: Budget,
         naive: bool,
         out_of_time: &'m dyn Fn() -> bool,
     ) -> Self {
@@ -76,13 +77,13 @@ impl<'m> Run<'m> {
             scopes: RefCell::default(),
             steps: Cell::new(0),
             until: Cell::new(0),
-            max_bytes,
+            budget,
             naive,
             sights: RefCell::default(),
             trees: RefCell::default(),
             spelled: RefCell::default(),
             files: RefCell::default(),
-            means: Means::new(root.view.content, root.view.site.yara.as_ref()),
+            means: root.view.site.means(root.view.message, root.view.content),
             out_of_time,
             slow: class("ScanRecord"),
         }
@@ -110,12 +111,11 @@ impl<'m> Run<'m> {
         if self.naive { self.eval(root) } else { self.is_true(root) }
     }
 
-    /// Asks once which expressions can be true at all; tells it of some sets of gates.
-    pub(super) fn ask_gates(&self, sets: &Sets) -> Vec<bool> {
+    /// Asks once which expressions can be true at all.
+    pub(super) fn ask_gates(&self) -> Open {
         let open = self.graph.gates.ask(self);
-        let can = sets.open(&open).collect();
-        self.open.replace(open);
-        can
+        self.open.replace(open.clone());
+        open
     }
 
     /// Whether an expression can be true.
@@ -168,7 +168,7 @@ impl<'m> Run<'m> {
     /// Notes a question that nobody answered.
     pub(super) fn asks(&self, ask: impl FnOnce() -> Ask) {
         let mut asks = self.asks.borrow_mut();
-        if asks.len() < functions::MAX_ASKS {
+        if asks.len() < self.budget.max_asks {
             let ask = ask();
             if !asks.iter().any(|known| (known.function, &known.key) == (ask.function, &ask.key)) {
                 asks.push(ask);
@@ -184,7 +184,7 @@ impl<'m> Run<'m> {
     /// Counts work; false when the budget is used up.
     pub(super) fn spend(&self, steps: usize) -> bool {
         self.steps.set(self.steps.get().saturating_add(steps as u64));
-        self.steps.get() <= self.until.get() && self.store.size_bytes() <= self.max_bytes
+        self.steps.get() <= self.until.get() && self.store.size_bytes() <= self.budget.max_value_bytes
     }
 
     /// The tree of a page, built once.

@@ -20,7 +20,6 @@ use super::value::{Source, Store, Value};
 use crate::analysis::Facts;
 
 pub(super) use files::xpath;
-pub(super) use services::MAX_ASKS;
 pub use services::{About, Ask};
 
 /// Calls a function of the table.

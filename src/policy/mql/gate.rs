@@ -4,18 +4,25 @@
 //! known. Such conditions are gates: a set of literals, each in a place of the message, one of which has to be there. All
 //! gates are asked together, by one literal pass over each place; only rules whose gates are all open are evaluated, and
 //! of those only the parts whose gates are open.
+//! Gates of a second kind leave out what hangs on capabilities that are never there: closed, they mean that the rule cannot
+//! match, though it may stay undecided.
 //! A closed gate means false or null in every case, so that what is unavailable elsewhere does not matter; a place that is
 //! itself unavailable opens its gates. Where false and null are not the same (under `not`) no gate is asked.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::BuildHasherDefault;
+use std::rc::Rc;
 
 use super::ast::Compare;
+use super::compile::FIRST_BUILT_IN;
 use super::compile::LENGTH;
 use super::evaluate::Run;
 use super::graph::Graph;
 use super::hits::Quick;
+use super::needs::Needs;
 use super::node::{Constant, Each, NodeId, Op};
+use super::scanner::MIN_LITERAL_BYTES;
+use super::signature;
 use super::value::Value;
 use crate::policy::fold;
 
@@ -25,8 +32,6 @@ const MAX_PLACE_COST: u32 = 400;
 const MAX_GATES: usize = 4;
 /// Collections within collections that are gone through.
 const MAX_CHAIN: usize = 3;
-/// Steps all gates of a message may take; beyond them they are all open.
-const MAX_GATE_STEPS: u64 = 3_000_000;
 
 /// A text of the message, or of every element of nested collections of it.
 type Place = (Box<[NodeId]>, NodeId);
@@ -64,7 +69,7 @@ pub(super) struct Sets {
 
 impl Sets {
     /// Whether all gates are open, set by set.
-    pub(super) fn open(&self, open: &Open) -> impl Iterator<Item = bool> {
+    pub(super) fn open<'o>(&'o self, open: &'o Open) -> impl Iterator<Item = bool> + 'o {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         let ids = starts.zip(&self.ends).map(|(from, to)| &self.ids[from as usize..*to as usize]);
         ids.map(|gates| open.all(gates))
@@ -81,8 +86,8 @@ struct Chain {
 }
 
 /// Which gates are open for one message; `None`: there was no time to ask, all are.
-#[derive(Default)]
-pub(super) struct Open(Option<Vec<u64>>);
+#[derive(Clone, Default)]
+pub(super) struct Open(Option<Rc<[u64]>>);
 
 impl Open {
     fn all(&self, gates: &[u32]) -> bool {
@@ -117,11 +122,11 @@ impl Gates {
     /// Asks all gates of a message.
     pub(super) fn ask(&self, run: &Run<'_>) -> Open {
         let mut open = vec![0_u64; self.count.div_ceil(64)];
-        run.allow(MAX_GATE_STEPS);
+        run.allow(run.budget.max_gate_steps);
         for chain in &self.chains {
             self.walk(run, chain, 0, &mut open);
         }
-        Open(run.spend(0).then_some(open))
+        Open(run.spend(0).then(|| open.into()))
     }
 
     fn walk(&self, run: &Run<'_>, chain: &Chain, depth: usize, open: &mut [u64]) {
@@ -185,10 +190,15 @@ pub(super) struct Finder<'g> {
     lengths: Vec<f64>,
     /// The node of a lambda's own element.
     element: NodeId,
+    /// What is never there.
+    absent: Needs,
+    /// Whether what hangs on that is left out, and what each node can become then.
+    only_true: bool,
+    outcomes: HashMap<NodeId, u8>,
 }
 
 impl<'g> Finder<'g> {
-    pub(super) fn new(graph: &'g mut Graph) -> Self {
+    pub(super) fn new(graph: &'g mut Graph, absent: Needs) -> Self {
         let element = graph.add(Op::Element(0));
         Self {
             graph,
@@ -198,6 +208,9 @@ impl<'g> Finder<'g> {
             done: HashSet::new(),
             lengths: Vec::new(),
             element,
+            absent,
+            only_true: false,
+            outcomes: HashMap::new(),
         }
     }
 
@@ -212,6 +225,19 @@ impl<'g> Finder<'g> {
             // These look at the hits of their text themselves.
             _ => return,
         }
+        self.graph.nodes[id.0 as usize].gates = self.set(id);
+    }
+
+    /// The gates without which an expression cannot be true, what it says undecided left aside.
+    pub(super) fn to_match(&mut self, id: NodeId) -> Option<u32> {
+        self.only_true = true;
+        let set = self.set(id);
+        self.only_true = false;
+        set
+    }
+
+    /// The best gates of an expression.
+    fn set(&mut self, id: NodeId) -> Option<u32> {
         let mut found = self.gates(id, &[]);
         found.sort_by(|a, b| self.weight(a).total_cmp(&self.weight(b)));
         found.dedup();
@@ -221,11 +247,8 @@ impl<'g> Finder<'g> {
             *self.gates.entry(gate).or_insert(next)
         });
         let ids: Box<[u32]> = ids.collect();
-        if !ids.is_empty() {
-            let next = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
-            let set = *self.sets.entry(ids).or_insert(next);
-            self.graph.nodes[id.0 as usize].gates = Some(set);
-        }
+        let next = u32::try_from(self.sets.len()).unwrap_or(u32::MAX);
+        (!ids.is_empty()).then(|| *self.sets.entry(ids).or_insert(next))
     }
 
     /// All gates as they are asked.
@@ -351,6 +374,21 @@ impl<'g> Finder<'g> {
             {
                 self.some(args[0], None, chain)
             }
+            // So few changes leave one of so many pieces as it was.
+            (Compare::Less | Compare::LessEqual | Compare::Equal, Constant::Int(n), Op::Call { function, args })
+                if function < FIRST_BUILT_IN && signature::at(function).name.ends_with("levenshtein") =>
+            {
+                let changes = if operator == Compare::Less { n - 1 } else { n };
+                let texts = [&args[0], &args[1]].map(|arg| match &self.graph.node(*arg).op {
+                    Op::Constant(Constant::Text(text)) => Some(text.to_string()),
+                    _ => None,
+                });
+                match texts {
+                    [None, Some(text)] => self.near(args[0], &text, changes, chain),
+                    [Some(text), None] => self.near(args[1], &text, changes, chain),
+                    _ => Vec::new(),
+                }
+            }
             (operator, Constant::Int(n), Op::PatternCount { subject, pattern })
                 if matches!(operator, Compare::Greater) && n >= 0
                     || matches!(operator, Compare::GreaterEqual | Compare::Equal) && n >= 1 =>
@@ -361,6 +399,21 @@ impl<'g> Finder<'g> {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// A text that so many changes make of another.
+    fn near(&mut self, text: NodeId, other: &str, changes: i64, chain: &[NodeId]) -> Vec<Gate> {
+        let other: Vec<char> = fold::folded(other).chars().collect();
+        let Some(pieces) = usize::try_from(changes).ok().map(|changes| changes.saturating_add(1)) else {
+            return Vec::new();
+        };
+        if other.len() / pieces < MIN_LITERAL_BYTES {
+            return Vec::new();
+        }
+        let bounds = (0..pieces).map(|n| (other.len() * n / pieces, other.len() * (n + 1) / pieces));
+        let pieces: Vec<String> = bounds.map(|(from, to)| other[from..to].iter().collect()).collect();
+        let literals = pieces.iter().map(|piece| self.graph.literal(piece)).collect();
+        self.literals(text, literals, chain)
     }
 
     /// An element of the list that fulfils the body.
@@ -410,6 +463,9 @@ impl<'g> Finder<'g> {
     fn one_of(&mut self, all: &[NodeId], needed: usize, chain: &[NodeId]) -> Vec<Gate> {
         let (mut union, mut without) = (Gate::new(), 0);
         for one in all {
+            if self.only_true && !self.graph.may_be_true(*one, self.absent, &mut self.outcomes) {
+                continue;
+            }
             let best = self.gates(*one, chain).into_iter().min_by(|a, b| self.weight(a).total_cmp(&self.weight(b)));
             match best {
                 Some(gate) => union.extend(gate),

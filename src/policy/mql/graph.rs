@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::compile::{ByKey, SharedText, missing_field};
+use super::compile::{ByKey, FIRST_BUILT_IN, SharedText, missing_field};
 use super::gate::{Finder, Gates};
 use super::glob;
 use super::needs::{Capability, Needs};
@@ -262,10 +262,13 @@ impl Graph {
     }
 
     /// Ends building: gates, slots for what is asked more than once, one scanner for all literals. `roots`: those whose
-    /// value is wanted in any case, or only when it is true.
-    pub(super) fn finish(&mut self, roots: &[(NodeId, bool)]) {
-        let mut finder = Finder::new(self);
+    /// value is wanted in any case, or only when it is true; `absent`: what is never there. Gives for each root the gates
+    /// without which it cannot be true.
+    pub(super) fn finish(&mut self, roots: &[(NodeId, bool)], absent: Needs) -> Vec<Option<u32>> {
+        let mut finder = Finder::new(self, absent);
         roots.iter().filter(|(_, only_true)| *only_true).for_each(|(root, _)| finder.visit(*root));
+        let to_match = |(root, only_true): &(NodeId, bool)| only_true.then(|| finder.to_match(*root)).flatten();
+        let to_match = roots.iter().map(to_match).collect();
         self.gates = finder.finish();
         let mut uses = vec![0_u32; self.nodes.len()];
         for node in &self.nodes {
@@ -286,6 +289,7 @@ impl Graph {
         let mut texts: Vec<(&str, u32)> = self.literals.iter().map(|(text, id)| (&**text, *id)).collect();
         texts.sort_unstable_by_key(|(_, id)| *id);
         self.scanner = Scanner::new(&texts.into_iter().map(|(text, _)| text).collect::<Vec<_>>());
+        to_match
     }
 }
 
@@ -321,7 +325,7 @@ fn own_cost(op: &Op) -> u32 {
                 _ => 1,
             }
         }
-        Op::Call { function, .. } if *function < 50_000 => signature::at(*function).cost,
+        Op::Call { function, .. } if *function < FIRST_BUILT_IN => signature::at(*function).cost,
         Op::HistoryList(_) => 50,
         _ => 1,
     }
@@ -333,6 +337,11 @@ impl Graph {
     pub(super) fn can_be_true(&self, root: NodeId, missing: Needs) -> bool {
         let mut known = HashMap::new();
         self.outcomes(root, missing, &mut known) & TRUE != 0
+    }
+
+    /// The same; `known`: outcomes found before.
+    pub(super) fn may_be_true(&self, id: NodeId, missing: Needs, known: &mut HashMap<NodeId, u8>) -> bool {
+        self.outcomes(id, missing, known) & TRUE != 0
     }
 
     fn outcomes(&self, id: NodeId, missing: Needs, known: &mut HashMap<NodeId, u8>) -> u8 {
@@ -355,7 +364,7 @@ impl Graph {
                 FALSE | lost | if possible >= usize::from(*needed) { TRUE } else { 0 }
             }
             Op::Call { function, .. }
-                if *function < 50_000
+                if *function < FIRST_BUILT_IN
                     && signature::at(*function).needs.is_some_and(|capability| missing.has(capability)) =>
             {
                 MISSING

@@ -3,9 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Stage;
 use super::id;
 use super::place::{Position, SourcePlace, with_source};
 use super::yaml::{Keys, RuleError, scalar};
+use crate::policy::tenant::Wait;
 
 /// What a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -127,6 +129,10 @@ pub struct RuleFile {
     pub false_positives: Vec<String>,
     /// What an automation does.
     pub default_actions: Vec<String>,
+    /// When it is run, as the file says.
+    pub stage: Stage,
+    /// A match orders a second look, for which the message waits so.
+    pub wait: Option<Wait>,
     /// Tests.
     pub tests: Vec<RuleTest>,
     /// All other keys, in their order.
@@ -180,6 +186,7 @@ impl RuleFile {
             })
         });
         let severity = severity.transpose()?;
+        let (stage, wait) = (stage(&mut keys)?, wait(&mut keys)?);
         let authors = keys.list("authors")?.into_iter().map(author).collect::<Option<_>>();
         let authors = authors.ok_or_else(|| keys.wrong("authors", "`authors` must be a list of `- name: …`"))?;
         let tests = keys.list("tests")?.into_iter().enumerate().map(|(place, value)| {
@@ -205,6 +212,8 @@ impl RuleFile {
             authors,
             false_positives: keys.texts("false_positives")?,
             default_actions: keys.texts("default_actions")?,
+            stage,
+            wait,
             tests,
             other: keys.rest(),
         })
@@ -226,6 +235,23 @@ impl RuleFile {
     /// Whether it speaks of data that must not get out (`dlp`).
     pub fn is_dlp(&self) -> bool {
         self.written_type == "dlp"
+    }
+}
+
+fn stage(keys: &mut Keys<'_>) -> Result<Stage, RuleError> {
+    match keys.text("stage")?.as_deref() {
+        None | Some("inline") => Ok(Stage::Inline),
+        Some("deferred") => Ok(Stage::Deferred),
+        Some(other) => Err(keys.wrong("stage", format!("stage `{other}`: write inline or deferred"))),
+    }
+}
+
+fn wait(keys: &mut Keys<'_>) -> Result<Option<Wait>, RuleError> {
+    match keys.text("wait")?.as_deref() {
+        None => Ok(None),
+        Some("deliver") => Ok(Some(Wait::Deliver)),
+        Some("hold") => Ok(Some(Wait::Hold)),
+        Some(other) => Err(keys.wrong("wait", format!("wait `{other}`: write deliver or hold"))),
     }
 }
 

@@ -9,6 +9,7 @@ mod id;
 mod mode;
 mod place;
 mod set;
+mod stage;
 mod yaml;
 
 pub use built_in::{BUILT_IN_FEED, BUILT_IN_RULES};
@@ -16,4 +17,5 @@ pub use file::{Author, Expect, RuleFile, RuleKind, RuleTest, Severity, TestMessa
 pub use mode::{Feed, ModeOrigin, RuleMode, RuleModes, RuleWeights};
 pub use place::{Position, SourcePlace};
 pub use set::{LoadedRule, MatchedClause, RuleFindings, RuleMatch, RuleSet};
+pub use stage::{RuleStages, Stage};
 pub use yaml::RuleError;

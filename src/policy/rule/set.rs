@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Feed, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleWeights, Severity};
+use super::{Feed, RuleError, RuleFile, RuleKind, RuleMode, RuleModes, RuleStages, RuleWeights, Severity, Stage};
 use crate::policy::lists::Lists;
 use crate::policy::mql::{Ask, Budget, Builder, Capability, Clause, Engine, Needs, Outcome, View};
+use crate::policy::tenant::Wait;
 
 /// A rule that is loaded.
 #[derive(Debug)]
@@ -17,6 +18,8 @@ pub struct LoadedRule {
     pub feed: Arc<Feed>,
     /// What is done with it.
     pub mode: RuleMode,
+    /// When it is run.
+    pub stage: Stage,
     /// Weight in log-odds of a match.
     pub weight: f64,
 }
@@ -43,6 +46,9 @@ pub struct RuleMatch {
     pub mode: RuleMode,
     /// Weight in log-odds; 0 in shadow.
     pub weight: f64,
+    /// It orders a second look, for which the message waits so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
     /// Kinds of attack.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attack_types: Vec<String>,
@@ -94,14 +100,14 @@ impl RuleSet {
         modes: &RuleModes,
         weights: &RuleWeights,
     ) -> (Self, Vec<RuleError>) {
-        Self::build_with(files, lists, modes, weights, Needs::NONE)
+        Self::build_with(files, lists, (modes, &RuleStages::default()), weights, Needs::NONE)
     }
 
     /// The same where services give these capabilities: rules that rest on them are run, and ask.
     pub fn build_with(
         files: Vec<(Arc<Feed>, RuleFile)>,
         lists: Arc<Lists>,
-        modes: &RuleModes,
+        (modes, stages): (&RuleModes, &RuleStages),
         weights: &RuleWeights,
         given: Needs,
     ) -> (Self, Vec<RuleError>) {
@@ -120,7 +126,8 @@ impl RuleSet {
             match added {
                 Ok(_) => {
                     let weight = if mode == RuleMode::Enforce { weights.of(file.severity) } else { 0.0 };
-                    rules.push(LoadedRule { file, feed, mode, weight });
+                    let stage = stages.origin(&file, &feed).0;
+                    rules.push(LoadedRule { file, feed, mode, stage, weight });
                 }
                 Err(error) => {
                     let (line, column) = error.place(&file.source);
@@ -152,22 +159,31 @@ impl RuleSet {
         self.engine.programs().iter().any(|program| program.needs().has(capability))
     }
 
-    /// Runs all rules over a message. `out_of_time` is asked between rules and files.
-    pub fn find(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> RuleFindings {
-        self.find_and_ask(view, budget, out_of_time).0
+    /// How many rules are run only in the second look.
+    pub fn deferred(&self) -> usize {
+        self.rules.iter().filter(|rule| rule.stage == Stage::Deferred).count()
     }
 
-    /// The same, and what rules would have asked services: with answers in the facts less is undecided.
+    /// Runs all rules over a message, those of the second look as well. `out_of_time` is asked between rules and
+    /// files.
+    pub fn find(&self, view: View<'_>, budget: Budget, out_of_time: &dyn Fn() -> bool) -> RuleFindings {
+        self.find_and_ask(view, budget, out_of_time, Stage::Deferred).0
+    }
+
+    /// The same for the rules of this stage, and what they would have asked services: with answers in the facts less is
+    /// undecided.
     pub fn find_and_ask(
         &self,
         view: View<'_>,
         budget: Budget,
         out_of_time: &dyn Fn() -> bool,
+        stage: Stage,
     ) -> (RuleFindings, Vec<Ask>) {
         if self.rules.is_empty() {
             return Default::default();
         }
-        let verdicts = self.engine.run(view, budget, out_of_time);
+        let now = |place: usize| self.rules.get(place).is_none_or(|rule| rule.stage <= stage);
+        let verdicts = self.engine.run_those(view, budget, out_of_time, &now);
         let mut found = RuleFindings::default();
         let mut undecided = vec![0; Capability::ALL.len()];
         for (place, (rule, outcome)) in self.rules.iter().zip(&verdicts.outcomes).enumerate() {
@@ -212,6 +228,7 @@ impl LoadedRule {
             severity: self.file.severity,
             mode: self.mode,
             weight: self.weight,
+            wait: self.file.wait,
             attack_types: self.file.attack_types.clone(),
             tags: self.file.tags.clone(),
             clauses,

@@ -15,7 +15,8 @@ use crate::app::terminal::{Terminal, Tone, plain};
 use crate::mail::Message;
 use crate::policy::mql::{self, Examination, Seen};
 use crate::policy::{
-    BUILT_IN_WEIGHTS, Feed, ModeOrigin, RuleError, RuleFile, RuleKind, RuleMode, RuleWeights, Severity, Weights,
+    BUILT_IN_WEIGHTS, Feed, ModeOrigin, RuleError, RuleFile, RuleKind, RuleMode, RuleWeights, Severity, Stage, Wait,
+    Weights,
 };
 
 #[derive(Serialize)]
@@ -29,6 +30,10 @@ struct Explained<'a> {
     description: &'a str,
     mode: RuleMode,
     mode_from: String,
+    stage: Stage,
+    stage_from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wait: Option<Wait>,
     severity: Option<Severity>,
     /// Log-odds of a match; 0 unless it is enforced.
     weight: f64,
@@ -69,6 +74,7 @@ pub(super) fn explain(
     let feeds = feeds.as_ref().map_or(Feeds::Configured, |feed| Feeds::Only(std::slice::from_ref(feed)));
     let sources = read_rules(feeds, &config.policy)?;
     let (feed, file) = find(&sources, wanted)?;
+    let (stage, stage_from) = config.policy.rules.stages.origin(file, feed);
     let (mode, origin) = config.policy.rules.modes.origin(file, feed);
     let weight = if mode == RuleMode::Enforce { weights(config)?.of(file.severity) } else { 0.0 };
     let mut shown = Explained {
@@ -80,6 +86,9 @@ pub(super) fn explain(
         description: file.description.trim(),
         mode,
         mode_from: from(&origin, feed),
+        stage,
+        stage_from,
+        wait: file.wait,
         severity: file.severity,
         weight,
         tags: &file.tags,
@@ -186,6 +195,12 @@ fn print(rule: &Explained<'_>, terminal: &Terminal) -> anyhow::Result<()> {
     row("feed", rule.feed)?;
     row("type", rule.kind)?;
     row("mode", &format!("{} (by {})", super::mode(rule.mode), rule.mode_from))?;
+    row("stage", &format!("{} (by {})", rule.stage.as_str(), rule.stage_from))?;
+    match rule.wait {
+        None => {}
+        Some(Wait::Deliver) => row("wait", "a match orders a second look, the message is delivered meanwhile")?,
+        Some(Wait::Hold) => row("wait", "a match orders a second look, the message is held meanwhile")?,
+    }
     let severity = rule.severity.map_or("none", Severity::as_str);
     row("severity", &format!("{severity}, weight {:+.2}", rule.weight))?;
     row("attack types", &rule.attack_types.join(", "))?;

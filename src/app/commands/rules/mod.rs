@@ -145,6 +145,10 @@ struct Checked {
     /// Detections that can still match without any service.
     can_match: usize,
     missing_lists: Vec<String>,
+    /// Run only in the second look.
+    deferred: usize,
+    /// A match orders a second look.
+    ordering: usize,
     nodes: usize,
     patterns: usize,
 }
@@ -179,6 +183,8 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
             .count(),
         can_match: detections.iter().filter(|place| engine.can_fire(**place, absent)).count(),
         missing_lists: missing_lists(&rules).into_iter().collect(),
+        deferred: rules.deferred(),
+        ordering: rules.rules().iter().filter(|rule| rule.file.wait.is_some()).count(),
         nodes,
         patterns,
     };
@@ -195,6 +201,10 @@ fn check(path: &Path, json: bool, config: &Config, terminal: &Terminal) -> anyho
         ))?;
         let tiers: Vec<String> = checked.tiers.iter().map(|(tier, count)| format!("{tier} {count}")).collect();
         terminal.line(&format!("by tier: {}", tiers.join(", ")))?;
+        if checked.deferred + checked.ordering > 0 {
+            terminal
+                .line(&format!("second look: {} run only there, {} order one", checked.deferred, checked.ordering))?;
+        }
         if !checked.missing_lists.is_empty() {
             terminal.line(&format!("lists that are not there: ${}", checked.missing_lists.join(", $")))?;
         }

@@ -176,14 +176,19 @@ impl Channel {
         Ok(channels)
     }
 
+    /// The least severity that it is told.
+    pub(in crate::enforcement) fn from(&self) -> Severity {
+        self.from
+    }
+
+    /// Whether trying again would be told the same.
+    pub(in crate::enforcement) fn is_final(failure: &Failure) -> bool {
+        is_final(failure)
+    }
+
     /// Its name.
     pub fn name(&self) -> ChannelName {
         self.name
-    }
-
-    /// From which severity on it wants to be told.
-    pub(super) fn from(&self) -> Severity {
-        self.from
     }
 
     pub(super) async fn turn(&self) -> MutexGuard<'_, ()> {

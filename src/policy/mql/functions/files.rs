@@ -9,13 +9,6 @@ use crate::policy::mql::model::{self, FileBytes, HtmlSource, class, scan};
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
-/// Steps of one XPath query.
-const MAX_XPATH_STEPS: usize = 200_000;
-/// Nodes of the page that texts of one query's nodes are made of, all of them together.
-const MAX_SHOWN_NODES: usize = 200_000;
-/// Bytes of a file read as text.
-const MAX_TEXT_BYTES: usize = 4 << 20;
-
 pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value<'m> {
     let store = run.store;
     let file = values[0].as_object().and_then(|object| object.source().as_any()).and_then(|any| any.downcast_ref());
@@ -26,6 +19,7 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
     if !run.spend(file.bytes.len() / 64) {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }
+    let head = &file.bytes[..file.bytes.len().min(run.budget.max_parsed_bytes)];
     match name {
         "file.parse_eml" => {
             let head = &file.bytes[..file.bytes.len().min(4_096)];
@@ -39,18 +33,18 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
             run.root.nested(store.keep(Message::parse(file.bytes.clone(), run.root.view.message.limits())), store)
         }
         "file.parse_html" => {
-            let text = store.keep(String::from_utf8_lossy(cut(&file.bytes)).into_owned());
+            let text = store.keep(String::from_utf8_lossy(head).into_owned());
             let limit = run.root.view.content.max_links;
             store.object(class("Html"), HtmlSource::read(text, limit, store))
         }
-        "file.parse_text" => match decoded(cut(&file.bytes), values[1]) {
+        "file.parse_text" => match decoded(head, values[1]) {
             Some(text) => store.object(class("ParsedText"), ParsedText(store.text(&text))),
             None => Value::Null,
         },
         _ => {
             let Some((first, files)) = run.files(file) else { return Value::Null };
             match name {
-                "file.explode" => scan::records(files, store),
+                "file.explode" => scan::records(files, &run.root.view.facts.answers, store),
                 "file.expand_archives" => scan::archive(files, store),
                 "file.oletools" => scan::oletools(first, store),
                 "beta.parse_exif" => scan::exif(first, store),
@@ -59,10 +53,6 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
             }
         }
     }
-}
-
-fn cut(bytes: &[u8]) -> &[u8] {
-    &bytes[..bytes.len().min(MAX_TEXT_BYTES)]
 }
 
 fn decoded(bytes: &[u8], encodings: Value<'_>) -> Option<String> {
@@ -106,11 +96,11 @@ pub(in crate::policy::mql) fn xpath<'m>(run: &Run<'m>, html: Value<'m>, query: &
         return store.object(class("XPathResult"), Nodes(Value::Array(&[])));
     }
     let tree = run.tree(raw, || Dom::parse(raw));
-    let found = store.keep(query.xpath.evaluate(tree, MAX_XPATH_STEPS));
+    let found = store.keep(query.xpath.evaluate(tree, run.budget.max_xpath_steps));
     if found.exhausted {
         return Value::Unavailable(Needs::of(Capability::Budget));
     }
-    let left = store.keep(Cell::new(MAX_SHOWN_NODES));
+    let left = store.keep(Cell::new(run.budget.max_xpath_nodes));
     let nodes =
         store.array(found.nodes.iter().map(|node| store.object(class("XPathNode"), NodeSource { node, tree, left })));
     store.object(class("XPathResult"), Nodes(nodes))

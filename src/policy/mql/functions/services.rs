@@ -46,9 +46,6 @@ pub struct Ask {
     pub named: Vec<(&'static str, String)>,
 }
 
-/// Questions kept of one message; further ones stay unavailable all the same.
-pub(in crate::policy::mql) const MAX_ASKS: usize = 64;
-
 /// Links read of a page in an answer.
 const MAX_ANSWER_LINKS: usize = 1_000;
 

@@ -14,8 +14,6 @@ use crate::policy::mql::model;
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::Store;
 
-/// Characters of each side beyond which an edit distance is not worked out.
-const MAX_DISTANCE_CHARS: usize = 2_000;
 /// Levels of JSON that are read.
 const MAX_JSON_DEPTH: usize = 64;
 /// Shortest run of base64 characters that is taken for a text.
@@ -35,7 +33,8 @@ pub(super) fn call<'m>(run: &Run<'m>, name: &str, values: &[Value<'m>]) -> Value
         }
         "strings.levenshtein" | "strings.ilevenshtein" => {
             let Some(other) = values[1].as_text() else { return Value::Null };
-            if text.chars().nth(MAX_DISTANCE_CHARS).is_some() || other.chars().nth(MAX_DISTANCE_CHARS).is_some() {
+            let most = run.budget.max_distance_chars;
+            if text.chars().nth(most).is_some() || other.chars().nth(most).is_some() {
                 return Value::Unavailable(Needs::of(Capability::Budget));
             }
             run.spend(text.len() * other.len() / 16);

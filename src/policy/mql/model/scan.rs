@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::attachment::FileBytes;
 use super::{AttachmentSource, HtmlSource, Value, class, facts_missing, links, name, url};
+use crate::analysis::Answers;
 use crate::content::{
-    Calendar, Component, ContentLimits, Exif, File, Means, OleSummary, Participant, YaraFindings, YaraMatch, YaraValue,
-    explode_file_with,
+    Calendar, Component, ContentLimits, Exif, File, FileType, Means, OleSummary, Participant, YaraFindings, YaraMatch,
+    YaraValue, explode_file_with,
 };
 use crate::mail::Link;
+use crate::policy::mql::model::hex;
 use crate::policy::mql::needs::{Capability, Needs};
 use crate::policy::mql::value::{Source, Store};
 
@@ -28,8 +30,9 @@ pub(in crate::policy::mql) fn explode(
 }
 
 /// All files as scan records, the file itself first.
-pub(in crate::policy::mql) fn records<'m>(files: &'m [File], store: &'m Store) -> Value<'m> {
-    store.array(files.iter().enumerate().map(|(i, file)| store.object(class("ScanRecord"), Record { file, place: i })))
+pub(in crate::policy::mql) fn records<'m>(files: &'m [File], answers: &'m Answers, store: &'m Store) -> Value<'m> {
+    let record = |(place, file)| store.object(class("ScanRecord"), Record { file, answers, place });
+    store.array(files.iter().enumerate().map(record))
 }
 
 /// All files but the first, as attachments.
@@ -87,6 +90,7 @@ impl<'m> Source<'m> for Only<'m> {
 
 struct Record<'m> {
     file: &'m File,
+    answers: &'m Answers,
     place: usize,
 }
 
@@ -104,8 +108,20 @@ impl<'m> Source<'m> for Record<'m> {
             "size" => Value::Int(i64::try_from(file.size).unwrap_or(i64::MAX)),
             "node_id" => Value::Text(store.text(&self.place.to_string())),
             "parent_node_id" => Value::text_or_null(file.parent.map(|parent| &*store.text(&parent.to_string()))),
-            "scan" => store.object(class("Scan"), ScanSource(file)),
+            "scan" => store.object(class("Scan"), ScanSource(file, self.answers)),
             _ => Value::Null,
+        }
+    }
+}
+
+/// What is written in a picture.
+struct Written<'m>(&'m str);
+
+impl<'m> Source<'m> for Written<'m> {
+    fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
+        match field {
+            "raw" => Value::Text(self.0),
+            _ => store.texts(self.0.split_whitespace()),
         }
     }
 }
@@ -122,7 +138,7 @@ impl<'m> Source<'m> for FlavorSource<'m> {
     }
 }
 
-struct ScanSource<'m>(&'m File);
+struct ScanSource<'m>(&'m File, &'m Answers);
 
 impl<'m> Source<'m> for ScanSource<'m> {
     fn field(&self, field: &'static str, store: &'m Store) -> Value<'m> {
@@ -131,7 +147,15 @@ impl<'m> Source<'m> for ScanSource<'m> {
             if is { store.object(class(name), PartSource { file, scanner: field }) } else { Value::Null }
         };
         match field {
-            "ocr" => Value::Unavailable(Needs::of(Capability::Ocr)),
+            "ocr" => match self.1.get("beta.ocr", &hex(file.sha256())) {
+                Some(answer) => match answer["text"].as_str() {
+                    Some(text) => store.object(class("ScanText"), Written(text)),
+                    None => Value::Null,
+                },
+                // Pictures were read, and this is none.
+                None if self.1.get("beta.ocr", "").is_some() && file.kind != FileType::Image => Value::Null,
+                None => Value::Unavailable(Needs::of(Capability::Ocr)),
+            },
             "yara" => match file.yara() {
                 Some(findings) => store.object(class("ScanYara"), Yara(findings)),
                 None => Value::Unavailable(Needs::of(Capability::Yara)),

@@ -1,0 +1,182 @@
+//! Jobs that tell somebody of a second verdict: `alert` the operators by their channels, `notify` people by mail, `webhook` a
+//! program of the operator's, signed.
+//!
+//! Each is done once: what has a result on the record is not done again. A channel that does not take it has the job come again;
+//! one that refuses it for good ends it, and the record says so. When several channels are told, one that took it is enough: the
+//! others are named in the result. A crash between telling and noting may tell twice: rather twice than never.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio_util::sync::CancellationToken;
+
+use super::ActionsConfig;
+use super::actions::{NOBODY, done, now_ms};
+use super::alert::{
+    AlertMailConfig, AlertsConfig, Channel, ChannelError, Line, Notice, Severity, Ways, WebhookConfig, What,
+};
+use crate::deferred::{Failure, Handler, Job};
+use crate::policy::Action;
+use crate::records::{ActionOrder, Change, Explained, Records};
+
+/// Kind of the job that alerts.
+pub const ALERT: &str = "alert";
+/// Kind of the job that notifies.
+pub const NOTIFY: &str = "notify";
+/// Kind of the job that calls a webhook.
+pub const WEBHOOK: &str = "webhook";
+
+/// Tells of second verdicts: handler of [`ALERT`], [`NOTIFY`] and [`WEBHOOK`].
+pub struct Tell {
+    records: Arc<Records>,
+    alerts: AlertsConfig,
+    actions: ActionsConfig,
+    ways: Ways,
+    operators: Vec<Channel>,
+    webhook: Option<Channel>,
+}
+
+impl Tell {
+    /// Tells by these ways.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used.
+    pub fn new(
+        records: Arc<Records>,
+        alerts: &AlertsConfig,
+        actions: &ActionsConfig,
+        ways: Ways,
+    ) -> Result<Self, ChannelError> {
+        let operators = if alerts.enabled { Channel::configured(alerts, &ways)? } else { Vec::new() };
+        let only = AlertsConfig {
+            webhook: WebhookConfig { url: actions.webhook.url.clone(), ..WebhookConfig::default() },
+            ..bare(alerts)
+        };
+        let webhook = Channel::configured(&only, &ways)?.pop();
+        let tell = Self { records, alerts: alerts.clone(), actions: actions.clone(), ways, operators, webhook };
+        // The addresses are looked at now, not when the first message turns bad.
+        tell.mail_to(&actions.notify.to)?;
+        Ok(tell)
+    }
+
+    /// A channel that mails these people.
+    fn mail_to(&self, to: &[String]) -> Result<Option<Channel>, ChannelError> {
+        let sender = match self.actions.notify.sender.is_empty() {
+            true => self.alerts.mail.sender.clone(),
+            false => self.actions.notify.sender.clone(),
+        };
+        let mail = AlertMailConfig { to: to.to_vec(), sender, ..AlertMailConfig::default() };
+        Ok(Channel::configured(&AlertsConfig { mail, ..bare(&self.alerts) }, &self.ways)?.pop())
+    }
+
+    async fn tell(&self, job: &Job) -> Result<(), Failure> {
+        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let again = |error: crate::records::StoreError| Failure::again(error.to_string());
+        let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
+            return Err(Failure::again("the record of the message is not there"));
+        };
+        if explained.actions.iter().any(|action| action.kind == job.kind && action.result.is_some()) {
+            return Ok(());
+        }
+        let result = match job.kind.as_str() {
+            ALERT => self.by(self.operators.iter(), &self.notice(&explained, &order, false)).await?,
+            WEBHOOK => self.by(self.webhook.iter(), &self.notice(&explained, &order, false)).await?,
+            _ => self.notify(&explained, &order).await?,
+        };
+        done(&self.records, job, &order, &result).await
+    }
+
+    /// Mails the configured people, and each recipient by himself: none is to see the others.
+    async fn notify(&self, explained: &Explained, order: &ActionOrder) -> Result<String, Failure> {
+        let notify = &self.actions.notify;
+        let mut channels = Vec::new();
+        if let Ok(Some(channel)) = self.mail_to(&notify.to) {
+            channels.push(channel);
+        }
+        for recipient in order.recipients.iter().filter(|_| notify.recipients).take(notify.max_recipients) {
+            // Addresses that no plain header can name are left out.
+            channels.extend(self.mail_to(std::slice::from_ref(recipient)).ok().flatten());
+        }
+        let notice = self.notice(explained, order, true);
+        self.by(channels.iter(), &notice).await
+    }
+
+    /// Gives a notice to each channel; what came of it.
+    async fn by(&self, channels: impl Iterator<Item = &Channel>, notice: &Notice) -> Result<String, Failure> {
+        let severity = notice.lines.first().map_or(Severity::Warning, |line| line.severity);
+        let (mut took, mut refused, mut passing) = (Vec::new(), Vec::new(), None);
+        for channel in channels.filter(|channel| channel.from() <= severity) {
+            match channel.deliver(notice).await {
+                Ok(()) => took.push(channel.name().as_str()),
+                Err(failure) => {
+                    let said = format!("{}: {failure}", channel.name().as_str());
+                    if !Channel::is_final(&failure) {
+                        passing = Some(said.clone());
+                    }
+                    refused.push(said);
+                }
+            }
+        }
+        match (took.is_empty(), passing) {
+            (true, Some(error)) => Err(Failure::again(error)),
+            (true, None) if refused.is_empty() => Ok(NOBODY.to_owned()),
+            (true, None) => Ok(format!("refused by {}", refused.join("; "))),
+            (false, _) if refused.is_empty() => Ok(format!("told by {}", took.join(", "))),
+            (false, _) => Ok(format!("told by {}; not by {}", took.join(", "), refused.join("; "))),
+        }
+    }
+
+    /// What is told: to operators what happened, to people what it means for them.
+    fn notice(&self, explained: &Explained, order: &ActionOrder, people: bool) -> Notice {
+        let first = &explained.record;
+        let second = explained.second.as_ref();
+        let (record, at_ms) =
+            second.map_or((first, now_ms(SystemTime::now())), |second| (&second.record, second.at_ms));
+        let refused = record.verdicts.iter().any(|one| one.verdict.action == Action::Reject);
+        let worse = second.is_some_and(|second| second.change == Change::Worse);
+        let severity = if refused && worse { Severity::Critical } else { Severity::Warning };
+        let signals: Vec<&str> =
+            record.score.terms.iter().filter(|t| t.weight > 0.0).map(|t| t.code.as_str()).collect();
+        let from = record.from.join(", ");
+        let line = Line {
+            what: What::Fired,
+            severity,
+            key: format!("message:{}", order.id),
+            kind: "second_verdict".into(),
+            title: match people {
+                true => "A message to you turned out to be dangerous".into(),
+                false => format!("A message is judged worse at a second look: {}", order.id),
+            },
+            value: Some(record.score.risk),
+            words: match people {
+                true => format!("\u{201c}{}\u{201d} from {from}", record.subject),
+                false => format!("risk {:.1}, was {:.1}", record.score.risk, first.score.risk),
+            },
+            note: match people {
+                true => format!("reference {}", order.id),
+                false => format!("for {}; {}", order.recipients.join(", "), signals.join(", ")),
+            },
+            advice: match people {
+                true => "Do not follow its links, do not open what is attached, do not answer. Delete it.".into(),
+                false => "`mailweir explain ID` shows both verdicts.".into(),
+            },
+            since_ms: first.received_ms,
+        };
+        let link = if people { "" } else { self.alerts.link_url.as_str() };
+        Notice::one(&self.ways.host_name, link, line, at_ms)
+    }
+}
+
+/// The settings of alerts without any channel.
+fn bare(alerts: &AlertsConfig) -> AlertsConfig {
+    let none = AlertsConfig::default();
+    AlertsConfig { call: alerts.call.clone(), ca_file: alerts.ca_file.clone(), ..none }
+}
+
+impl Handler for Tell {
+    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        self.tell(job).boxed()
+    }
+}

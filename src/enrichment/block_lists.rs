@@ -121,7 +121,8 @@ impl BlockLists {
     /// The same for those where a look is due.
     pub(super) async fn look(&self) {
         let due = self.zones.iter().filter(|zone| zone.dependency.wants_look());
-        futures_util::future::join_all(due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look))).await;
+        let looks = due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look));
+        futures_util::stream::iter(looks).for_each_concurrent(AT_A_TIME, |look| async { drop(look.await) }).await;
     }
 
     /// Domains of the sender and of the links, each once.

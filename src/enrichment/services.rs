@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 use url::Url;
 
@@ -365,11 +366,11 @@ impl Services {
     /// Takes no longer than the longest deadline.
     pub async fn look(&self) {
         tokio::join!(
-            async { Some(self.clamd.as_ref()?.service.look().await) },
-            async { Some(self.lists.as_ref()?.service.look().await) },
-            async { Some(self.urls.as_ref()?.service.look().await) },
-            async { Some(self.text.as_ref()?.service.look().await) },
-            async { Some(self.rdap.as_ref()?.service.look().await) },
+            OptionFuture::from(self.clamd.as_ref().map(|one| one.service.look())),
+            OptionFuture::from(self.lists.as_ref().map(|one| one.service.look())),
+            OptionFuture::from(self.urls.as_ref().map(|one| one.service.look())),
+            OptionFuture::from(self.text.as_ref().map(|one| one.service.look())),
+            OptionFuture::from(self.rdap.as_ref().map(|one| one.service.look())),
         );
     }
 

@@ -1,8 +1,8 @@
 //! The table of faults: every dependency broken in every way while mail flows through the built program, and all at once.
 //!
 //! `MAILWEIR_FAULT_TABLE=1 cargo test --test it fault_table -- --nocapture` prints it, with the times of the breakers as they
-//! are by default; without the variable these are five times shorter, and it takes about two minutes. Everything else is as by
-//! default, but answers of services are not kept, so that each message asks. The times stand in the table and are not asserted.
+//! are by default; it takes six minutes. Without the variable these are five times shorter, and each is broken in two ways only.
+//! Everything else is as by default, but answers of services are not kept, so that each message asks. The times stand in the table and are not asserted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -373,7 +373,8 @@ async fn every_dependency_breaks_in_every_way_under_mail() {
     let each = asked.map(|one| async move {
         let mut scene = Scene::start(one, full).await;
         let mut rows = Vec::new();
-        for fault in one.faults() {
+        let some = [Fault::Refuse, Fault::Hang];
+        for fault in one.faults().iter().filter(|fault| full || some.contains(fault)) {
             rows.push(broken(&mut scene, *fault).await);
         }
         rows

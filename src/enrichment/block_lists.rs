@@ -122,7 +122,7 @@ impl BlockLists {
     pub(super) async fn look(&self) {
         let due = self.zones.iter().filter(|zone| zone.dependency.wants_look());
         let looks = due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look));
-        futures_util::stream::iter(looks).for_each_concurrent(AT_A_TIME, |look| async { drop(look.await) }).await;
+        futures_util::stream::iter(looks).for_each_concurrent(AT_A_TIME, |look| async move { drop(look.await) }).await;
     }
 
     /// Domains of the sender and of the links, each once.

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::OptionFuture;
 use tokio::time::Instant;
 use url::Url;
 
@@ -366,11 +365,31 @@ impl Services {
     /// Takes no longer than the longest deadline.
     pub async fn look(&self) {
         tokio::join!(
-            OptionFuture::from(self.clamd.as_ref().map(|one| one.service.look())),
-            OptionFuture::from(self.lists.as_ref().map(|one| one.service.look())),
-            OptionFuture::from(self.urls.as_ref().map(|one| one.service.look())),
-            OptionFuture::from(self.text.as_ref().map(|one| one.service.look())),
-            OptionFuture::from(self.rdap.as_ref().map(|one| one.service.look())),
+            async {
+                if let Some(clamd) = &self.clamd {
+                    clamd.service.look().await;
+                }
+            },
+            async {
+                if let Some(lists) = &self.lists {
+                    lists.service.look().await;
+                }
+            },
+            async {
+                if let Some(urls) = &self.urls {
+                    urls.service.look().await;
+                }
+            },
+            async {
+                if let Some(text) = &self.text {
+                    text.service.look().await;
+                }
+            },
+            async {
+                if let Some(rdap) = &self.rdap {
+                    rdap.service.look().await;
+                }
+            },
         );
     }
 

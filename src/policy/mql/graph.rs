@@ -10,7 +10,7 @@ use super::glob;
 use super::needs::{Capability, Needs};
 use super::node::{Constant, Node, NodeId, Op, TextTest};
 use super::re2::Pattern;
-use super::scanner::{MAX_LITERAL_BYTES, MIN_LITERAL_BYTES, Scanner};
+use super::scanner::{MAX_LITERAL_BYTES, MIN_LITERAL_BYTES, Scanner, chance};
 use super::schema::schema;
 use super::signature;
 use crate::mail::{Network, XPath};
@@ -149,7 +149,7 @@ impl Graph {
         }
         let next = number(self.literals.len());
         self.literals.insert(folded.into(), next);
-        self.chances.push(chance(folded));
+        self.chances.push(chance(folded.as_bytes()));
         Some(next)
     }
 
@@ -291,16 +291,6 @@ impl Graph {
         self.scanner = Scanner::new(&texts.into_iter().map(|(text, _)| text).collect::<Vec<_>>());
         to_match
     }
-}
-
-/// Roughly how often a text stands at one place of a text of mail: letters are common, all else is rarer.
-fn chance(folded: &str) -> f64 {
-    let bits = |byte: u8| match byte {
-        b' ' | b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 2.0,
-        b'a'..=b'z' => 3.0,
-        _ => 4.0,
-    };
-    f64::powf(2.0, -folded.bytes().map(bits).sum::<f64>())
 }
 
 /// Steps of the operation alone.

@@ -8,6 +8,7 @@ use anyhow::{Context, bail};
 use prometheus::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::alerts::{Alerting, Tellers};
@@ -33,6 +34,9 @@ use crate::records::{self, Records};
 
 /// How often the retention looks for what is too old.
 const RETENTION_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// How often it is asked whether a look at a service is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that runs, before it runs.
 struct Gateway {
@@ -74,7 +78,11 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     let follower = Arc::clone(&outside);
     let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), levels, outside, &registry)?;
     let following = tokio::spawn(async move { follower.follow().await });
-    let looking = tokio::spawn(look_at_services(Arc::clone(&gateway.pipeline)));
+    let seen = Arc::clone(&gateway.pipeline);
+    let looking = tokio::spawn(async move {
+        look_at_services(&seen).await;
+        look_again(seen).await;
+    });
     let result = run(gateway, reload, stop).await;
     looking.abort();
     exporting.inspect(|exporting| exporting.abort());
@@ -300,7 +308,7 @@ async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyho
 }
 
 /// Says at the start which services answer: mail does not wait for it.
-async fn look_at_services(pipeline: Arc<Pipeline>) {
+async fn look_at_services(pipeline: &Pipeline) {
     for look in pipeline.standing().services.probe().await {
         match look.result {
             Ok(said) => tracing::info!(event = event::SYSTEM, service = %look.name, said, "a service answers"),
@@ -311,6 +319,17 @@ async fn look_at_services(pipeline: Arc<Pipeline>) {
                 )
             }
         }
+    }
+}
+
+/// Looks for ever which of the services that are left alone are back.
+pub(super) async fn look_again(pipeline: Arc<Pipeline>) {
+    let mut every = tokio::time::interval(LOOK_EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        let standing = pipeline.standing();
+        tokio::join!(standing.services.look(), standing.sender_auth.look());
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::alerts::Tellers;
 use super::cli::Common;
 use super::config::Config;
-use super::serve::{admin_side, shutdown_signal, with_causes};
+use super::serve::{admin_side, look_again, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{data, shelf, spans, standing, telemetry};
@@ -45,6 +45,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(&registry)?).context("[next_hop]")?;
     let next_hops = Arc::new(next_hops);
     let tellers = Tellers::new(&config, &outside, &next_hops, &registry)?;
+    let seen = Arc::clone(&pipeline);
     let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
@@ -65,6 +66,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     });
     let working = work.start();
     let following = tokio::spawn(async move { outside.follow().await });
+    let looking = tokio::spawn(look_again(seen));
     tracing::info!(
         event = event::SYSTEM,
         signal = shutdown_signal().await?,
@@ -74,6 +76,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     working.finish().await;
     following.abort();
     exporting.inspect(|exporting| exporting.abort());
+    looking.abort();
     http_stop.cancel();
     if let Some(http) = http {
         let _ = tokio::time::timeout(Duration::from_secs(2), http).await;

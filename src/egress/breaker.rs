@@ -4,6 +4,10 @@
 //! calls are refused until the recovery time is over. Half open: a few probes pass at a time; enough successes close it, one
 //! failure opens it again. A result that comes back after the state has changed is counted, but decides nothing: it is about
 //! a time that is over.
+//!
+//! Besides, a look of our own may be taken at any time, one after the other: enough good ones close it before the recovery time
+//! is over, a bad one changes nothing for calls. If it then opens again before a single call has succeeded, looks and calls see
+//! different things: looks are not believed, and only calls close it.
 
 use std::time::Duration;
 
@@ -24,9 +28,12 @@ pub struct BreakerConfig {
     pub minimum_calls: u32,
     /// Length of the window.
     pub window_seconds: u32,
-    /// How long it stays open before a probe is let through.
+    /// How long it stays open before a call is let through as a probe.
     pub recovery_seconds: u32,
-    /// Successful probes that close it.
+    /// How often we look ourselves, a fifth earlier or later, while it is not closed: so it closes soon after the service is
+    /// back, and no message has to find that out; 0: never. Only where there is something harmless to ask.
+    pub look_seconds: u32,
+    /// Successful probes or looks that close it.
     pub success_threshold: u32,
     /// Probes at a time while it is half open.
     pub probes: u32,
@@ -40,6 +47,7 @@ impl Default for BreakerConfig {
             minimum_calls: 10,
             window_seconds: 30,
             recovery_seconds: 60,
+            look_seconds: 10,
             success_threshold: 2,
             probes: 1,
         }
@@ -74,7 +82,16 @@ impl BreakerState {
 #[must_use = "the result of the call must be told, or that it was given up"]
 pub struct Permit {
     era: u64,
-    probe: bool,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Call,
+    /// A call that shows whether it is well.
+    Probe,
+    /// Nobody waits for its answer.
+    Look,
 }
 
 /// The machine.
@@ -82,13 +99,20 @@ pub struct Permit {
 pub struct Breaker {
     config: BreakerConfig,
     state: BreakerState,
+    /// Since when it has been closed, or not.
     since: Instant,
+    /// When it last opened.
+    left_alone: Instant,
     /// Counts changes of state.
     era: u64,
     window: Window,
     in_a_row: u32,
     probing: u32,
     probes_succeeded: u32,
+    looking: bool,
+    /// Looks closed it, and no call has shown yet that they were right.
+    closed_by_looks: bool,
+    looks_err: bool,
     refused: u64,
     opened: u64,
 }
@@ -101,11 +125,15 @@ impl Breaker {
             config,
             state: BreakerState::Closed,
             since: now,
+            left_alone: now,
             era: 0,
             window,
             in_a_row: 0,
             probing: 0,
             probes_succeeded: 0,
+            looking: false,
+            closed_by_looks: false,
+            looks_err: false,
             refused: 0,
             opened: 0,
         }
@@ -117,7 +145,7 @@ impl Breaker {
     /// No; the time after which it is worth asking again (zero while probes are under way).
     pub fn ask(&mut self, now: Instant) -> Result<Permit, Duration> {
         if self.state == BreakerState::Open {
-            let left = (self.since + self.recovery()).saturating_duration_since(now);
+            let left = (self.left_alone + self.recovery()).saturating_duration_since(now);
             if !left.is_zero() {
                 self.refused += 1;
                 return Err(left);
@@ -132,7 +160,22 @@ impl Breaker {
             }
             self.probing += 1;
         }
-        Ok(Permit { era: self.era, probe })
+        Ok(Permit { era: self.era, kind: if probe { Kind::Probe } else { Kind::Call } })
+    }
+
+    /// May a look be taken now? A closed one takes it as any other call.
+    ///
+    /// # Errors
+    /// No: another look is under way, or looks are not believed; as [`Self::ask`].
+    pub fn look(&mut self, now: Instant) -> Result<Permit, Duration> {
+        if self.state == BreakerState::Closed {
+            return self.ask(now);
+        }
+        if self.looking || self.looks_err {
+            return Err((self.left_alone + self.recovery()).saturating_duration_since(now));
+        }
+        self.looking = true;
+        Ok(Permit { era: self.era, kind: Kind::Look })
     }
 
     /// Tells how a call ended.
@@ -141,20 +184,19 @@ impl Breaker {
         if permit.era != self.era {
             return;
         }
-        if permit.probe {
-            self.probing = self.probing.saturating_sub(1);
-            if !succeeded {
-                return self.open(now);
+        match permit.kind {
+            Kind::Call => {}
+            // What it says in between: nothing.
+            Kind::Look if !succeeded && self.state == BreakerState::Open => {
+                self.looking = false;
+                self.probes_succeeded = 0;
+                return;
             }
-            self.probes_succeeded += 1;
-            if self.probes_succeeded >= self.config.success_threshold {
-                self.change(BreakerState::Closed, now);
-                self.window.clear();
-            }
-            return;
+            Kind::Probe | Kind::Look => return self.shown(permit.kind, succeeded, now),
         }
         if succeeded {
             self.in_a_row = 0;
+            self.closed_by_looks = false;
             return;
         }
         self.in_a_row = self.in_a_row.saturating_add(1);
@@ -164,10 +206,33 @@ impl Breaker {
         }
     }
 
+    /// A probe or a look shows how it is.
+    fn shown(&mut self, kind: Kind, succeeded: bool, now: Instant) {
+        match kind {
+            Kind::Look => self.looking = false,
+            _ => self.probing = self.probing.saturating_sub(1),
+        }
+        if !succeeded {
+            return self.open(now);
+        }
+        self.probes_succeeded += 1;
+        if self.probes_succeeded >= self.config.success_threshold {
+            self.change(BreakerState::Closed, now);
+            self.closed_by_looks = kind == Kind::Look;
+            self.looks_err = false;
+            self.window.clear();
+        }
+    }
+
     /// A call was given up, or ended in a way that says nothing about the dependency's health.
     pub fn given_up(&mut self, permit: Permit) {
-        if permit.era == self.era && permit.probe {
-            self.probing = self.probing.saturating_sub(1);
+        if permit.era != self.era {
+            return;
+        }
+        match permit.kind {
+            Kind::Call => {}
+            Kind::Probe => self.probing = self.probing.saturating_sub(1),
+            Kind::Look => self.looking = false,
         }
     }
 
@@ -176,7 +241,7 @@ impl Breaker {
         self.state
     }
 
-    /// Since when.
+    /// Since when it has been closed, or not closed.
     pub fn since(&self) -> Instant {
         self.since
     }
@@ -203,13 +268,20 @@ impl Breaker {
 
     fn open(&mut self, now: Instant) {
         self.opened += 1;
+        if self.state == BreakerState::Closed {
+            self.looks_err = self.closed_by_looks;
+        }
+        self.left_alone = now;
         self.change(BreakerState::Open, now);
     }
 
     fn change(&mut self, state: BreakerState, now: Instant) {
+        if (self.state == BreakerState::Closed) != (state == BreakerState::Closed) {
+            self.since = now;
+        }
         self.state = state;
-        self.since = now;
         self.era += 1;
+        self.looking = false;
         self.in_a_row = 0;
         self.probing = 0;
         self.probes_succeeded = 0;
@@ -266,7 +338,7 @@ mod tests {
         let mut breaker = Breaker::new(config(), start);
         (0..3).for_each(|_| call(&mut breaker, false, start));
         call(&mut breaker, false, at(60));
-        assert_eq!((breaker.state(), breaker.since()), (Open, at(60)));
+        assert_eq!((breaker.state(), breaker.since()), (Open, at(0)), "not closed since then");
         assert!(breaker.ask(at(119)).is_err());
         call(&mut breaker, true, at(120));
         assert_eq!(breaker.state(), HalfOpen);
@@ -313,11 +385,42 @@ mod tests {
         assert_eq!(breaker.state(), HalfOpen);
     }
 
+    #[test]
+    fn looks_close_it_before_its_time_and_are_not_believed_twice() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let look = |breaker: &mut Breaker, succeeded, now| {
+            let permit = breaker.look(now).expect("may look");
+            breaker.done(permit, succeeded, now);
+        };
+        let mut breaker = Breaker::new(config(), start);
+        (0..3).for_each(|_| call(&mut breaker, false, start));
+        look(&mut breaker, true, at(10));
+        look(&mut breaker, false, at(20)); // the row begins anew
+        assert_eq!(breaker.ask(at(20)).unwrap_err(), Duration::from_secs(40), "a bad look costs no time");
+        look(&mut breaker, true, at(30));
+        assert!(breaker.ask(at(30)).is_err(), "no call is let through for a look");
+        let one = breaker.look(at(31)).unwrap();
+        assert!(breaker.look(at(31)).is_err(), "one at a time");
+        breaker.done(one, true, at(32));
+        assert_eq!((breaker.state(), breaker.since()), (Closed, at(32)));
+        // Calls find otherwise: from now on they decide.
+        (0..3).for_each(|_| call(&mut breaker, false, at(33)));
+        assert_eq!(breaker.look(at(43)).unwrap_err(), Duration::from_secs(50));
+        (0..2).for_each(|_| call(&mut breaker, true, at(93)));
+        assert_eq!(breaker.state(), Closed);
+        (0..3).for_each(|_| call(&mut breaker, false, at(94)));
+        (0..2).for_each(|_| look(&mut breaker, true, at(95)));
+        call(&mut breaker, true, at(96));
+        (0..3).for_each(|_| call(&mut breaker, false, at(97)));
+        assert!(breaker.look(at(98)).is_ok(), "they were right");
+    }
+
     proptest! {
         /// Whatever happens in whatever order: never more probes than allowed, an open one refuses until its time is over,
         /// and when all calls succeed from then on it closes.
         #[test]
-        fn holds_its_promises(steps in prop::collection::vec((0u8..4, 0u64..30, 0usize..8), 0..300)) {
+        fn holds_its_promises(steps in prop::collection::vec((0u8..5, 0u64..30, 0usize..8), 0..300)) {
             let mut now = Instant::now();
             let mut breaker = Breaker::new(BreakerConfig { probes: 2, ..config() }, now);
             let mut under_way: Vec<Permit> = Vec::new();
@@ -325,7 +428,7 @@ mod tests {
                 now += Duration::from_secs(seconds);
                 match what {
                     0 | 1 => {
-                        let (state, since) = (breaker.state(), breaker.since());
+                        let (state, since) = (breaker.state(), breaker.left_alone);
                         match breaker.ask(now) {
                             Ok(permit) => under_way.push(permit),
                             Err(left) => prop_assert!(state != Closed && left <= Duration::from_secs(60)),
@@ -334,6 +437,7 @@ mod tests {
                             prop_assert!(now >= since + Duration::from_secs(60));
                         }
                     }
+                    4 => under_way.extend(breaker.look(now)),
                     _ if under_way.is_empty() => {}
                     2 => {
                         let permit = under_way.remove(which % under_way.len());
@@ -341,8 +445,9 @@ mod tests {
                     }
                     _ => breaker.given_up(under_way.remove(which % under_way.len())),
                 }
-                let probes = under_way.iter().filter(|p| p.probe && p.era == breaker.era).count();
-                prop_assert!(probes <= 2);
+                let of = |kind| under_way.iter().filter(|p| p.kind == kind && p.era == breaker.era).count();
+                let (probes, looks) = (of(Kind::Probe), of(Kind::Look));
+                prop_assert!(probes <= 2 && looks == usize::from(breaker.looking));
                 prop_assert_eq!(breaker.probing as usize, probes);
             }
             under_way.into_iter().for_each(|permit| breaker.given_up(permit));

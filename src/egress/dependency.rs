@@ -24,6 +24,8 @@ pub enum Repeat {
     Safe,
     /// It may have been done although no answer came.
     Never,
+    /// Not: it is a look of our own, which an open breaker lets pass; see [`Dependency::wants_look`].
+    Look,
 }
 
 /// One service that is asked.
@@ -43,6 +45,7 @@ struct State {
     succeeded: u64,
     failed: u64,
     last_failure: Option<(String, Instant)>,
+    next_look: Instant,
 }
 
 impl Dependency {
@@ -54,6 +57,7 @@ impl Dependency {
             succeeded: 0,
             failed: 0,
             last_failure: None,
+            next_look: now,
         };
         let slots = Semaphore::new((config.concurrent.max(1) as usize).min(Semaphore::MAX_PERMITS));
         Arc::new(Self { name: name.to_owned(), config, state: Mutex::new(state), slots, meters })
@@ -85,7 +89,7 @@ impl Dependency {
         let attempts = if repeat == Repeat::Safe { self.config.retry.attempts.max(1) } else { 1 };
         let mut failed = 0;
         loop {
-            let failure = match self.once(deadline, &mut attempt).await {
+            let failure = match self.once(repeat, deadline, &mut attempt).await {
                 Err(failure) if failure.is_passing() => failure,
                 decided => return decided,
             };
@@ -98,6 +102,25 @@ impl Dependency {
             sleep_until(next).await;
             self.meters.retries.inc();
         }
+    }
+
+    /// Whether it is time for a look of our own ([`Repeat::Look`]): the breaker is not closed, and `look_seconds` have passed
+    /// since it opened or since the last look, or that one was good. Says so once.
+    pub fn wants_look(&self) -> bool {
+        let now = Instant::now();
+        let mut state = self.state();
+        let wants = self.config.breaker.look_seconds > 0
+            && state.breaker.state() != BreakerState::Closed
+            && now >= state.next_look;
+        if wants {
+            state.next_look = now + self.until_look();
+        }
+        wants
+    }
+
+    /// A fifth earlier or later: gateways that lost a service together do not come back to it together.
+    fn until_look(&self) -> Duration {
+        Duration::from_secs(self.config.breaker.look_seconds.into()).mul_f64(0.8 + 0.4 * chance())
     }
 
     /// How it is doing.
@@ -127,11 +150,12 @@ impl Dependency {
 
     async fn once<T, F: Future<Output = Result<T, Failure>>>(
         &self,
+        repeat: Repeat,
         deadline: Instant,
         attempt: &mut impl FnMut(Instant) -> F,
     ) -> Result<T, Failure> {
         let begun = Instant::now();
-        let (mut leave, slot) = match self.enter(begun, deadline).await {
+        let (mut leave, slot) = match self.enter(repeat, begun, deadline).await {
             Ok(entered) => entered,
             Err(failure) => {
                 self.meters.failed(&self.name, failure.as_str());
@@ -150,15 +174,20 @@ impl Dependency {
     }
 
     /// Asks breaker, limiter and the slots, in this order; waits as long as is allowed.
-    async fn enter(&self, begun: Instant, deadline: Instant) -> Result<(Leave<'_>, SemaphorePermit<'_>), Failure> {
+    async fn enter(
+        &self,
+        repeat: Repeat,
+        begun: Instant,
+        deadline: Instant,
+    ) -> Result<(Leave<'_>, SemaphorePermit<'_>), Failure> {
         let patience = deadline.min(begun + self.config.max_wait());
         let leave = loop {
             let now = Instant::now();
             if now >= deadline {
                 return Err(Failure::Timeout { after_ms: 0 });
             }
-            let wait = match self.permit(now)? {
-                Ok(permit) => break Leave { dependency: self, permit: Some(permit), trying: false },
+            let wait = match self.permit(repeat, now)? {
+                Ok(permit) => break Leave { dependency: self, permit: Some(permit), repeat, trying: false },
                 Err(wait) => wait,
             };
             if now + wait > patience {
@@ -181,10 +210,14 @@ impl Dependency {
     }
 
     /// Breaker and limiter at this moment: leave to call, or how long the limiter wants to wait.
-    fn permit(&self, now: Instant) -> Result<Result<Permit, Duration>, Failure> {
+    fn permit(&self, repeat: Repeat, now: Instant) -> Result<Result<Permit, Duration>, Failure> {
         let mut state = self.state();
         let before = state.breaker.state();
-        let permit = state.breaker.ask(now).map_err(|retry_in| Failure::BreakerOpen { retry_in })?;
+        let permit = match repeat {
+            Repeat::Look => state.breaker.look(now),
+            Repeat::Safe | Repeat::Never => state.breaker.ask(now),
+        };
+        let permit = permit.map_err(|retry_in| Failure::BreakerOpen { retry_in })?;
         self.note_change(before, state.breaker.state());
         Ok(match state.limiter.admit(now) {
             Ok(()) => Ok(permit),
@@ -228,6 +261,7 @@ impl Dependency {
 struct Leave<'d> {
     dependency: &'d Dependency,
     permit: Option<Permit>,
+    repeat: Repeat,
     trying: bool,
 }
 
@@ -279,7 +313,14 @@ impl Leave<'_> {
             meters.available.set(ratio);
         }
         meters.share.set(state.limiter.share());
-        self.dependency.note_change(before, state.breaker.state());
+        let after = state.breaker.state();
+        if before == BreakerState::Closed && after != before {
+            state.next_look = now + self.dependency.until_look();
+        } else if self.repeat == Repeat::Look && result.is_ok() {
+            // It seems to be back: the next look shows it.
+            state.next_look = now;
+        }
+        self.dependency.note_change(before, after);
     }
 }
 
@@ -345,6 +386,42 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert_eq!(ask(&dependency, Ok(7)).await.unwrap(), 7);
         assert_eq!(dependency.snapshot().state, BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn by_default_it_is_well_within_half_a_minute_of_its_return() {
+        for back_after in [0, 7, 59, 61, 300] {
+            let dependency = dependency(CallConfig::default());
+            let hang = || dependency.call(Repeat::Safe, None, |_| std::future::pending::<Result<u8, Failure>>());
+            while dependency.snapshot().state == BreakerState::Closed {
+                assert!(hang().await.is_err());
+            }
+            let back = Instant::now() + Duration::from_secs(back_after);
+            let mut looks = 0;
+            // As whoever looks does, every second; no mail comes.
+            while dependency.snapshot().state != BreakerState::Closed {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if !dependency.wants_look() {
+                    continue;
+                }
+                looks += 1;
+                let answers = Instant::now() >= back;
+                let look = |_| async move { if answers { Ok(1u8) } else { std::future::pending().await } };
+                assert_eq!(dependency.call(Repeat::Look, None, look).await.is_ok(), answers);
+                if !answers {
+                    let begun = Instant::now();
+                    let call = ask(&dependency, Ok(1)).await;
+                    assert!(call.is_ok() || begun.elapsed().is_zero(), "no message waits for a look");
+                }
+            }
+            assert!(back.elapsed() <= Duration::from_secs(20), "{back_after}: {:?}", back.elapsed());
+            assert!(looks <= back_after / 8 + 3, "{looks} looks in {back_after} s");
+        }
+        let breaker = BreakerConfig { look_seconds: 0, consecutive_failures: 1, ..BreakerConfig::default() };
+        let never = dependency(CallConfig { breaker, ..CallConfig::default() });
+        assert!(ask(&never, Err(status(500, None))).await.is_err());
+        tokio::time::sleep(Duration::from_secs(300)).await;
+        assert!(!never.wants_look());
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ impl Metrics {
             "mailweir_dependency_call_seconds",
             "Time of one try that reached the dependency, whatever came of it.",
         )
-        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]);
+        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.6, 3.0, 4.0, 5.0, 10.0]);
         let waits = HistogramOpts::new(
             "mailweir_dependency_wait_seconds",
             "Time a call waited for its turn because of rate or concurrency limits; calls that did not wait are not in it.",

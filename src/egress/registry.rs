@@ -15,7 +15,7 @@ pub struct Snapshot {
     pub name: String,
     /// What the breaker does with calls.
     pub state: BreakerState,
-    /// For how long it has done so.
+    /// For how long it has been closed, or not closed.
     pub since_seconds: u64,
     /// Calls within the breaker's window that gave an answer.
     pub recent_succeeded: u32,

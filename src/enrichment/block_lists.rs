@@ -111,10 +111,18 @@ impl BlockLists {
     pub(super) async fn probe(&self) -> Vec<(String, Result<String, Failure>)> {
         let mut looks = Vec::new();
         for zone in &self.zones {
-            let tested = Zone::test(Arc::clone(zone)).await.map(|()| "its test points are right".to_owned());
+            let tested =
+                Zone::test(Arc::clone(zone), Repeat::Safe).await.map(|()| "its test points are right".to_owned());
             looks.push((dependency_name(&zone.config.name), tested));
         }
         looks
+    }
+
+    /// The same for those where a look is due.
+    #[allow(clippy::disallowed_methods)] // As many as the operator has named.
+    pub(super) async fn look(&self) {
+        let due = self.zones.iter().filter(|zone| zone.dependency.wants_look());
+        futures_util::future::join_all(due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look))).await;
     }
 
     /// Domains of the sender and of the links, each once.
@@ -166,35 +174,37 @@ fn reversed(ip: IpAddr) -> String {
 impl Zone {
     async fn ask(self: Arc<Self>, asked: &Asked, again: bool, until: Instant) -> Result<Vec<Ipv4Addr>, Failure> {
         let dependency = || Tag::dependency(self.dependency.name());
-        self.tests.get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self))).await?;
+        self.tests
+            .get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self), Repeat::Safe))
+            .await?;
         let (zone, label) = (Arc::clone(&self), asked.label.clone());
         let about = || {
             let named =
                 if self.config.of == ZoneOf::Addresses { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
             vec![Tag::dependency("block_lists"), dependency(), named]
         };
-        let look_up = async move { zone.look_up(&label, Some(until)).await };
+        let look_up = async move { zone.look_up(&label, Repeat::Safe, Some(until)).await };
         self.answers.fetch(asked.label.clone(), about, again, look_up).await
     }
 
     /// RFC 5782, 5: what must be listed is, what must not be is not.
-    async fn test(self: Arc<Self>) -> Result<(), Failure> {
+    async fn test(self: Arc<Self>, repeat: Repeat) -> Result<(), Failure> {
         let (listed, free) = match self.config.of {
             ZoneOf::Addresses => ("2.0.0.127", "1.0.0.127"),
             ZoneOf::Domains => ("test", "invalid"),
         };
         let wrong = |what: &str| Err(Failure::Malformed(format!("{} {what} (RFC 5782, 5)", self.config.name)));
-        if self.look_up(listed, None).await?.is_empty() {
+        if self.look_up(listed, repeat, None).await?.is_empty() {
             return wrong("does not list its test point: it is no block list, or does not answer us");
         }
-        if !self.look_up(free, None).await?.is_empty() {
+        if !self.look_up(free, repeat, None).await?.is_empty() {
             return wrong("lists everything");
         }
         Ok(())
     }
 
     /// The answers about one name; empty: not listed.
-    async fn look_up(&self, label: &str, until: Option<Instant>) -> Result<Vec<Ipv4Addr>, Failure> {
+    async fn look_up(&self, label: &str, repeat: Repeat, until: Option<Instant>) -> Result<Vec<Ipv4Addr>, Failure> {
         let name = format!("{label}.{}", self.config.name);
         let ask = |_| async {
             let codes = self.names.ipv4(&name).await?;
@@ -206,7 +216,7 @@ impl Zone {
                 None => Ok(codes),
             }
         };
-        self.dependency.call(Repeat::Safe, until, ask).await
+        self.dependency.call(repeat, until, ask).await
     }
 
     /// What an answer means; `None` when it is none that counts.

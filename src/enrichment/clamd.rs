@@ -56,6 +56,14 @@ impl Clamd {
         self.cache.get(key.clone(), about, ask).await
     }
 
+    /// Whether it scans, when a look is due: its version it may tell even when it cannot.
+    pub(super) async fn look(&self) {
+        if self.client.dependency().wants_look() {
+            let talk = |stream| scan(stream, Bytes::from_static(b"Subject: Hello\r\n\r\nHello\r\n"));
+            let _ = self.client.call(Repeat::Look, None, talk).await;
+        }
+    }
+
     /// Asks it for its version.
     pub(super) async fn version(&self) -> Result<String, Failure> {
         let talk = |mut stream: Stream| async move {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -29,10 +29,13 @@ const REDIRECTS: u8 = 3;
 const MAX_SERVERS: usize = 20;
 
 pub(super) struct Rdap {
-    asker: Arc<(HttpClient, HashMap<String, Url>)>,
+    asker: Arc<Asker>,
     cache: Cache<Option<Registration>>,
     max_domains: usize,
 }
+
+/// Who is asked, and which domain was asked about last.
+type Asker = (HttpClient, HashMap<String, Url>, Mutex<String>);
 
 /// IANA's file: lists of suffixes, each with the places that know them.
 #[derive(Deserialize)]
@@ -71,7 +74,11 @@ impl Rdap {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let client = way.anywhere("rdap", &config.service.call, outside, REDIRECTS)?;
         let cache = Cache::new("rdap", "rdap", &config.service, &outside.tiers);
-        Ok(Self { asker: Arc::new((client, bootstrap(file)?)), cache, max_domains: config.max_domains })
+        Ok(Self {
+            asker: Arc::new((client, bootstrap(file)?, Mutex::default())),
+            cache,
+            max_domains: config.max_domains,
+        })
     }
 
     /// When the domains of sender and links were registered; whole days before `question.now`.
@@ -89,7 +96,7 @@ impl Rdap {
         let mut each: Vec<BoxFuture<'_, Result<DomainAge, Failure>>> = Vec::new();
         for (domain, sender) in asked {
             let (asker, name) = (Arc::clone(&self.asker), domain.to_owned());
-            let ask = async move { registered(&asker, &name, until).await };
+            let ask = async move { registered(&asker, &name, Repeat::Safe, until).await };
             let (domain, now) = (domain.to_owned(), question.now);
             each.push(Box::pin(async move {
                 let registered = self.cache.get(domain.clone(), || about(&domain), ask).await?;
@@ -110,7 +117,7 @@ impl Rdap {
             return Ok(None);
         }
         let (asker, name) = (Arc::clone(&self.asker), domain.clone());
-        let ask = async move { registered(&asker, &name, until).await };
+        let ask = async move { registered(&asker, &name, Repeat::Safe, until).await };
         Ok(Some(match self.cache.get(domain.clone(), || about(&domain), ask).await? {
             None => json!({ "found": false }),
             Some(Registration { at, mut told }) => {
@@ -119,6 +126,16 @@ impl Rdap {
                 Json::Object(told)
             }
         }))
+    }
+
+    /// Asks what was asked last once more, when a look is due: the registry that failed is likely to be that one.
+    pub(super) async fn look(&self) {
+        let (client, _, last) = &*self.asker;
+        if client.dependency().wants_look() {
+            let domain = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let until = Instant::now() + client.dependency().config().deadline();
+            let _ = registered(&self.asker, &domain, Repeat::Look, until).await;
+        }
     }
 
     /// How many suffixes have a registry.
@@ -133,15 +150,17 @@ fn about(domain: &str) -> Vec<Tag> {
 
 /// What its registry says about a domain; `None` when it knows nothing of it.
 async fn registered(
-    (client, registries): &(HttpClient, HashMap<String, Url>),
+    (client, registries, last): &Asker,
     domain: &str,
+    repeat: Repeat,
     until: Instant,
 ) -> Result<Option<Registration>, Failure> {
     let suffix = domain.rsplit('.').next().unwrap_or_default();
     let Some(base) = registries.get(suffix) else { return Ok(None) };
+    domain.clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
     let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
     let request = Request::get(url).header("accept", "application/rdap+json, application/json").answers(&[404]);
-    client.call(Repeat::Safe, Some(until), &request, read).await
+    client.call(repeat, Some(until), &request, read).await
 }
 
 fn read(answer: Answer) -> Result<Option<Registration>, Failure> {

@@ -361,6 +361,38 @@ impl Services {
         failed.filter_map(|(name, why)| means(name, why)).max().unwrap_or(OnFailure::Open)
     }
 
+    /// Looks whether those are back that are left alone, each when that is due (`look_seconds`); to be called every second.
+    /// Takes no longer than the longest deadline.
+    pub async fn look(&self) {
+        tokio::join!(
+            async {
+                if let Some(clamd) = &self.clamd {
+                    clamd.service.look().await;
+                }
+            },
+            async {
+                if let Some(lists) = &self.lists {
+                    lists.service.look().await;
+                }
+            },
+            async {
+                if let Some(urls) = &self.urls {
+                    urls.service.look().await;
+                }
+            },
+            async {
+                if let Some(text) = &self.text {
+                    text.service.look().await;
+                }
+            },
+            async {
+                if let Some(rdap) = &self.rdap {
+                    rdap.service.look().await;
+                }
+            },
+        );
+    }
+
     /// Asks each service something harmless: at the start, and for `doctor`.
     pub async fn probe(&self) -> Vec<ServiceLook> {
         let mut looks = Vec::new();

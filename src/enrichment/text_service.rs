@@ -99,7 +99,9 @@ impl TextService {
         let subject = redacted(&question.message.subject(), MAX_SUBJECT_CHARS);
         let text = redacted(question.message.text(), self.max_chars);
         let (asker, key) = (Arc::clone(&self.asker), key(&subject, &text));
-        self.cache.fetch(key, about, question.again, async move { asker.ask(&subject, &text, until).await }).await
+        self.cache
+            .fetch(key, about, question.again, async move { asker.ask(&subject, &text, Repeat::Safe, until).await })
+            .await
     }
 
     /// What `ml.nlu_classifier` gives for a text; `None` when the analyser has no such thing.
@@ -112,7 +114,7 @@ impl TextService {
                 let mut said: Json = serde_json::from_slice(said).map_err(Failure::malformed)?;
                 Ok(Some(said["nlu"].take()).filter(Json::is_object))
             };
-            asker.post(data, (NLU_INSTRUCTION, 800), until, read).await
+            asker.post(data, (NLU_INSTRUCTION, 800), (Repeat::Safe, until), read).await
         };
         self.nlu.get(key, about, ask).await
     }
@@ -120,20 +122,30 @@ impl TextService {
     /// Asks about a word.
     pub(super) async fn probe(&self) -> Result<String, Failure> {
         let until = Instant::now() + self.asker.client.dependency().config().deadline();
-        self.asker.ask("Hello", "Hello", until).await.map(|_| "answers".to_owned())
+        self.asker.ask("Hello", "Hello", Repeat::Safe, until).await.map(|_| "answers".to_owned())
+    }
+
+    /// The same, when a look is due.
+    pub(super) async fn look(&self) {
+        let dependency = self.asker.client.dependency();
+        if dependency.wants_look() {
+            let until = Instant::now() + dependency.config().deadline();
+            let _ = self.asker.ask("Hello", "Hello", Repeat::Look, until).await;
+        }
     }
 }
 
 impl Asker {
-    async fn ask(&self, subject: &str, text: &str, until: Instant) -> Result<TextReading, Failure> {
-        self.post(json!({ "subject": subject, "text": text }), (INSTRUCTION, 60), until, reading).await
+    async fn ask(&self, subject: &str, text: &str, repeat: Repeat, until: Instant) -> Result<TextReading, Failure> {
+        let data = json!({ "subject": subject, "text": text });
+        self.post(data, (INSTRUCTION, 60), (repeat, until), reading).await
     }
 
     async fn post<T>(
         &self,
         data: Json,
         (instruction, max_tokens): (&str, u32),
-        until: Instant,
+        (repeat, until): (Repeat, Instant),
         reading: impl Fn(&[u8]) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let body = match self.dialect {
@@ -157,7 +169,7 @@ impl Asker {
                 reading(object(said).as_bytes())
             }
         };
-        self.client.call(Repeat::Safe, Some(until), &request, read).await
+        self.client.call(repeat, Some(until), &request, read).await
     }
 }
 

@@ -62,7 +62,7 @@ impl UrlService {
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
         for url in urls {
             let (asker, asked) = (Arc::clone(&self.asker), url.clone());
-            let ask = async move { ask(&asker, &asked, until).await };
+            let ask = async move { ask(&asker, &asked, Repeat::Safe, until).await };
             each.push(Box::pin(async move {
                 let answer = self.cache.fetch(url.clone(), || about(&url), question.again, ask).await;
                 (url, answer)
@@ -105,7 +105,7 @@ impl UrlService {
                 let found = (answer.status != 404).then(|| answer.json::<Json>()).transpose()?;
                 Ok(found.and_then(|mut found| Some(found["link_analysis"].take()).filter(Json::is_object)))
             };
-            post(&asker, body, until, read).await
+            post(&asker, (body, Repeat::Safe), until, read).await
         };
         self.analyses.get(key, || about(&url), ask).await
     }
@@ -113,24 +113,35 @@ impl UrlService {
     /// Asks about a URL of documentation.
     pub(super) async fn probe(&self) -> Result<String, Failure> {
         let until = Instant::now() + self.asker.0.dependency().config().deadline();
-        ask(&self.asker, "https://www.example.com/", until).await.map(|_| "answers".to_owned())
+        ask(&self.asker, HARMLESS, Repeat::Safe, until).await.map(|_| "answers".to_owned())
+    }
+
+    /// The same, when a look is due.
+    pub(super) async fn look(&self) {
+        let dependency = self.asker.0.dependency();
+        if dependency.wants_look() {
+            let _ = ask(&self.asker, HARMLESS, Repeat::Look, Instant::now() + dependency.config().deadline()).await;
+        }
     }
 }
+
+/// A page of documentation (RFC 2606).
+const HARMLESS: &str = "https://www.example.com/";
 
 type Asker = (HttpClient, Url, Option<String>);
 
 async fn post<T>(
     (client, at, token): &Asker,
-    body: Json,
+    (body, repeat): (Json, Repeat),
     until: Instant,
     read: impl Fn(Answer) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let request = Request::post_json(at.clone(), body.to_string()).answers(&[404]);
     let request = token.iter().fold(request, |request, token| request.bearer(token));
-    client.call(Repeat::Safe, Some(until), &request, read).await
+    client.call(repeat, Some(until), &request, read).await
 }
 
-async fn ask(asker: &Asker, url: &str, until: Instant) -> Result<Option<(UrlVerdict, u8)>, Failure> {
+async fn ask(asker: &Asker, url: &str, repeat: Repeat, until: Instant) -> Result<Option<(UrlVerdict, u8)>, Failure> {
     let read = |answer: Answer| {
         if answer.status == 404 {
             return Ok(None);
@@ -138,7 +149,7 @@ async fn ask(asker: &Asker, url: &str, until: Instant) -> Result<Option<(UrlVerd
         let reply: Reply = answer.json()?;
         Ok(Some((reply.verdict, super::services::percent(reply.confidence)?)))
     };
-    post(asker, serde_json::json!({ "url": url }), until, read).await
+    post(asker, (serde_json::json!({ "url": url }), repeat), until, read).await
 }
 
 /// The host and its domain: all that was said about a host can be forgotten at once.

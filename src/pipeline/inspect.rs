@@ -344,11 +344,14 @@ impl Pipeline {
         for one in &record.verdicts {
             metrics.verdicts.with_label_values(&[one.tenant.as_str(), one.verdict.action.as_str()]).inc();
         }
+        let timing = &record.timing;
+        let whole = timing.parse_us + timing.enrich_us + timing.judge_us + timing.settle_us;
         for (stage, us) in [
             ("parse", record.timing.parse_us),
             ("enrich", record.timing.enrich_us),
             ("judge", record.timing.judge_us),
             ("settle", record.timing.settle_us),
+            ("whole", whole),
         ] {
             metrics.stage_seconds.with_label_values(&[stage]).observe(us as f64 / 1e6);
         }

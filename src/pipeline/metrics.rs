@@ -41,8 +41,10 @@ impl Metrics {
     /// # Errors
     /// When one of the names is taken.
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let stages =
-            vec![0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0];
+        let stages = vec![
+            0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 3.0, 4.0, 4.5,
+            5.0,
+        ];
         let metrics = Self {
             messages: IntCounterVec::new(
                 Opts::new("mailweir_messages_total", "Messages judged, by door and by what was done with the whole."),

@@ -49,6 +49,9 @@ pub enum StoreError {
     /// The writer did not take or confirm the row in time.
     #[error("database: no commit within {0} ms")]
     Slow(u64),
+    /// The database has not been there for a moment; the writer tries all the time whether it is back.
+    #[error("database: it is not there")]
+    Away,
     /// The writer has ended.
     #[error("database: the writer has stopped")]
     Stopped,
@@ -92,7 +95,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether something failed: not that the message is not held, nor an address that was never right.
     pub(super) fn is_failure(&self) -> bool {
-        matches!(self, Self::Query { .. } | Self::Row { .. } | Self::Slow(_) | Self::Stopped)
+        matches!(self, Self::Query { .. } | Self::Row { .. } | Self::Slow(_) | Self::Away | Self::Stopped)
     }
 
     /// Pairs a driver's error with what was attempted.
@@ -105,7 +108,9 @@ impl Fault for StoreError {
     fn category(&self) -> Category {
         match self {
             Self::Address(_) | Self::Bodies(_) => Category::Configuration,
-            Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Slow(_) => Category::Database,
+            Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Slow(_) | Self::Away => {
+                Category::Database
+            }
             Self::Row { .. } | Self::Damaged(_) | Self::Stopped => Category::Internal,
             Self::Body { .. } | Self::DiskFull { .. } | Self::Kept(_) => Category::Resource,
             Self::NotHeld(_) => Category::Validation,
@@ -115,7 +120,7 @@ impl Fault for StoreError {
     fn is_retryable(&self) -> bool {
         match self {
             Self::Body { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
-            Self::Open { .. } | Self::Query { .. } | Self::Slow(_) | Self::Stopped => true,
+            Self::Open { .. } | Self::Query { .. } | Self::Slow(_) | Self::Away | Self::Stopped => true,
             Self::DiskFull { .. } | Self::Kept(_) => true,
             Self::Address(_) | Self::Bodies(_) | Self::Migrate { .. } => false,
             Self::Row { .. } | Self::Damaged(_) | Self::NotHeld(_) => false,

@@ -1,11 +1,12 @@
 //! The one writer: gathers rows and commits them in groups.
 //!
 //! A durable step per message is bound by fsync at a few hundred a second, so many messages share one commit. Ledger rows
-//! wait a little ([`Config::ledger_linger_ms`]) and are dropped, counted and logged when the queue is full: the mail has
-//! been answered by then. Quarantine rows are committed at once and confirmed to whoever waits; when the commit fails the
+//! wait a little ([`Config::ledger_linger_ms`]), and while the database is not there, until it is back; those that are more than
+//! [`Config::ledger_queue`] are dropped, counted and logged: the mail has been answered by then. Quarantine rows are committed at once and confirmed to whoever waits; when the commit fails the
 //! sender is asked to try later. Nothing is confirmed that is not synced.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -22,9 +23,11 @@ use crate::observe::event;
 const BATCH: usize = 256;
 /// Recipients in one statement: PostgreSQL takes at most 65,535 values.
 const RECIPIENTS: usize = 4_096;
-/// Pause before a ledger batch that failed is tried again, and how often it is tried.
+/// Pause before a ledger batch that failed is tried again, and how often it is tried while the database is there.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRIES: u32 = 5;
+/// Every so many failures are logged.
+const REPEATED: u32 = 60;
 
 enum Row {
     Ledger(Box<LedgerRow>),
@@ -36,6 +39,8 @@ enum Row {
 pub(super) struct Writer {
     rows: mpsc::Sender<Row>,
     commit: Duration,
+    /// Whether the database is not there; ledger rows are tried until it is.
+    away: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -47,9 +52,9 @@ impl Writer {
         metrics: Arc<Metrics>,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (rows, inbox) = mpsc::channel(config.ledger_queue.max(1));
-        let linger = Duration::from_millis(config.ledger_linger_ms);
-        let run = write_all(store, inbox, linger, Arc::clone(&metrics));
-        (Self { rows, commit: Duration::from_millis(config.commit_ms), metrics }, run)
+        let away = Arc::<AtomicBool>::default();
+        let run = write_all(store, inbox, config.clone(), Arc::clone(&away), Arc::clone(&metrics));
+        (Self { rows, commit: Duration::from_millis(config.commit_ms), away, metrics }, run)
     }
 
     /// Hands over a ledger row; never waits.
@@ -64,8 +69,11 @@ impl Writer {
         }
     }
 
-    /// Commits a quarantine row; returns when it is on disk.
+    /// Commits a quarantine row; returns when it is on disk. Fails at once while it is known that the database is not there.
     pub(super) async fn hold(&self, row: HeldRow) -> Result<(), StoreError> {
+        if self.away.load(Ordering::Relaxed) {
+            return Err(StoreError::Away);
+        }
         let (done, confirmed) = oneshot::channel();
         let wait = async {
             self.rows.send(Row::Held(Box::new(row), done)).await.map_err(|_| StoreError::Stopped)?;
@@ -76,18 +84,39 @@ impl Writer {
     }
 }
 
-async fn write_all(store: Store, mut inbox: mpsc::Receiver<Row>, linger: Duration, metrics: Arc<Metrics>) {
-    let mut ledger = Vec::with_capacity(BATCH);
+async fn write_all(
+    store: Store,
+    mut inbox: mpsc::Receiver<Row>,
+    config: Config,
+    away: Arc<AtomicBool>,
+    metrics: Arc<Metrics>,
+) {
+    let linger = Duration::from_millis(config.ledger_linger_ms);
+    let limit = Duration::from_millis(config.commit_ms);
+    let mut ledger = Ledger { rows: Vec::with_capacity(BATCH), failed: 0, next: Instant::now(), away };
     let mut held = Vec::new();
-    while let Some(first) = inbox.recv().await {
+    loop {
+        let first = if ledger.rows.is_empty() {
+            inbox.recv().await
+        } else {
+            match tokio::time::timeout_at(ledger.next, inbox.recv()).await {
+                Ok(first) => first,
+                Err(_) => {
+                    ledger.commit(&store, &metrics).await;
+                    continue;
+                }
+            }
+        };
+        let Some(first) = first else { break };
         let until = Instant::now() + linger;
-        let mut next = Some(first);
+        let (mut next, mut taken) = (Some(first), 0);
         while let Some(row) = next.take() {
             match row {
-                Row::Ledger(row) => ledger.push(*row),
+                Row::Ledger(row) => ledger.rows.push(*row),
                 Row::Held(row, done) => held.push((*row, done)),
             }
-            if ledger.len() + held.len() >= BATCH {
+            taken += 1;
+            if taken >= BATCH {
                 break;
             }
             // Whoever waits for a commit waits for no other row than those that are there already.
@@ -97,14 +126,105 @@ async fn write_all(store: Store, mut inbox: mpsc::Receiver<Row>, linger: Duratio
                 inbox.try_recv().ok()
             };
         }
-        commit_held(&store, &mut held, &metrics).await;
-        commit_ledger(&store, &mut ledger, &metrics).await;
+        commit_held(&store, &mut held, limit, &metrics).await;
+        if Instant::now() >= ledger.next {
+            ledger.commit(&store, &metrics).await;
+        }
+        ledger.keep(config.ledger_queue.max(BATCH), &metrics);
+    }
+    for _ in 0..RETRIES {
+        while !ledger.rows.is_empty() && ledger.failed == 0 {
+            ledger.commit(&store, &metrics).await;
+        }
+        if ledger.rows.is_empty() {
+            return;
+        }
+        tokio::time::sleep_until(ledger.next).await;
+        ledger.commit(&store, &metrics).await;
+    }
+    ledger.keep(0, &metrics);
+}
+
+/// Ledger rows that are not committed yet. While the database is not there they wait, as many as `ledger_queue`.
+struct Ledger {
+    rows: Vec<LedgerRow>,
+    /// Commits in a row that failed.
+    failed: u32,
+    /// The next try.
+    next: Instant,
+    /// Set only while there are rows: their commit takes it back.
+    away: Arc<AtomicBool>,
+}
+
+impl Ledger {
+    /// Commits the oldest rows. Two batches, one more than came meanwhile: what has piled up becomes less, and no message that
+    /// is to be held waits for all of it.
+    async fn commit(&mut self, store: &Store, metrics: &Metrics) {
+        for _ in 0..2 {
+            let count = self.rows.len().min(BATCH);
+            if count == 0 {
+                return;
+            }
+            let Err(error) = metrics.timed("ledger", insert_ledger(store, &self.rows[..count])).await else {
+                self.failed = 0;
+                self.away.store(false, Ordering::Relaxed);
+                metrics.ledger_rows.inc_by(count as u64);
+                self.gone(count, metrics);
+                continue;
+            };
+            self.failed = self.failed.saturating_add(1);
+            self.next = Instant::now() + RETRY;
+            let answered = matches!(&error, StoreError::Query { source: sqlx::Error::Database(_), .. });
+            if !answered {
+                self.away.store(true, Ordering::Relaxed);
+            }
+            let is_there = history::in_time(sqlx::query("SELECT 1").execute(&store.write)).await.is_ok();
+            self.away.store(!is_there, Ordering::Relaxed);
+            // The database is there and does not take these rows: others may be better.
+            if is_there && self.failed >= RETRIES {
+                metrics.ledger_dropped.inc_by(count as u64);
+                tracing::error!(
+                    event = event::SYSTEM,
+                    rows = count, %error, source = ?std::error::Error::source(&error), "ledger rows dropped"
+                );
+                self.gone(count, metrics);
+                self.failed = 0;
+            } else if self.failed % REPEATED == 1 {
+                let waiting = self.rows.len();
+                tracing::warn!(
+                    event = event::SYSTEM,
+                    waiting, %error, source = ?std::error::Error::source(&error), "ledger rows wait for the database"
+                );
+            }
+            return;
+        }
+    }
+
+    /// Drops the newest rows when there are more than these.
+    fn keep(&mut self, most: usize, metrics: &Metrics) {
+        let surplus = self.rows.len().saturating_sub(most);
+        if surplus > 0 {
+            metrics.ledger_dropped.inc_by(surplus as u64);
+            metrics.ledger_waiting.sub(surplus as i64);
+            tracing::error!(
+                event = event::SYSTEM,
+                rows = surplus,
+                "ledger rows dropped: the database does not take them in time"
+            );
+            self.rows.truncate(most);
+        }
+    }
+
+    fn gone(&mut self, count: usize, metrics: &Metrics) {
+        metrics.ledger_waiting.sub(count as i64);
+        self.rows.drain(..count);
     }
 }
 
 async fn commit_held(
     store: &Store,
     held: &mut Vec<(HeldRow, oneshot::Sender<Result<(), StoreError>>)>,
+    limit: Duration,
     metrics: &Metrics,
 ) {
     // The waiter of a row that was given up has told the sender 451: holding it now would invent a message.
@@ -114,7 +234,7 @@ async fn commit_held(
     }
     let started = Instant::now();
     let rows: Vec<&HeldRow> = held.iter().map(|(row, _)| row).collect();
-    let mut together = insert_held(store, &rows).await;
+    let mut together = insert_held(store, &rows, limit).await;
     metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     metrics.took("hold", started, together.is_err());
     // One bad row must not take the others with it: after a failure each is tried by itself.
@@ -122,7 +242,7 @@ async fn commit_held(
     for (row, done) in held.drain(..) {
         let result = match &mut together {
             Ok(()) => Ok(()),
-            Err(_) if alone => insert_held(store, &[&row]).await,
+            Err(_) if alone => insert_held(store, &[&row], limit).await,
             Err(_) => std::mem::replace(&mut together, Ok(())),
         };
         let failed = result.is_err();
@@ -134,7 +254,7 @@ async fn commit_held(
     }
 }
 
-async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError> {
+async fn insert_held(store: &Store, rows: &[&HeldRow], limit: Duration) -> Result<(), StoreError> {
     let inserts = async {
         let mut transaction = store.write.begin().await?;
         let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
@@ -151,7 +271,9 @@ async fn insert_held(store: &Store, rows: &[&HeldRow]) -> Result<(), StoreError>
         outbox::write(&jobs, store.sqlite, &mut transaction).await?;
         transaction.commit().await
     };
-    inserts.await.map_err(StoreError::query("hold messages"))
+    // Nobody waits longer; a connection that carries nothing any more must not keep the next messages waiting for ever.
+    let late = || Err(sqlx::Error::PoolTimedOut);
+    tokio::time::timeout(limit, inserts).await.unwrap_or_else(|_| late()).map_err(StoreError::query("hold messages"))
 }
 
 /// Takes back a row whose waiter gave up while it was being committed: the sender was told to come again.
@@ -171,36 +293,6 @@ async fn withdraw(store: &Store, row: &HeldRow) {
             );
         }
     }
-}
-
-async fn commit_ledger(store: &Store, ledger: &mut Vec<LedgerRow>, metrics: &Metrics) {
-    if ledger.is_empty() {
-        return;
-    }
-    for attempt in 1..=RETRIES {
-        match metrics.timed("ledger", insert_ledger(store, ledger)).await {
-            Ok(()) => {
-                metrics.ledger_rows.inc_by(ledger.len() as u64);
-                break;
-            }
-            Err(error) if attempt == RETRIES => {
-                metrics.ledger_dropped.inc_by(ledger.len() as u64);
-                tracing::error!(
-                    event = event::SYSTEM,
-                    rows = ledger.len(), %error, source = ?std::error::Error::source(&error), "ledger rows dropped"
-                );
-            }
-            Err(error) => {
-                tracing::warn!(
-                    event = event::SYSTEM,
-                    attempt, %error, source = ?std::error::Error::source(&error), "ledger commit failed"
-                );
-                tokio::time::sleep(RETRY).await;
-            }
-        }
-    }
-    metrics.ledger_waiting.sub(i64::try_from(ledger.len()).unwrap_or(i64::MAX));
-    ledger.clear();
 }
 
 async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreError> {

@@ -440,6 +440,13 @@ async fn an_alert_that_is_not_taken_outlives_the_gateway() {
     };
     tokio::time::timeout(Duration::from_secs(30), empty).await.expect("the queue is empty");
     let fired = endpoint.got()[before..].iter().filter(|got| got.json()["alerts"][0]["what"] == "fired").count();
-    // A try that was under way when the gateway was killed is done again: rather twice than never.
+    // A try that was under way when the gateway was killed is done again: rather twice than never. The id tells.
     assert!((1..=2).contains(&fired), "{fired}");
+    let ids: std::collections::BTreeSet<String> = endpoint
+        .got()
+        .iter()
+        .filter(|got| got.json()["alerts"][0]["kind"] == "disk")
+        .map(|got| got.json()["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), 1, "{ids:?}");
 }

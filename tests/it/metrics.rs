@@ -138,7 +138,10 @@ async fn summaries_and_health_tell_what_happened() {
         checks.clone().find(|check| check["name"] == name).unwrap_or_else(|| panic!("{name}: {full:#}")).clone()
     };
     // Counted when it was looked at first.
-    assert_eq!(check("database")["measured"]["rows"].as_object().unwrap().len(), 6, "{full:#}");
+    let rows = check("database")["measured"]["rows"].clone();
+    for table in ["messages", "quarantine", "history", "outbox", "release_passes", "likenesses"] {
+        assert!(rows[table].is_u64(), "{table}: {full:#}");
+    }
     assert_eq!(check("queue")["measured"]["dead_letters"], 1);
     assert_eq!(check("feed:observed")["measured"]["files"], 2);
     assert!(check("certificate:relay")["measured"]["days"].as_i64().unwrap() > 300);

@@ -2,7 +2,6 @@
 //!
 //! Longer than most: one fixture, and each test a table or a story of its own; the real clamd stands at the end.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -20,6 +19,8 @@ use mailweir::policy::mql::{Capability, Needs};
 use mailweir::policy::{self, Action, Feed, Judge, PolicyFiles, RuleFile, RuleSet};
 use mailweir::records::Record;
 use tempfile::TempDir;
+
+use crate::support::clamd::{self, Clamd, EICAR};
 
 /// All mock services, and a pipeline that asks them.
 struct Scene {
@@ -169,8 +170,6 @@ fn pipeline_with(config: &Config, rules: RuleSet) -> (Pipeline, Arc<Outside>) {
     let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
     (Pipeline::new(standing, None, None, metrics), outside)
 }
-
-const EICAR: &str = concat!("X5O!P%@AP[4\\PZX54(P^)7CC)7}$", "EICAR-STANDARD-ANTIVIRUS-TEST-FILE!$H+H*");
 
 fn transaction(ip: &str, sender: &str, body: &str) -> Transaction {
     let raw = format!(
@@ -671,126 +670,63 @@ fn wrong_settings_are_named() {
     assert!(wrong(Config { rdap, ..Config::default() }).contains("enrichment.rdap.bootstrap_file is not set"));
 }
 
-#[allow(clippy::disallowed_methods)] // Starts clamd; nothing here comes from mail.
-mod real {
-    use std::process::{Child, Command, Stdio};
-
-    use super::*;
-    use crate::support::gateway::free_port;
-
-    struct Clamd {
-        child: Child,
-        folder: TempDir,
-        address: SocketAddr,
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clamd_over_both_sockets_killed_and_back() {
+    let scene = Scene::start().await;
+    if !clamd::available("services::clamd_over_both_sockets_killed_and_back") {
+        return;
     }
-
-    impl Clamd {
-        /// Debian's clamd with a signature of our own; `None` where it is not installed.
-        async fn start(folder: TempDir, address: SocketAddr) -> Option<Self> {
-            if !std::path::Path::new("/usr/sbin/clamd").exists() {
-                let why = "clamd is not installed (apt-get install clamav-daemon)";
-                assert!(std::env::var("CI").as_deref() != Ok("true"), "{why}, and in CI nothing is left out");
-                println!("left out: clamd_over_both_sockets_killed_and_back: {why}");
-                return None;
-            }
-            let at = folder.path();
-            std::fs::create_dir_all(at.join("db")).unwrap();
-            // The body of the test file, in hexadecimal, wherever it stands in a file of any kind.
-            let hex: String = EICAR.bytes().map(|byte| format!("{byte:02x}")).collect();
-            std::fs::write(at.join("db/own.ndb"), format!("Own.Test.Eicar:0:*:{hex}\n")).unwrap();
-            let settings = format!(
-                "Foreground yes\nDatabaseDirectory {0}/db\nLocalSocket {0}/clamd.sock\nTCPSocket {1}\nTCPAddr 127.0.0.1\n\
-                 StreamMaxLength 100K\nTemporaryDirectory {0}\nLogFile {0}/log\nConcurrentDatabaseReload no\n",
-                at.display(),
-                address.port()
-            );
-            std::fs::write(at.join("clamd.conf"), settings).unwrap();
-            let mut command = Command::new("/usr/sbin/clamd");
-            command.arg(format!("--config-file={}/clamd.conf", at.display()));
-            let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            let clamd = Self { child, folder, address };
-            let until = tokio::time::Instant::now() + Duration::from_secs(60);
-            while tokio::net::TcpStream::connect(clamd.address).await.is_err() {
-                let log = std::fs::read_to_string(clamd.folder.path().join("log")).unwrap_or_default();
-                assert!(tokio::time::Instant::now() < until, "clamd does not listen: {log}");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Some(clamd)
+    let mut clamd = Clamd::start().await;
+    let base64 = |bytes: &[u8]| {
+        use base64::Engine;
+        base64::engine::general_purpose::STANDARD.encode(bytes)
+    };
+    let packed = |content: &[u8]| {
+        let body = base64(content);
+        let lines: Vec<&str> = body.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
+        Transaction {
+            raw: Bytes::from(format!(
+                "From: A <a@firm.example>\r\nSubject: file\r\nMIME-Version: 1.0\r\nContent-Type: \
+                 application/octet-stream; name=a.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
+                lines.join("\r\n")
+            )),
+            ..transaction("203.0.113.7", "a@firm.example", "")
         }
-
-        /// `kill -9`, and what is left of it.
-        fn kill(mut self) -> (TempDir, SocketAddr) {
-            self.child.kill().unwrap();
-            self.child.wait().unwrap();
-            let folder = std::mem::replace(&mut self.folder, tempfile::tempdir().unwrap());
-            (folder, self.address)
-        }
-    }
-
-    impl Drop for Clamd {
-        fn drop(&mut self) {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-        }
-    }
-
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn clamd_over_both_sockets_killed_and_back() {
-        let scene = Scene::start().await;
-        let Some(clamd) = Clamd::start(tempfile::tempdir().unwrap(), free_port()).await else { return };
-        let base64 = |bytes: &[u8]| {
-            use base64::Engine;
-            base64::engine::general_purpose::STANDARD.encode(bytes)
-        };
-        let packed = |content: &[u8]| {
-            let body = base64(content);
-            let lines: Vec<&str> = body.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
-            Transaction {
-                raw: Bytes::from(format!(
-                    "From: A <a@firm.example>\r\nSubject: file\r\nMIME-Version: 1.0\r\nContent-Type: \
-                     application/octet-stream; name=a.bin\r\nContent-Transfer-Encoding: base64\r\n\r\n{}\r\n",
-                    lines.join("\r\n")
-                )),
-                ..transaction("203.0.113.7", "a@firm.example", "")
-            }
-        };
-        let malware = packed(EICAR.as_bytes());
-        let harmless = packed(b"nothing to see");
-        let large = packed(&vec![b'x'; 300 << 10]);
-        let unix = format!("unix:{}/clamd.sock", clamd.folder.path().display());
-        for address in [unix, format!("inet:{}", clamd.address)] {
-            let mut config = scene.config(&[One::Clamd]);
-            config.clamd.address = address.clone();
-            let (pipeline, _) = pipeline(&config);
-            let version = &pipeline.standing().services.probe().await[0];
-            assert!(version.result.as_ref().unwrap().starts_with("ClamAV"), "{version:?}");
-            let found = judge(&pipeline, &malware).await;
-            let names =
-                found.facts.services.malware.known().unwrap_or_else(|| panic!("{address}: {:?}", found.degraded));
-            assert_eq!(names, &["Own.Test.Eicar.UNOFFICIAL"], "{address}");
-            assert_eq!(found.verdicts[0].verdict.action, Action::Reject);
-            let clean = judge(&pipeline, &harmless).await;
-            assert_eq!(clean.facts.services.malware.known(), Some(&Vec::new()), "{address}: {:?}", clean.degraded);
-            // Above clamd's own limit: not scanned, never clean.
-            let unscanned = judge(&pipeline, &large).await;
-            assert_eq!(unscanned.degraded, ["malware=declined"], "{address}");
-        }
+    };
+    let malware = packed(EICAR.as_bytes());
+    let harmless = packed(b"nothing to see");
+    let large = packed(&vec![b'x'; 300 << 10]);
+    for address in [clamd.unix(), format!("inet:{}", clamd.address)] {
         let mut config = scene.config(&[One::Clamd]);
-        config.clamd.address = format!("inet:{}", clamd.address);
-        let (pipeline, outside) = pipeline(&config);
-        assert!(judge(&pipeline, &harmless).await.degraded.is_empty());
-        let (folder, address) = clamd.kill();
-        let state = || outside.dependencies.snapshots()[0].state;
-        while state() != BreakerState::Open {
-            assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=unreachable"]);
-        }
-        assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=breaker_open"]);
-        let _again = Clamd::start(folder, address).await.unwrap();
-        let until = tokio::time::Instant::now() + Duration::from_secs(30);
-        while !judge(&pipeline, &harmless).await.degraded.is_empty() {
-            assert!(tokio::time::Instant::now() < until, "not recovered");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        assert_eq!(state(), BreakerState::Closed);
+        config.clamd.address = address.clone();
+        let (pipeline, _) = pipeline(&config);
+        let version = &pipeline.standing().services.probe().await[0];
+        assert!(version.result.as_ref().unwrap().starts_with("ClamAV"), "{version:?}");
+        let found = judge(&pipeline, &malware).await;
+        let names = found.facts.services.malware.known().unwrap_or_else(|| panic!("{address}: {:?}", found.degraded));
+        assert_eq!(names, &["Own.Test.Eicar.UNOFFICIAL"], "{address}");
+        assert_eq!(found.verdicts[0].verdict.action, Action::Reject);
+        let clean = judge(&pipeline, &harmless).await;
+        assert_eq!(clean.facts.services.malware.known(), Some(&Vec::new()), "{address}: {:?}", clean.degraded);
+        // Above clamd's own limit: not scanned, never clean.
+        let unscanned = judge(&pipeline, &large).await;
+        assert_eq!(unscanned.degraded, ["malware=declined"], "{address}");
     }
+    let mut config = scene.config(&[One::Clamd]);
+    config.clamd.address = format!("inet:{}", clamd.address);
+    let (pipeline, outside) = pipeline(&config);
+    assert!(judge(&pipeline, &harmless).await.degraded.is_empty());
+    clamd.kill();
+    let state = || outside.dependencies.snapshots()[0].state;
+    while state() != BreakerState::Open {
+        assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=unreachable"]);
+    }
+    assert_eq!(judge(&pipeline, &malware).await.degraded, ["malware=breaker_open"]);
+    clamd.start_again().await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !judge(&pipeline, &harmless).await.degraded.is_empty() {
+        assert!(tokio::time::Instant::now() < until, "not recovered");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(state(), BreakerState::Closed);
 }

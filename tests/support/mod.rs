@@ -1,6 +1,7 @@
 //! What the tests stand on: servers to talk to, clients that talk.
 
 pub mod admin;
+pub mod clamd;
 pub mod client;
 pub mod dkim;
 pub mod dns;

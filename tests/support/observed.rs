@@ -49,7 +49,7 @@ impl Observed {
         }
         let (http, nobody) = (free_port(), free_port());
         let more = format!(
-            "[http]\nenabled = true\nlisten = \"{http}\"\nsnapshot_seconds = 1\nfailed_tokens_per_minute = 100000\nsnapshots = 3\nmetrics_file = \"{0}/metrics.json\"\n\
+            "[http]\nenabled = true\nlisten = \"{http}\"\nsnapshot_seconds = 1\nfailed_tokens_per_minute = 100000\nsnapshots = 3\nlow_space_bytes = 1\nmetrics_file = \"{0}/metrics.json\"\n\
              metrics_file_seconds = 1\n[relay.tls]\nenabled = true\n[enrichment.clamd]\naddress = \"inet:{nobody}\"\n\
              [[policy.rules.paths]]\npath = \"{0}/rules\"\nname = \"observed\"\nmode = \"enforce\"\n",
             folder.path().display()

@@ -108,11 +108,29 @@ impl Postgres {
         panic!("postgresql does not answer:\n{log}");
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address of the database by another way.
+    pub fn url_at(&self, place: std::net::SocketAddr) -> String {
+        format!("postgres://weir@{place}/postgres")
+    }
+
+    /// Ends the server as a crash does: nothing is finished or written, and it has to recover at its next start.
+    pub fn kill(&mut self) {
+        self.end(Signal::QUIT);
+    }
+
     /// Ends the server; connections are cut.
     pub fn stop(&mut self) {
+        // Fast shutdown.
+        self.end(Signal::INT);
+    }
+
+    fn end(&mut self, signal: Signal) {
         if let Some(mut server) = self.server.take() {
-            // SIGINT: fast shutdown.
-            let _ = kill_process(Pid::from_raw(server.id() as i32).unwrap(), Signal::INT);
+            let _ = kill_process(Pid::from_raw(server.id() as i32).unwrap(), signal);
             let _ = server.wait();
         }
     }

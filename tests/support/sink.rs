@@ -130,6 +130,11 @@ impl Sink {
         self.record.lock().unwrap().mails.clone()
     }
 
+    /// Forgets what came.
+    pub fn forget(&self) {
+        self.record.lock().unwrap().mails.clear();
+    }
+
     /// All command lines so far, without their line end.
     pub fn commands(&self) -> Vec<String> {
         self.record.lock().unwrap().commands.clone()

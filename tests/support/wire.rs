@@ -17,12 +17,20 @@ pub struct Wire {
     pub address: SocketAddr,
     server: SocketAddr,
     running: Option<(CancellationToken, JoinHandle<()>)>,
+    /// Cancelled: nothing is carried.
+    silence: CancellationToken,
     passed: Arc<AtomicU64>,
 }
 
 impl Wire {
     pub async fn to(server: SocketAddr) -> Self {
-        let mut wire = Self { address: free_port(), server, running: None, passed: Arc::default() };
+        let mut wire = Self {
+            address: free_port(),
+            server,
+            running: None,
+            silence: CancellationToken::new(),
+            passed: Arc::default(),
+        };
         wire.mend().await;
         wire
     }
@@ -31,7 +39,8 @@ impl Wire {
     pub async fn mend(&mut self) {
         let listener = TcpListener::bind(self.address).await.unwrap();
         let (cut, server, passed) = (CancellationToken::new(), self.server, Arc::clone(&self.passed));
-        let token = cut.clone();
+        let (token, silence) = (cut.clone(), CancellationToken::new());
+        self.silence = silence.clone();
         let task = tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -40,17 +49,23 @@ impl Wire {
                 };
                 let Ok((mut client, _)) = accepted else { continue };
                 passed.fetch_add(1, Ordering::Relaxed);
-                let token = token.clone();
+                let (token, silence) = (token.clone(), silence.clone());
                 tokio::spawn(async move {
                     let Ok(mut behind) = TcpStream::connect(server).await else { return };
                     tokio::select! {
                         () = token.cancelled() => {}
+                        () = silence.cancelled() => token.cancelled().await,
                         _ = copy_bidirectional(&mut client, &mut behind) => {}
                     }
                 });
             }
         });
         self.running = Some((cut, task));
+    }
+
+    /// Carries nothing any more, but holds every connection and takes new ones; until it is cut.
+    pub fn hang(&self) {
+        self.silence.cancel();
     }
 
     /// Cuts every connection, in the middle of whatever it carries, and takes no new ones.

@@ -83,6 +83,13 @@ impl Guard {
         }
     }
 
+    /// Whether it answers, when a look is due.
+    pub(super) async fn look(&self) {
+        if self.dependency.wants_look() {
+            let _ = self.dependency.call(Repeat::Look, None, |_| self.is_there(Instant::now())).await;
+        }
+    }
+
     async fn is_there(&self, begun: Instant) -> Result<(), Failure> {
         let mut chance = [0; 8];
         getrandom::fill(&mut chance).map_err(|_| Failure::Disabled)?;

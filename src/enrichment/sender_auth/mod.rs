@@ -92,6 +92,13 @@ impl SenderAuth {
         answer.map(drop).map_err(|error| ResolverError::Setup(error.to_string()))
     }
 
+    /// Looks whether the resolver is back, when that is due ([`Services::look`](super::Services::look)).
+    pub async fn look(&self) {
+        if let Some(guard) = &self.guard {
+            guard.look().await;
+        }
+    }
+
     /// Finds out what DNS says about a message's sender.
     ///
     /// Clients that logged in, and those without an address, are not asked about by SPF: they are ours.

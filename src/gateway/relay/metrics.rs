@@ -25,7 +25,9 @@ impl RelayMetrics {
             "mailweir_relay_message_seconds",
             "Time from the last byte of a message to its answer, in seconds",
         )
-        .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 100.0]);
+        .buckets(vec![
+            0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 4.0, 4.5, 5.0, 10.0, 30.0, 100.0,
+        ]);
         let metrics = Self {
             connections: IntCounter::new("mailweir_relay_connections_total", "Connections of clients")?,
             open: IntGauge::new("mailweir_relay_connections", "Connections of clients at the moment")?,

@@ -229,7 +229,7 @@ impl<'g> Finder<'g> {
     }
 
     /// The gates without which an expression cannot be true, what it says undecided left aside.
-    pub(super) fn to_match(&mut self, id: NodeId) -> Option<u32> {
+    pub(super) fn set_to_match(&mut self, id: NodeId) -> Option<u32> {
         self.only_true = true;
         let set = self.set(id);
         self.only_true = false;

@@ -267,7 +267,7 @@ impl Graph {
     pub(super) fn finish(&mut self, roots: &[(NodeId, bool)], absent: Needs) -> Vec<Option<u32>> {
         let mut finder = Finder::new(self, absent);
         roots.iter().filter(|(_, only_true)| *only_true).for_each(|(root, _)| finder.visit(*root));
-        let to_match = |(root, only_true): &(NodeId, bool)| only_true.then(|| finder.to_match(*root)).flatten();
+        let to_match = |(root, only_true): &(NodeId, bool)| only_true.then(|| finder.set_to_match(*root)).flatten();
         let to_match = roots.iter().map(to_match).collect();
         self.gates = finder.finish();
         let mut uses = vec![0_u32; self.nodes.len()];

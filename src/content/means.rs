@@ -4,7 +4,9 @@
 //! shared; nobody waits for anybody. Not here: limits of a single file ([`ContentLimits`]).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+#[cfg(any(feature = "pdf", feature = "qr", feature = "yara"))]
+use std::sync::atomic::Ordering;
 
 use super::ContentLimits;
 use super::yara::{Yara, YaraFindings};
@@ -18,7 +20,9 @@ const MAX_SLOW_SCANS: usize = 3;
 pub struct Means {
     yara: Option<Arc<Yara>>,
     passwords: Arc<[String]>,
+    #[cfg(feature = "pdf")]
     pdf: AtomicUsize,
+    #[cfg(feature = "qr")]
     pixels: AtomicUsize,
     #[cfg(feature = "yara")]
     scanned: AtomicUsize,
@@ -33,11 +37,14 @@ impl Means {
     }
 
     /// The same, with passwords to try on archives.
+    #[cfg_attr(not(any(feature = "pdf", feature = "qr")), allow(unused_variables))]
     pub fn with_passwords(limits: &ContentLimits, yara: Option<&Arc<Yara>>, passwords: Vec<String>) -> Arc<Self> {
         Arc::new(Self {
             yara: yara.cloned(),
             passwords: passwords.into(),
+            #[cfg(feature = "pdf")]
             pdf: AtomicUsize::new(limits.max_pdf_bytes),
+            #[cfg(feature = "qr")]
             pixels: AtomicUsize::new(limits.max_message_pixels),
             #[cfg(feature = "yara")]
             scanned: AtomicUsize::new(0),

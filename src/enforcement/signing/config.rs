@@ -12,8 +12,8 @@ pub struct SigningConfig {
     pub header_prefix: String,
     /// File of the keys, shared by all gateways of one site. None: `DATA/signing.keys`, made on first use.
     pub key_file: Option<PathBuf>,
-    /// Age in days at which the gateway makes a new key by itself; 0: never, only `mailweir keys rotate` does. Receivers must get
-    /// the new key while it is announced; the log says so every day.
+    /// Age in days at which the gateway makes a new key by itself, 90 say; 0: never, only `mailweir keys rotate` does. Receivers
+    /// must get the new key while it is announced, or they refuse what is signed with it; the log says so every day.
     pub rotate_days: u32,
     /// How long a new key is known before anything is signed with it, in hours: the time to give it to receivers.
     pub announce_hours: u32,
@@ -35,7 +35,7 @@ impl Default for SigningConfig {
         Self {
             header_prefix: "X-Mailweir".into(),
             key_file: None,
-            rotate_days: 90,
+            rotate_days: 0,
             announce_hours: 336,
             overlap_hours: 168,
             max_age_seconds: 300,

@@ -58,7 +58,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn keys_follow_each_other_by_age() {
         let folder = tempfile::tempdir().unwrap();
-        let config = SigningConfig::default();
+        let config = SigningConfig { rotate_days: 90, ..SigningConfig::default() };
         let (began, start_ms) = (Instant::now(), 1_767_225_600_000);
         let now_ms = move || start_ms + i64::try_from(began.elapsed().as_millis()).unwrap();
         let file = Keys::file(&config, folder.path());
@@ -90,7 +90,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn without_an_age_nothing_happens() {
         let folder = tempfile::tempdir().unwrap();
-        let config = SigningConfig { rotate_days: 0, ..SigningConfig::default() };
+        let config = SigningConfig::default();
         let file = Keys::file(&config, folder.path());
         let before = Keys::load(&file, &config, 0).unwrap();
         let (began, data) = (Instant::now(), folder.path().to_owned());

@@ -33,9 +33,11 @@ fn the_document_lists_every_route_and_resolves() {
     found.sort();
     let expected = [
         "DELETE /api/v1/alerts/silences/{id}",
+        "DELETE /api/v1/logging",
         "DELETE /api/v1/quarantine/{id}",
         "GET /alive",
         "GET /api/v1/alerts",
+        "GET /api/v1/logging",
         "GET /api/v1/messages",
         "GET /api/v1/messages/{id}",
         "GET /api/v1/quarantine",
@@ -63,6 +65,7 @@ fn the_document_lists_every_route_and_resolves() {
         "POST /api/v1/scalability/demo/run",
         "POST /api/v1/scalability/scale-down",
         "POST /api/v1/scalability/scale-up",
+        "PUT /api/v1/logging",
         "PUT /api/v1/scalability/scaling/config",
     ];
     assert_eq!(found, expected);
@@ -145,8 +148,9 @@ async fn everything_but_health_needs_the_token() {
     for (method, path) in &targets {
         let expected: &[u16] =
             match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
-                // Off unless enabled.
-                _ if path.ends_with("/demo/run") => &[404],
+                // Off unless enabled; levels are those of a whole process. Without an order nothing is changed.
+                ("PUT", _) if path.ends_with("/logging") => &[400],
+                _ if path.ends_with("/demo/run") || path.ends_with("/logging") => &[404],
                 ("POST", true) => &[400],
                 ("DELETE", true) => &[404],
                 _ => &[200, 409],

@@ -6,14 +6,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::ask::JsonBody;
+use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
+use crate::observe::event;
 
 /// Gives load to this node. A run is bounded, delivers nothing and records nothing.
 pub trait Demo: Send + Sync {
@@ -91,6 +93,7 @@ fn demo(shared: &Shared) -> Result<&dyn Demo, Problem> {
     (status = 409, description = "One is at work"), Denied))]
 pub(in crate::admin) async fn run(
     State(shared): State<Arc<Shared>>,
+    Extension(Peer(peer)): Extension<Peer>,
     JsonBody(order): JsonBody<DemoOrder>,
 ) -> Result<(StatusCode, Json<DemoState>), Problem> {
     let demo = demo(&shared)?;
@@ -102,7 +105,9 @@ pub(in crate::admin) async fn run(
             return Err(Problem::bad_request(format!("{name}: 1 to {most} (http.demo)")));
         }
     }
+    let messages = order.messages;
     let state = demo.start(order).map_err(|busy| Problem::new(StatusCode::CONFLICT, busy.to_string()))?;
+    tracing::info!(event = event::AUDIT, action = "demo.run", by = %peer, messages, "started by HTTP");
     Ok((StatusCode::ACCEPTED, Json(state)))
 }
 

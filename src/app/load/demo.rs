@@ -18,6 +18,7 @@ use super::mail::Mails;
 use super::pipeline::{bare, judge};
 use crate::admin::{Demo, DemoBusy, DemoOrder, DemoState};
 use crate::app::config::Config;
+use crate::observe::event;
 use crate::pipeline::Pipeline;
 use crate::policy::Action;
 
@@ -73,10 +74,20 @@ impl Demo for DemoLoad {
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
             state.running = false;
             state.error = error.map(|error| format!("{error:#}"));
-            tracing::info!(judged = state.judged, wanted = state.wanted, "the demo run has ended");
+            tracing::info!(
+                event = event::SYSTEM,
+                judged = state.judged,
+                wanted = state.wanted,
+                "the demo run has ended"
+            );
         });
         *self.run.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.abort_handle());
-        tracing::info!(messages = order.messages, at_a_time = order.at_a_time, "a demo run begins");
+        tracing::info!(
+            event = event::SYSTEM,
+            messages = order.messages,
+            at_a_time = order.at_a_time,
+            "a demo run begins"
+        );
         Ok(state.clone())
     }
 }

@@ -85,7 +85,9 @@ impl Gateway {
                         let began = Instant::now();
                         let frames = mta.message(&format!("message {number}"), body.as_bytes()).await;
                         latest = latest.max(began.elapsed());
-                        assert_eq!(frames.last().map(|(command, _)| char::from(*command)), Some('a'), "{frames:?}");
+                        // Passed on: as it is, or with changes (a tag, when nobody vouches for it).
+                        let last = frames.last().map(|(command, _)| char::from(*command));
+                        assert!(matches!(last, Some('a' | 'c')), "{last:?}");
                         count += 1;
                     }
                     (count, latest)

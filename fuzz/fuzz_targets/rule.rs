@@ -29,7 +29,12 @@ libfuzzer_sys::fuzz_target!(|text: &str| {
     let engine = builder.build();
     let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
     let view = View { message: &MESSAGE, envelope: None, connection: None, facts: &facts, site: &site, content: &content, now: 0 };
-    let budget = Budget { max_rule_steps: 200_000, max_message_steps: 200_000, max_value_bytes: 16 << 20 };
+    let budget = Budget {
+        max_rule_steps: 200_000,
+        max_message_steps: 200_000,
+        max_value_bytes: 16 << 20,
+        ..Budget::default()
+    };
     engine.run(view, budget, &|| false);
     engine.explain(0, view, budget);
 });

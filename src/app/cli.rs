@@ -1,4 +1,6 @@
 //! The command line.
+//!
+//! Over 500 lines: the help of every command stands together, as it is read.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

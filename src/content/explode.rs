@@ -1,4 +1,6 @@
 //! The explosion tree: every attachment, what is in it, and what is remarkable about each file. Bounded, iterative.
+//!
+//! Over 500 lines: one queue of files, and what each kind of file adds to it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock, OnceLock};

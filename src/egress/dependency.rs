@@ -2,6 +2,8 @@
 //!
 //! The order of a call: breaker, rate, concurrency, the try itself under the total deadline, and for calls that are safe to
 //! repeat, the next try after a wait, inside the same deadline. A call that is dropped gives everything back.
+//!
+//! Over 500 lines: the order of fences around one call is the point, and stands in one place.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

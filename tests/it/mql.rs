@@ -6,7 +6,7 @@ use mailweir::analysis::{Fact, Facts, History, Membership, Prevalence, Profile, 
 use mailweir::content::ContentLimits;
 use mailweir::mail::{Message, MessageLimits};
 use mailweir::policy::Lists;
-use mailweir::policy::mql::{Budget, Builder, Capability, Outcome, View};
+use mailweir::policy::mql::{Budget, Builder, Capability, Needs, Outcome, View};
 
 const MESSAGE: &str = "From: \"Ann Example\" <Ann@Mail.Example.co.uk>\r\nTo: Bob <bob@b.example>\r\nSubject: Re: [EXTERNAL] Your invoice\r\n\
     Message-ID: <1@mail.example.co.uk>\r\nReferences: <0@b.example>\r\nContent-Type: text/html; charset=utf-8\r\n\r\n\
@@ -335,4 +335,69 @@ fn no_time_for_one_more_file() {
     assert!(matches!(outcome(last, 2), Outcome::Undecided(needs) if needs.has(Capability::Budget)));
     let first = "any(attachments, .file_name == 'a.txt')";
     assert_eq!(outcome(first, 2), Outcome::Match);
+}
+
+/// What is looked for before a rule is run has to let through all that is near enough, and no more is true than is.
+#[test]
+fn texts_so_many_changes_apart() {
+    // The name is `Ann Example`.
+    let near = [("ann example", 0), ("an example", 1), ("ann exampel", 2), ("ann xample!", 2), ("bnn ezampl", 3)];
+    for (text, apart) in near {
+        for most in 0..5_i64 {
+            let source = format!("strings.ilevenshtein(sender.display_name, '{text}') <= {most}");
+            assert_eq!(letter(&source), if apart <= most { 'T' } else { 'F' }, "{source}");
+            let source = format!("strings.ilevenshtein('{text}', sender.display_name) < {most}");
+            assert_eq!(letter(&source), if apart < most { 'T' } else { 'F' }, "{source}");
+            let source = format!("strings.ilevenshtein(sender.display_name, '{text}') == {most}");
+            assert_eq!(letter(&source), if apart == most { 'T' } else { 'F' }, "{source}");
+        }
+    }
+    assert_eq!(letter("strings.levenshtein(sender.display_name, 'ann example') <= 2"), 'T');
+    assert_eq!(letter("strings.levenshtein(sender.display_name, 'ann example') < 2"), 'F');
+}
+
+#[test]
+fn any_of_constants() {
+    let cases = [
+        ("any(['zebra', 'INVOICE'], strings.icontains(subject.subject, .))", 'T'),
+        ("any(['zebra', 'INVOICE'], strings.contains(subject.subject, .))", 'F'),
+        ("any(['zebra', 'e'], strings.iends_with(subject.subject, .))", 'T'),
+        ("any(['*your*', 'x'], strings.ilike(subject.subject, .))", 'T'),
+        // A null predicate makes `any` neither true nor null.
+        ("any(['x', 'y'], strings.contains(headers.in_reply_to, .))", 'F'),
+        ("all(['your', 'invoice'], strings.icontains(subject.subject, .))", 'T'),
+    ];
+    for (source, expected) in cases {
+        assert_eq!(letter(source), expected, "{source}");
+    }
+}
+
+/// A rule that could only match by what is never there is not run, and does not say that it did not match.
+#[test]
+fn what_is_never_there_is_not_waited_for() {
+    let message = Message::parse(MESSAGE.as_bytes().to_vec().into(), &MessageLimits::default());
+    let (facts, site, content) = (Facts::unknown(Why::Disabled), Site::default(), ContentLimits::default());
+    let view = View {
+        message: &message,
+        envelope: None,
+        connection: None,
+        facts: &facts,
+        site: &site,
+        content: &content,
+        now: 0,
+    };
+    let nlu = Needs::of(Capability::Nlu);
+    for (source, expected, run) in [
+        (format!("strings.contains(subject.subject, 'invoice') or {UNKNOWN}"), Outcome::Match, 1),
+        (format!("strings.contains(subject.subject, 'zebra') or {UNKNOWN}"), Outcome::Undecided(nlu), 0),
+        (format!("strings.contains(subject.subject, 'zebra') and {UNKNOWN}"), Outcome::NoMatch, 0),
+        (format!("strings.contains(subject.subject, 'invoice') and {UNKNOWN}"), Outcome::Undecided(nlu), 0),
+        (format!("strings.contains(subject.subject, 'zebra') or not {UNKNOWN}"), Outcome::Undecided(nlu), 0),
+        (format!("2 of (strings.contains(subject.subject, 'invoice'), type.inbound, {UNKNOWN})"), Outcome::Match, 1),
+    ] {
+        let mut builder = Builder::new(Arc::new(Lists::default())).without(nlu);
+        builder.rule(&source).unwrap();
+        let verdicts = builder.build().run(view, Budget::default(), &|| false);
+        assert_eq!((verdicts.outcomes[0], verdicts.run), (expected, run), "{source}");
+    }
 }

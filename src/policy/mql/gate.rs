@@ -14,8 +14,7 @@ use std::hash::BuildHasherDefault;
 use std::rc::Rc;
 
 use super::ast::Compare;
-use super::compile::FIRST_BUILT_IN;
-use super::compile::LENGTH;
+use super::compile::{FIRST_BUILT_IN, LENGTH};
 use super::evaluate::Run;
 use super::graph::Graph;
 use super::hits::Quick;
@@ -378,7 +377,7 @@ impl<'g> Finder<'g> {
             (Compare::Less | Compare::LessEqual | Compare::Equal, Constant::Int(n), Op::Call { function, args })
                 if function < FIRST_BUILT_IN && signature::at(function).name.ends_with("levenshtein") =>
             {
-                let changes = if operator == Compare::Less { n - 1 } else { n };
+                let changes = if operator == Compare::Less { n.saturating_sub(1) } else { n };
                 let texts = [&args[0], &args[1]].map(|arg| match &self.graph.node(*arg).op {
                     Op::Constant(Constant::Text(text)) => Some(text.to_string()),
                     _ => None,

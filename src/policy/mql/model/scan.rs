@@ -1,4 +1,6 @@
 //! What is inside a file: scan records, and the answers of functions over one file.
+//!
+//! Over 500 lines: one view for each kind of finding, all on the same file.
 
 use std::sync::Arc;
 

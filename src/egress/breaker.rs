@@ -145,6 +145,7 @@ impl Breaker {
     /// No; the time after which it is worth asking again (zero while probes are under way).
     pub fn ask(&mut self, now: Instant) -> Result<Permit, Duration> {
         if let Some(left) = self.refuses(now) {
+            self.refused += 1;
             return Err(left);
         }
         if self.state == BreakerState::Open {
@@ -157,17 +158,20 @@ impl Breaker {
         Ok(Permit { era: self.era, kind: if probe { Kind::Probe } else { Kind::Call } })
     }
 
-    /// Whether a call made now is refused, and the time after which it is worth asking again; one that is, is counted.
-    pub fn refuses(&mut self, now: Instant) -> Option<Duration> {
-        let left = match self.state {
-            BreakerState::Closed => return None,
+    /// Whether a call made now is refused, and the time after which it is worth asking again.
+    pub fn refuses(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            BreakerState::Closed => None,
             BreakerState::Open => {
                 Some((self.left_alone + self.recovery()).saturating_duration_since(now)).filter(|left| !left.is_zero())
             }
             BreakerState::HalfOpen => (self.probing >= self.config.probes.max(1)).then_some(Duration::ZERO),
-        };
-        self.refused += u64::from(left.is_some());
-        left
+        }
+    }
+
+    /// Counts a call that was not made because it would have been refused.
+    pub fn spared(&mut self) {
+        self.refused += 1;
     }
 
     /// May a look be taken now? A closed one takes it as any other call.

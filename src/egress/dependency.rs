@@ -109,14 +109,18 @@ impl Dependency {
         }
     }
 
-    /// Why a call would be refused at this moment without being made, if its breaker refuses it; counted as a call that was.
-    /// For those who can spare themselves the work of asking.
+    /// Why its breaker would refuse a call at this moment, if it would. For those who can spare themselves the work of asking;
+    /// who does, says so by [`Self::spared`].
     pub fn refuses(&self) -> Option<Failure> {
         let retry_in = self.state().breaker.refuses(Instant::now())?;
-        let failure = Failure::BreakerOpen { retry_in };
+        Some(Failure::BreakerOpen { retry_in })
+    }
+
+    /// Counts a call that was not made because it would have been refused, as one that was refused.
+    pub fn spared(&self, failure: &Failure) {
+        self.state().breaker.spared();
         self.meters.refused.inc();
         observe::count("egress", failure.category());
-        Some(failure)
     }
 
     /// How long it has been failing: since the first failure after its last success. Zero while it answers.

@@ -74,9 +74,9 @@ impl Registry {
         made
     }
 
-    /// Forgets all but these: what a new configuration does not name is gone.
-    pub fn keep(&self, names: &[&str]) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(&name.as_str()));
+    /// Forgets all but those that stay: what a new configuration does not name is gone.
+    pub fn keep(&self, stays: impl Fn(&str) -> bool) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
     }
 
     /// How each is doing, by name.
@@ -101,7 +101,7 @@ mod tests {
         registry.dependency("rdap", &config);
         let names = || registry.snapshots().into_iter().map(|s| s.name).collect::<Vec<_>>();
         assert_eq!(names(), ["clamd", "rdap"]);
-        registry.keep(&["rdap"]);
+        registry.keep(|name| name == "rdap");
         assert_eq!(names(), ["rdap"]);
     }
 }

@@ -51,7 +51,11 @@ struct Entry<V> {
     tags: Arc<[Tag]>,
 }
 
-pub(super) struct Cache<V>(Arc<Inner<V>>);
+pub(super) struct Cache<V> {
+    inner: Arc<Inner<V>>,
+    /// Whose answers they are.
+    dependency: Arc<Dependency>,
+}
 
 struct Inner<V> {
     name: String,
@@ -63,7 +67,6 @@ struct Inner<V> {
     nothing: Duration,
     stale: Duration,
     tiers: Arc<Tiers>,
-    dependency: Arc<Dependency>,
     hits: IntCounter,
     stales: IntCounter,
     misses: IntCounter,
@@ -108,7 +111,7 @@ impl<V: Kept> Cache<V> {
                 metrics.shared.with_label_values(&[name, outcome]);
             }
         }
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             name: name.to_owned(),
             kind,
             kept: kept.build(),
@@ -117,13 +120,18 @@ impl<V: Kept> Cache<V> {
             nothing: seconds(config.nothing_seconds).min(fresh),
             stale,
             tiers: Arc::clone(tiers),
-            dependency: Arc::clone(dependency),
             hits: count("hit"),
             stales: count("stale"),
             misses: count("miss"),
             entries: metrics.entries.with_label_values(&[name]),
             counted: AtomicI64::new(0),
-        }))
+        });
+        Self { inner, dependency: Arc::clone(dependency) }
+    }
+
+    /// The same answers, where another dependency is asked.
+    pub(super) fn of(&self, dependency: &Arc<Dependency>) -> Self {
+        Self { inner: Arc::clone(&self.inner), dependency: Arc::clone(dependency) }
     }
 
     /// The answer kept, else the one that `ask` gives. `about` tells what it is about, when it has to be asked for.
@@ -145,7 +153,7 @@ impl<V: Kept> Cache<V> {
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
-        let inner = &self.0;
+        let inner = &self.inner;
         if again {
             inner.kept.invalidate(&key).await;
         } else if let Some(entry) = inner.kept.get(&key).await {
@@ -163,7 +171,7 @@ impl<V: Kept> Cache<V> {
         }
         inner.misses.inc();
         // Nobody waits for whom nobody may ask.
-        if let Some(failure) = inner.refused() {
+        if let Some(failure) = self.refused() {
             return Err(failure);
         }
         let tags: Arc<[Tag]> = about().into();
@@ -174,9 +182,20 @@ impl<V: Kept> Cache<V> {
         Ok(entry.answer)
     }
 
+    /// Why nobody can be asked at the moment: neither the dependency, nor what others keep of its answers.
+    fn refused(&self) -> Option<Failure> {
+        let Inner { kind, tiers, name, .. } = &*self.inner;
+        let failure = self.dependency.refuses().filter(|_| kind.is_none() || tiers.refuses())?;
+        self.dependency.spared(&failure);
+        if kind.is_some() {
+            tiers.spared(name);
+        }
+        Some(failure)
+    }
+
     /// Fetches a new answer behind the old one: one task for each key, ended by the dependency's deadline.
     fn refresh(&self, key: String, tags: Arc<[Tag]>, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         if !inner.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             return;
         }
@@ -192,11 +211,6 @@ impl<V: Kept> Cache<V> {
 }
 
 impl<V: Kept> Inner<V> {
-    /// Why nobody can be asked at the moment: neither the dependency, nor what others keep of its answers.
-    fn refused(&self) -> Option<Failure> {
-        if self.kind.is_some() && !self.tiers.refuses(&self.name) { None } else { self.dependency.refuses() }
-    }
-
     /// The shelf's answer, if it is kept there for `least` more, else the service's.
     async fn ask<F>(&self, key: String, tags: Arc<[Tag]>, least: Duration, ask: F) -> Result<Entry<V>, Failure>
     where
@@ -308,7 +322,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(3))).await.unwrap(), 2);
-        assert_eq!((cache.0.misses.get(), cache.0.stales.get(), cache.0.hits.get()), (1, 2, 1));
+        assert_eq!((cache.inner.misses.get(), cache.inner.stales.get(), cache.inner.hits.get()), (1, 2, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -333,7 +347,7 @@ mod tests {
     #[tokio::test]
     async fn while_nobody_may_be_asked_what_is_kept_is_given_and_the_rest_is_refused_at_once() {
         let cache = cache(&prometheus::Registry::new());
-        let dependency = Arc::clone(&cache.0.dependency);
+        let dependency = Arc::clone(&cache.dependency);
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
         assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
         while dependency.refuses().is_none() {
@@ -354,11 +368,11 @@ mod tests {
         let about = |host: &'static str| move || vec![Tag::host(host)];
         assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(1))).await.unwrap(), 1);
-        cache.0.tiers.forget(&[Tag::host("a.example")]).await.unwrap();
+        cache.inner.tiers.forget(&[Tag::host("a.example")]).await.unwrap();
         assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(2))).await.unwrap(), 2);
         assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(2))).await.unwrap(), 1);
         // Asked for before it was forgotten, answered after it: not good.
-        let tiers = Arc::clone(&cache.0.tiers);
+        let tiers = Arc::clone(&cache.inner.tiers);
         let slow = async move {
             tiers.forget_here(&[Tag::host("c.example")]);
             Ok(1)

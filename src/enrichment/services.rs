@@ -11,7 +11,7 @@ use url::Url;
 use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
 use super::ocr::Ocr;
-use super::rdap::Rdap;
+use super::rdap::{RDAP, Rdap};
 use super::text_service::TextService;
 use super::tiers::Tiers;
 use super::url_service::UrlService;
@@ -142,6 +142,7 @@ pub struct Question<'a> {
 }
 
 /// The way to HTTP services.
+#[derive(Clone)]
 pub(super) struct Way {
     names: Names,
     fence: Fence,
@@ -170,10 +171,10 @@ impl Way {
         &self,
         name: &str,
         call: &CallConfig,
-        outside: &Outside,
+        dependencies: &Registry,
         redirects: u8,
     ) -> Result<HttpClient, ServiceError> {
-        let dependency = outside.dependencies.dependency(name, call);
+        let dependency = dependencies.dependency(name, call);
         Ok(HttpClient::new(dependency, self.names.clone(), self.fence.clone(), [], &self.roots, redirects)?)
     }
 }
@@ -244,14 +245,15 @@ impl Services {
             ("clamd", clamd.enabled),
             ("url_service", url_service.enabled),
             ("text_service", text_service.enabled),
-            ("rdap", rdap.enabled),
+            (RDAP, rdap.enabled),
         ];
         let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         // These are nobody's here.
         let others = [CACHE, RESOLVER];
         let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
+        let stays = |name: &str| all.contains(&name) || (rdap.enabled && name.starts_with("rdap:"));
         if names.is_empty() && !block_lists.enabled {
-            outside.dependencies.keep(&all);
+            outside.dependencies.keep(stays);
             let (functions, ocr) = (config.functions.clone(), Ocr::find(&config.ocr));
             return Ok(Self { functions, ocr, ..Self::default() });
         }
@@ -270,7 +272,7 @@ impl Services {
             Ok::<_, ServiceError>(Watched::new(service, text_service.on_failure, text_service.service.defer_seconds))
         });
         let rdap = made(rdap.enabled).map(|()| {
-            let service = Rdap::new(rdap, outside, &way)?;
+            let service = Rdap::new(rdap, outside, way.clone())?;
             Ok::<_, ServiceError>(Watched::new(service, rdap.on_failure, rdap.service.defer_seconds))
         });
         let lists = made(block_lists.enabled).map(|()| {
@@ -286,7 +288,7 @@ impl Services {
             functions: config.functions.clone(),
             ocr: Ocr::find(&config.ocr),
         };
-        outside.dependencies.keep(&all);
+        outside.dependencies.keep(stays);
         Ok(services)
     }
 

@@ -123,14 +123,16 @@ impl Tiers {
         }
     }
 
-    /// Whether there is no shelf to look at now: none is configured, or it is left alone. A look that is spared is counted.
-    pub(super) fn refuses(&self, cache: &str) -> bool {
-        let Some((_, dependency, _)) = &self.shelf else { return true };
-        let refused = dependency.refuses().is_some();
-        if refused {
+    /// Whether there is no shelf to look at now: none is configured, or it is left alone.
+    pub(super) fn refuses(&self) -> bool {
+        self.shelf.as_ref().is_none_or(|(_, dependency, _)| dependency.refuses().is_some())
+    }
+
+    /// Counts a look that was spared because the shelf is left alone.
+    pub(super) fn spared(&self, cache: &str) {
+        if self.shelf.is_some() {
             self.metrics.shared.with_label_values(&[cache, "failed"]).inc();
         }
-        refused
     }
 
     /// What the shelf has. Never longer than its own deadline; what fails is nothing.

@@ -13,11 +13,11 @@ pub(super) fn after_failure(
     chance: f64,
 ) -> Settlement {
     match failure {
-        Failure::Never(error) => Settlement::Dead { reason: Reason::Refused, error },
+        Failure::Never { error, .. } => Settlement::Dead { reason: Reason::Refused, error },
         Failure::Again { error, .. } if attempt >= config.attempts => {
             Settlement::Dead { reason: Reason::Attempts, error }
         }
-        Failure::Again { error, not_before } => {
+        Failure::Again { error, not_before, .. } => {
             let wait = backoff(config, attempt).mul_f64(chance.clamp(0.0, 1.0)).max(not_before);
             let due_ms = now_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
             Settlement::Again { due_ms, error }
@@ -44,12 +44,14 @@ pub(super) fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Category;
 
     #[test]
     fn waits_double_up_to_the_cap() {
         let config = WorkersConfig { attempts: 100, backoff_max_seconds: 10, ..WorkersConfig::default() };
         let due = |attempt, chance, not_before| {
-            let failure = Failure::Again { error: "x".into(), not_before: Duration::from_secs(not_before) };
+            let not_before = Duration::from_secs(not_before);
+            let failure = Failure::Again { error: "x".into(), not_before, category: Category::External };
             match after_failure(&config, attempt, failure, 1_000, chance) {
                 Settlement::Again { due_ms, .. } => due_ms - 1_000,
                 other => panic!("{other:?}"),
@@ -67,11 +69,11 @@ mod tests {
     #[test]
     fn the_last_attempt_and_a_refusal_end_it() {
         let config = WorkersConfig::default();
-        let again = || Failure::Again { error: "x".into(), not_before: Duration::ZERO };
+        let again = || Failure::again("x");
         assert!(matches!(after_failure(&config, 4, again(), 0, 0.0), Settlement::Again { .. }));
         let dead = after_failure(&config, 5, again(), 0, 0.0);
         assert!(matches!(dead, Settlement::Dead { reason: Reason::Attempts, .. }));
-        let never = after_failure(&config, 1, Failure::Never("x".into()), 0, 0.0);
+        let never = after_failure(&config, 1, Failure::never("x"), 0, 0.0);
         assert!(matches!(never, Settlement::Dead { reason: Reason::Refused, .. }));
         assert!((0.0..=1.0).contains(&chance()));
     }

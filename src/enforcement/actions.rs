@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
-use crate::observe::event;
+use crate::observe::{self, Category, Fault, event};
 use crate::records::{ActionOrder, Records, StoreError};
 
 /// Kind of the job that releases.
@@ -36,16 +36,22 @@ impl<R: Reinject> ReleaseJobs<R> {
     }
 
     async fn release(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let id = order.id;
         let result = match self.release.release(id, &order.recipients).await {
             Ok(outcome) => match outcome.failed.first() {
-                Some(failed) => return Err(Failure::again(format!("{}: {}", failed.recipient, failed.why))),
+                Some(failed) => {
+                    observe::count("enforcement", Category::External);
+                    return Err(Failure::again(format!("{}: {}", failed.recipient, failed.why)));
+                }
                 None => format!("released for {}", outcome.released.join(", ")),
             },
             Err(ReleaseError::NothingHeld(_)) => "nothing was held any more".to_owned(),
             Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
-            Err(error) => return Err(Failure::of(&error)),
+            Err(error) => {
+                observe::count("enforcement", error.category());
+                return Err(Failure::of(&error));
+            }
         };
         done(&self.records, job, &order, &result).await
     }
@@ -63,7 +69,7 @@ pub struct Recorded(pub Arc<Records>);
 impl Handler for Recorded {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+            let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
             tracing::warn!(
                 event = event::MAIL,
                 id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act"

@@ -18,6 +18,7 @@ use super::alert::{
     AlertMailConfig, AlertsConfig, Channel, ChannelError, Line, Notice, Severity, Ways, WebhookConfig, What,
 };
 use crate::deferred::{Failure, Handler, Job};
+use crate::observe::{self, Fault};
 use crate::policy::Action;
 use crate::records::{ActionOrder, Change, Explained, Records};
 
@@ -72,7 +73,7 @@ impl Tell {
     }
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let again = |error: crate::records::StoreError| Failure::of(&error);
         let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
@@ -111,6 +112,7 @@ impl Tell {
             match channel.deliver(notice).await {
                 Ok(()) => took.push(channel.name().as_str()),
                 Err(failure) => {
+                    observe::count("enforcement", failure.category());
                     let said = format!("{}: {failure}", channel.name().as_str());
                     if !Channel::is_final(&failure) {
                         passing = Some(said.clone());

@@ -21,7 +21,7 @@ use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessCo
 use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::mail::{Door, Message, MessageId};
-use crate::observe::event;
+use crate::observe::{Category, event};
 use crate::policy::mql::Needs;
 use crate::policy::{Action, Judgement, Reason, RuleMode, Wait};
 use crate::records::{
@@ -240,6 +240,17 @@ pub(super) fn for_campaign(record: &Record) -> Vec<OutboxJob> {
     untold.iter().map(job).collect()
 }
 
+/// The second look that somebody asks for. It finds nothing to do where there was one.
+pub fn asked_look(record: &Record, now_ms: i64) -> Job {
+    let payload = ActionOrder { id: record.id, campaign: false, recipients: Vec::new() }.to_bytes();
+    Job {
+        priority: Priority::High,
+        correlation: correlation(record),
+        // The key that it has by itself: asked for twice it is one job.
+        ..Job::new(REASSESS, format!("{REASSESS}:{}", record.id), payload, now_ms)
+    }
+}
+
 /// Recipients that wait.
 fn waiting(record: &Record) -> Vec<String> {
     let waits = record.verdicts.iter().filter(|one| one.verdict.reason == Reason::Waiting);
@@ -282,7 +293,7 @@ impl Reassess {
     }
 
     async fn look(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let metrics = &self.pipeline.metrics;
         // What is known of a campaign is worth another look, once.
         let known = |second: Reassessment| !campaign || second.record.in_campaign;
@@ -290,14 +301,17 @@ impl Reassess {
             return Ok(());
         }
         let Some(first) = self.records.record(id).await.map_err(again)? else {
-            return Err(Failure::again("the record of the message is not there"));
+            return Err(Failure::again("the record of the message is not there").because(Category::Database));
         };
+        if first.action == Action::Defer {
+            return not_taken(&self.records, id).await;
+        }
         let Some(raw) = self.records.kept_bytes(id).await.map_err(again)? else {
             if campaign {
                 metrics.not_looked_at_again.with_label_values(&["gone"]).inc();
                 return Ok(());
             }
-            return Err(Failure::Never("the bytes of the message are not kept any more".into()));
+            return Err(Failure::never("the bytes of the message are not kept any more").because(Category::Resource));
         };
         if campaign {
             metrics.second_looks.with_label_values(&["campaign"]).inc();
@@ -317,7 +331,8 @@ impl Reassess {
         let mut second = inspected.record;
         if !second.degraded.is_empty() && job.attempt < config.looks {
             let error = format!("still not known: {}", second.degraded.join(", "));
-            return Err(Failure::Again { error, not_before: Duration::from_secs(config.look_pause_seconds) });
+            let not_before = Duration::from_secs(config.look_pause_seconds);
+            return Err(Failure::Again { error, not_before, category: Category::External });
         }
         second.action = answer::combine(&inspected.judgement, transaction.abilities).action();
         let out = self.gone_out(&first).await?;
@@ -414,9 +429,12 @@ impl Waited {
     }
 
     async fn end(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, recipients, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let ActionOrder { id, recipients, .. } = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         if self.records.reassessment(id).await.map_err(again)?.is_some() {
             return Ok(());
+        }
+        if self.records.record(id).await.map_err(again)?.is_some_and(|first| first.action == Action::Defer) {
+            return not_taken(&self.records, id).await;
         }
         let now = now_ms();
         match self.pipeline.standing().deep.config.after_hold {
@@ -443,6 +461,12 @@ impl Handler for Waited {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         self.end(job).boxed()
     }
+}
+
+/// A commit came through although its answer was lost: the sender was told to come again, and will. Nobody acts on this copy.
+async fn not_taken(records: &Records, id: MessageId) -> Result<(), Failure> {
+    tracing::warn!(event = event::MAIL, %id, "a message that was deferred is held as well: that copy is taken back");
+    records.withdraw(id).await.map_err(again)
 }
 
 fn again(error: StoreError) -> Failure {

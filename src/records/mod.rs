@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use bodies::Bodies;
 use ledger::LedgerRow;
@@ -49,6 +50,9 @@ pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
 pub use record::{RecipientVerdict, Record, Timing};
 pub use second::{ActionOrder, ActionTaken, Change, Explained, Reassessment, WantedAction};
+
+/// How long a body may take for somebody who has time; the commit has its own limit, `store.commit_ms`.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// All that is remembered; shared by everything that remembers.
 #[derive(Debug)]
@@ -179,8 +183,24 @@ impl Records {
         recipients: &[usize],
         jobs: Vec<OutboxJob>,
     ) -> Result<(), StoreError> {
-        let started = tokio::time::Instant::now();
-        let body = self.bodies.put(raw).await?;
+        self.hold_until(record, raw, recipients, jobs, Instant::now() + PATIENCE).await
+    }
+
+    /// The same, for somebody who waits until then, body and commit together. What comes through later is taken back.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub async fn hold_until(
+        &self,
+        record: &Record,
+        raw: Bytes,
+        recipients: &[usize],
+        jobs: Vec<OutboxJob>,
+        until: Instant,
+    ) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let late = |_| StoreError::Slow(until.saturating_duration_since(started).as_millis() as u64);
+        let body = tokio::time::timeout_at(until, self.bodies.put(raw)).await.map_err(late)??;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
         let held = recipients.iter().filter_map(|place| {
             let path = record.envelope.recipients.get(*place)?.clone();
@@ -192,21 +212,32 @@ impl Records {
         held.dedup_by(|a, b| a.path.text == b.path.text);
         let reason = recipients.first().and_then(|place| record.verdicts.get(*place)).map(|v| &v.verdict.reason);
         self.writer
-            .hold(HeldRow {
-                id: record.id,
-                held_ms: record.received_ms,
-                reason: reason.and_then(|r| serde_json::to_string(r).ok()).unwrap_or_default().replace('"', ""),
-                risk: record.score.risk,
-                sender: record.envelope.sender.clone(),
-                from_address: record.from.first().cloned().unwrap_or_default(),
-                subject: record.subject.clone(),
-                client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
-                size: i64::try_from(record.size).unwrap_or(i64::MAX),
-                body,
-                recipients: held,
-                jobs,
-            })
+            .hold(
+                HeldRow {
+                    id: record.id,
+                    held_ms: record.received_ms,
+                    reason: reason.and_then(|r| serde_json::to_string(r).ok()).unwrap_or_default().replace('"', ""),
+                    risk: record.score.risk,
+                    sender: record.envelope.sender.clone(),
+                    from_address: record.from.first().cloned().unwrap_or_default(),
+                    subject: record.subject.clone(),
+                    client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
+                    size: i64::try_from(record.size).unwrap_or(i64::MAX),
+                    body,
+                    recipients: held,
+                    jobs,
+                },
+                until,
+            )
             .await
+    }
+
+    /// Takes back the held copy of a message whose sender was told to come again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn withdraw(&self, id: MessageId) -> Result<(), StoreError> {
+        self.metrics.timed("withdraw", writer::withdraw(&self.store, id, None)).await
     }
 
     /// Searches the ledger, newest first.

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::shares::Shares;
 use super::{Claim, Job, Metrics, Outbox, Queue, QueueConfig, QueueError, WorkersConfig};
-use crate::observe::{self, Fault, event};
+use crate::observe::{self, Category, Fault, event};
 
 pub use crew::{Crew, JobRun, Outcome, Sample, ScalingEvent, WorkerState, WorkerStatus};
 
@@ -39,20 +39,47 @@ pub enum Failure {
         error: String,
         /// Pause at least this long, as when a service said so.
         not_before: Duration,
+        /// What kind of thing it was.
+        category: Category,
     },
     /// No attempt will ever succeed.
-    Never(String),
+    Never {
+        /// What happened.
+        error: String,
+        /// What kind of thing it was.
+        category: Category,
+    },
 }
 
 impl Failure {
-    /// To be tried again whenever it suits.
+    /// To be tried again whenever it suits: somebody else did not do what was asked.
     pub fn again(error: impl Into<String>) -> Self {
-        Self::Again { error: error.into(), not_before: Duration::ZERO }
+        Self::Again { error: error.into(), not_before: Duration::ZERO, category: Category::External }
+    }
+
+    /// What the job asks for makes no sense.
+    pub fn never(error: impl Into<String>) -> Self {
+        Self::Never { error: error.into(), category: Category::Validation }
     }
 
     /// As the error says of itself whether trying again may help.
     pub fn of(error: &dyn Fault) -> Self {
-        if error.is_retryable() { Self::again(error.to_string()) } else { Self::Never(error.to_string()) }
+        let failure = if error.is_retryable() { Self::again } else { Self::never };
+        failure(error.to_string()).because(error.category())
+    }
+
+    /// The same with another kind of cause.
+    #[must_use]
+    pub fn because(mut self, what: Category) -> Self {
+        let (Self::Again { category, .. } | Self::Never { category, .. }) = &mut self;
+        *category = what;
+        self
+    }
+
+    /// What kind of thing it was.
+    pub fn category(&self) -> Category {
+        let (Self::Again { category, .. } | Self::Never { category, .. }) = self;
+        *category
     }
 }
 

@@ -151,6 +151,13 @@ pub struct CacheConfig {
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
+    /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
+    /// own.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (with its chain), for a server that asks for one, as PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub key_file: Option<PathBuf>,
     /// Beginning of all keys in Redis. Sites that ask other services, or ask them otherwise, need different ones.
     pub prefix: String,
     /// Answers larger than this, as JSON, are compressed.
@@ -168,6 +175,9 @@ impl Default for CacheConfig {
         Self {
             url: String::new(),
             url_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             prefix: "mailweir".into(),
             compress_above_bytes: 1_024,
             max_answer_bytes: 256 * 1024,

@@ -38,8 +38,8 @@ use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
 
-/// Pictures of one PDF that are read.
-const MAX_PDF_PICTURES: usize = 8;
+/// Pictures of one document that are read.
+const MAX_DOCUMENT_PICTURES: usize = 8;
 
 /// Judges messages: what the doors call.
 pub struct Pipeline {
@@ -494,8 +494,8 @@ fn pictures(message: &Message, site: &Site) -> Vec<(String, Bytes)> {
     let open = || {
         let files = content::explode_with(message, &site.content, &site.means(message, &site.content));
         let inside = |file: content::File| {
-            let most = if file.kind == FileType::Pdf { MAX_PDF_PICTURES } else { 1 };
-            let read = matches!(file.kind, FileType::Image | FileType::Pdf);
+            let most = if file.kind == FileType::Image { 1 } else { MAX_DOCUMENT_PICTURES };
+            let read = matches!(file.kind, FileType::Image | FileType::Pdf | FileType::OfficeXml);
             let all = if read { content::pictures_in(&file.name, file.bytes, &site.content, most) } else { Vec::new() };
             all.into_iter().map(|bytes| (file.name.clone(), bytes)).collect::<Vec<_>>()
         };

@@ -446,7 +446,7 @@ async fn a_worse_verdict_is_told_once_by_each_way() {
     };
     let hooked = hook.got();
     assert_eq!(hooked.len(), 2, "the one that failed, and the one that did not");
-    assert_eq!(told(&hooked[1]), ("second_verdict".into(), format!("message:{id}").into()));
+    assert_eq!(told(&hooked[1]), ("second_verdict".into(), format!("second_verdict:{id}").into()));
     assert!(hooked[1].headers.iter().any(|(name, _)| name.to_lowercase().contains("signature")), "{hooked:?}");
     let alerted = operators.got().iter().filter(|got| got.json()["alerts"][0]["kind"] == "second_verdict").count();
     assert_eq!(alerted, 1);

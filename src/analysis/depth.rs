@@ -1,5 +1,5 @@
 //! What detectors see of a message in its second look besides the message: attachments opened with the passwords that it
-//! gives, where QR codes in pictures and documents lead, what is written in pictures, where macros lead and what they do. The
+//! gives, where QR codes in pictures and documents lead, what is written in pictures, where links led that were followed, where macros lead and what they do. The
 //! source of macros is no prose: it is not read for wording.
 
 use super::Input;
@@ -37,6 +37,9 @@ pub(super) fn look(input: &Input<'_>) -> (Vec<File>, Depth) {
         let written = depth.text.split_whitespace().filter(|word| word.contains("://") || word.starts_with("www."));
         let links: Vec<Link> = written.take(MAX_LINKS).map(Link::plain).collect();
         depth.links.extend(links.into_iter().filter(Link::is_web));
+        let followed = input.facts.services.followed.known().into_iter().flatten();
+        let ends = followed.filter(|link| !link.hops.is_empty()).map(|link| Link::plain(link.effective()));
+        depth.links.extend(ends.take(MAX_LINKS).filter(Link::is_web));
     }
     if message.attachments().next().is_none() {
         return (Vec::new(), depth);

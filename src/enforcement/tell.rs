@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::ActionsConfig;
 use super::actions::{NOBODY, done, now_ms};
 use super::alert::{
-    Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity, Ways,
-    WebhookConfig, What,
+    Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity,
+    Ways, WebhookConfig, What,
 };
 use crate::deferred::{Failure, Handler, Job};
 use crate::mail::MessageId;

@@ -28,7 +28,7 @@ use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Site, Why};
 use crate::content::{self, FileType};
-use crate::enrichment::{OnFailure, Question};
+use crate::enrichment::{OnFailure, Question, Untouchable};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::observe::event;
 use crate::policy::mql::{Ask, View};
@@ -120,6 +120,7 @@ impl Pipeline {
             raw: &transaction.raw,
             now: unix_millis(transaction.received) / 1_000,
             again: effort.again,
+            led_to: &[],
         };
         let campaign = timeout(effort.deadline, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
         let enriched = self.enrich(standing, transaction, &question, (effort.deadline, until));
@@ -132,7 +133,8 @@ impl Pipeline {
             let analyse = || decide(standing, &effort, transaction, &message, facts);
             if large { tokio::task::block_in_place(analyse) } else { analyse() }
         };
-        let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
+        let untouchable = effort.again.then(|| Untouchable::of(&message, &transaction.envelope));
+        let mut asking = Asking::new(&standing.services, question.now, until, untouchable);
         if effort.again && standing.services.max_pictures() > 0 {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;

@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mailweir::app::mock_services::{Fault, Mock, Service};
+use mailweir::deferred::{Handler, Job};
 use mailweir::egress;
 use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Order, Severity, Watch};
 use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, Ways, What};
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
-use mailweir::deferred::{Handler, Job};
 use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
 use mailweir::mail::{Envelope, Message, MessageLimits};
 use mailweir::records::{ActionOrder, WantedAction};

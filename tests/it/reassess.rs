@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::support::client::Client;
+use crate::support::dns::{Answer, Dns};
 use crate::support::endpoint::Endpoint;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::milter::Mta;
@@ -373,6 +374,39 @@ async fn a_rule_of_the_second_look_is_run_only_there() {
     assert!(matched(&record).is_empty(), "{record:#}");
     assert_eq!(matched(&record["second"]["record"]), ["later"]);
     assert_eq!(record["second"]["change"], "worse");
+}
+
+/// A short link is followed after the reply only; the record and the URL analyser learn where it leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_followed_in_the_second_look() {
+    let there = Endpoint::start(|got, _| match got.path.as_str() {
+        "/3xYzAb9" => "302 Found\r\nLocation: /there",
+        _ => "200 OK\r\nContent-Type: text/plain",
+    })
+    .await;
+    let dns = Dns::start();
+    dns.says("bit.ly", Answer::A(vec![std::net::Ipv4Addr::LOCALHOST]));
+    let settings = format!(
+        "share = 1.0\n[enrichment]\nallow_networks = [\"127.0.0.1/32\"]\n[enrichment.sender_auth]\nresolvers = \
+         [\"{}\"]\n[enrichment.redirects]\nenabled = true\n",
+        dns.address
+    );
+    let scene = Scene::start(&settings, Around::default()).await;
+    scene.urls.set(Fault::None);
+    let link = format!("http://bit.ly:{}/3xYzAb9", there.address.port());
+    scene.send(&link).await;
+    let mails = scene.sink.wait_for(1).await;
+    let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();
+    let id = raw.lines().find_map(|line| line.strip_prefix("X-Mailweir-Id: ")).unwrap().trim().to_owned();
+    let record = scene.explained(&id, |record| record["second"].is_object()).await;
+    assert_eq!(record["facts"]["services"]["followed"]["unknown"], "disabled", "not while the sender waited");
+    let second = &record["second"]["record"]["facts"]["services"];
+    let end = format!("http://bit.ly:{}/there", there.address.port());
+    let followed = &second["followed"]["known"][0];
+    assert_eq!((&followed["hops"][0], &followed["end"]["page"]), (&end.as_str().into(), &200.into()), "{second:#}");
+    let read = second["urls"]["known"].as_array().unwrap();
+    assert!(read.iter().any(|one| one["url"] == end.as_str()), "the analyser was asked about it: {second:#}");
+    assert_eq!(there.got().iter().filter(|got| got.path == "/there").count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -89,7 +89,8 @@ impl Redis {
         let node = async || {
             let bus = free_port().port().to_string();
             let timeout = ["--cluster-node-timeout", "2000"];
-            Self::start_with(keep, &[&["--cluster-enabled", "yes", "--cluster-port", &bus], &timeout[..]].concat()).await
+            Self::start_with(keep, &[&["--cluster-enabled", "yes", "--cluster-port", &bus], &timeout[..]].concat())
+                .await
         };
         let nodes = [node().await, node().await, node().await];
         let mut command = Command::new("redis-cli");

@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::cli::{Common, Doctor};
 use crate::app::config::{Config, Loaded};
-use crate::app::{shelf, standing};
 use crate::app::terminal::{Terminal, Tone, plain};
+use crate::app::{shelf, standing};
 use crate::deferred;
 use crate::enrichment::{Outside, SenderAuth, ServiceLook, Services};
 use crate::records::{Metrics, Records};

@@ -243,8 +243,8 @@ mod tests {
             ("redis-cluster://weir:s3cret@a.example:1,b.example:2", "redis-cluster://a.example:1,b.example:2"),
         ];
         for (url, shown) in good {
-            let link =
-                RedisLink::new(plain(url), Duration::from_secs(1), USE).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let link = RedisLink::new(plain(url), Duration::from_secs(1), USE)
+                .unwrap_or_else(|error| panic!("{url}: {error}"));
             assert_eq!(link.place, shown);
         }
         for url in ["", "redis", "http://a", "redis-sentinel://a:1", "redis-sentinel://a:1/", "redis-x://a", "redis://"]

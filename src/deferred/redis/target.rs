@@ -54,8 +54,7 @@ impl Target {
         if address.cert_file.is_some() != address.key_file.is_some() {
             return Err(wrong("our certificate and its key come together: one of the two files is missing".into()));
         }
-        let certificates =
-            if named.iter().any(Option::is_some) { Some(certificates(address, setting)?) } else { None };
+        let certificates = if named.iter().any(Option::is_some) { Some(certificates(address, setting)?) } else { None };
         read(address.url, tls, certificates, deadline).map_err(|error| wrong(error.to_string()))
     }
 }
@@ -102,8 +101,8 @@ fn sentinel(one: &str, login: &str, hosts: &str, certificates: Option<TlsCertifi
     // Read in the form of an address, as everywhere.
     let node = format!("redis://{login}localhost/{database}").into_connection_info()?;
     let node = node.redis_settings();
-    let mut client = SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
-        .set_client_to_redis_db(node.db());
+    let mut client =
+        SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?.set_client_to_redis_db(node.db());
     if let Some(user) = node.username() {
         client = client.set_client_to_redis_username(user);
     }

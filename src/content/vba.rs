@@ -378,10 +378,7 @@ mod tests {
         assert!(found.contains(&"http://example.com/a") && found.contains(&"run.exe") && found.contains(&"192.0.2.1"));
         assert_eq!(vba.hex().collect::<Vec<_>>(), ["evil.exe"]);
         assert_eq!(vba.base64().collect::<Vec<_>>(), ["hello world"]);
-        assert_eq!(
-            (vba.attack(), vba.addresses().collect::<Vec<_>>()),
-            (Some("WScript.Shell"), vec!["http://example.com/a"])
-        );
+        assert_eq!((vba.attack(), vba.addresses().collect::<Vec<_>>()), (Some("Shell"), vec!["http://example.com/a"]));
         let quiet = Vba { keywords: keywords("Sub Tidy()\r\nShell \"calc\"\r\nEnd Sub", 100), ..Vba::default() };
         assert_eq!(quiet.attack(), None, "only when somebody starts it");
         let plain = Vba { keywords: keywords("Sub AutoOpen()\r\nOpen x\r\nRun y\r\nEnd Sub", 100), ..Vba::default() };

@@ -21,6 +21,8 @@ const MAX_RECIPIENTS: usize = 20;
 const MAX_LISTED: usize = 10;
 /// A run of letters and digits that is shorter is no token: shorteners' own codes are.
 const TOKEN: usize = 20;
+/// And one with fewer turns is made of words.
+const TURNS: usize = 5;
 /// Digits that are shorter are a number of something, not of somebody.
 const NUMBER: usize = 16;
 
@@ -199,10 +201,12 @@ fn is_token(word: &str) -> bool {
         _ => 3,
     };
     let bytes = word.as_bytes();
-    // Words of a headline begin with a capital, and years stand among them; that is two turns each.
-    let turns =
-        bytes.windows(2).filter(|pair| kind(pair[0]) != kind(pair[1]) && kind(pair[0]) < 3 && kind(pair[1]) < 3);
-    word.len() >= TOKEN && turns.count() >= 6
+    // Words of a headline begin with a capital: from there to small letters is no turn.
+    let turns = |pair: &&[u8]| match (kind(pair[0]), kind(pair[1])) {
+        (1, 2) | (3, _) | (_, 3) => false,
+        (one, other) => one != other,
+    };
+    word.len() >= TOKEN && bytes.windows(2).filter(turns).count() >= TURNS
 }
 
 fn decoded(text: &str) -> String {

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -183,17 +184,22 @@ pub struct Certificates {
 
 impl Certificates {
     pub fn new() -> Self {
-        use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+        use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
         let key = KeyPair::generate().unwrap();
         let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
+        // Authorities of one name are taken for one, and who has his issuer's name for his own issuer.
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        authority.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         write("ca.pem", authority.self_signed(&key).unwrap().pem());
         let issuer = Issuer::new(authority, key);
         for (name, host) in [("server", "127.0.0.1"), ("client", "client.example")] {
             let key = KeyPair::generate().unwrap();
-            let parameters = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            let mut parameters = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            parameters.distinguished_name.push(DnType::CommonName, name);
             write(&format!("{name}.pem"), parameters.signed_by(&key, &issuer).unwrap().pem());
             write(&format!("{name}.key"), key.serialize_pem());
         }

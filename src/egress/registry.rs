@@ -69,6 +69,7 @@ impl Registry {
             return Arc::clone(found);
         }
         let made = Dependency::new(name, config.clone(), self.metrics.of(name));
+        self.metrics.watch(&made);
         known.insert(name.to_owned(), Arc::clone(&made));
         made
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::tiers::{Tiers, shelf_key};
 use super::{ServiceConfig, Tag};
-use crate::egress::Failure;
+use crate::egress::{Dependency, Failure};
 
 /// An answer that can be kept.
 pub(super) trait Kept: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
@@ -63,6 +63,7 @@ struct Inner<V> {
     nothing: Duration,
     stale: Duration,
     tiers: Arc<Tiers>,
+    dependency: Arc<Dependency>,
     hits: IntCounter,
     stales: IntCounter,
     misses: IntCounter,
@@ -72,17 +73,28 @@ struct Inner<V> {
 }
 
 impl<V: Kept> Cache<V> {
-    /// Answers are shared under `kind`, where there is a shelf.
-    pub(super) fn new(name: &str, kind: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
-        Self::build(name, Some(kind.to_owned()), config, tiers)
+    /// For answers of a dependency; shared under `kind`, where there is a shelf.
+    pub(super) fn new(
+        (name, kind): (&str, &str),
+        config: &ServiceConfig,
+        tiers: &Arc<Tiers>,
+        dependency: &Arc<Dependency>,
+    ) -> Self {
+        Self::build(name, Some(kind.to_owned()), config, tiers, dependency)
     }
 
     /// A cache whose answers are true for this gateway alone.
-    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
-        Self::build(name, None, config, tiers)
+    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>, dependency: &Arc<Dependency>) -> Self {
+        Self::build(name, None, config, tiers, dependency)
     }
 
-    fn build(name: &str, kind: Option<String>, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+    fn build(
+        name: &str,
+        kind: Option<String>,
+        config: &ServiceConfig,
+        tiers: &Arc<Tiers>,
+        dependency: &Arc<Dependency>,
+    ) -> Self {
         let seconds = |n: u32| Duration::from_secs(n.into());
         let (fresh, stale) = (seconds(config.fresh_seconds), seconds(config.stale_seconds));
         let mut kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(fresh + stale);
@@ -105,6 +117,7 @@ impl<V: Kept> Cache<V> {
             nothing: seconds(config.nothing_seconds).min(fresh),
             stale,
             tiers: Arc::clone(tiers),
+            dependency: Arc::clone(dependency),
             hits: count("hit"),
             stales: count("stale"),
             misses: count("miss"),
@@ -149,6 +162,10 @@ impl<V: Kept> Cache<V> {
             inner.kept.invalidate(&key).await;
         }
         inner.misses.inc();
+        // Nobody waits for whom nobody may ask.
+        if let Some(failure) = inner.refused() {
+            return Err(failure);
+        }
         let tags: Arc<[Tag]> = about().into();
         let least = if again { Duration::MAX } else { Duration::ZERO };
         let asked = Box::pin(inner.ask(key.clone(), tags, least, ask));
@@ -175,6 +192,11 @@ impl<V: Kept> Cache<V> {
 }
 
 impl<V: Kept> Inner<V> {
+    /// Why nobody can be asked at the moment: neither the dependency, nor what others keep of its answers.
+    fn refused(&self) -> Option<Failure> {
+        if self.kind.is_some() && !self.tiers.refuses(&self.name) { None } else { self.dependency.refuses() }
+    }
+
     /// The shelf's answer, if it is kept there for `least` more, else the service's.
     async fn ask<F>(&self, key: String, tags: Arc<[Tag]>, least: Duration, ask: F) -> Result<Entry<V>, Failure>
     where
@@ -234,7 +256,12 @@ mod tests {
     fn cache(registry: &prometheus::Registry) -> Cache<u32> {
         let config = ServiceConfig { fresh_seconds: 10, stale_seconds: 3_600, ..ServiceConfig::default() };
         let metrics = Arc::new(super::super::Metrics::new(registry).unwrap());
-        Cache::own("test", &config, &Tiers::new(None, metrics))
+        Cache::own("test", &config, &Tiers::new(None, metrics), &dependency())
+    }
+
+    fn dependency() -> Arc<Dependency> {
+        let metrics = crate::egress::Metrics::new(&prometheus::Registry::new()).unwrap();
+        crate::egress::Registry::new(metrics).dependency("test", &crate::egress::CallConfig::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -294,13 +321,30 @@ mod tests {
             ..ServiceConfig::default()
         };
         let metrics = Arc::new(super::super::Metrics::new(&prometheus::Registry::new()).unwrap());
-        let cache = Cache::own("test", &config, &Tiers::new(None, metrics));
+        let cache = Cache::own("test", &config, &Tiers::new(None, metrics), &dependency());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
         assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(0))).await.unwrap(), 0);
         tokio::time::sleep(Duration::from_secs(11)).await;
         assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(2))).await.unwrap(), 1);
         assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(2))).await.unwrap(), 2);
+    }
+
+    #[tokio::test]
+    async fn while_nobody_may_be_asked_what_is_kept_is_given_and_the_rest_is_refused_at_once() {
+        let cache = cache(&prometheus::Registry::new());
+        let dependency = Arc::clone(&cache.0.dependency);
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
+        while dependency.refuses().is_none() {
+            let fail = |_| ready(Err(Failure::malformed("no")));
+            assert!(dependency.call(crate::egress::Repeat::Never, None, fail).await.is_err());
+        }
+        let refused = dependency.snapshot().refused;
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(2))).await.unwrap(), 1);
+        let failure = cache.get("b".into(), Vec::new, ready(Ok(2))).await.unwrap_err();
+        assert!(matches!(failure, Failure::BreakerOpen { .. }), "{failure}");
+        assert_eq!(dependency.snapshot().refused, refused + 1, "counted as any call that is refused");
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -73,12 +74,17 @@ impl Rdap {
     pub(super) fn new(config: &RdapConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let client = way.anywhere("rdap", &config.service.call, outside, REDIRECTS)?;
-        let cache = Cache::new("rdap", "rdap", &config.service, &outside.tiers);
+        let cache = Cache::new(("rdap", "rdap"), &config.service, &outside.tiers, client.dependency());
         Ok(Self {
             asker: Arc::new((client, bootstrap(file)?, Mutex::default())),
             cache,
             max_domains: config.max_domains,
         })
+    }
+
+    /// How long it has been failing.
+    pub(super) fn failing_for(&self) -> Duration {
+        self.asker.0.dependency().failing_for()
     }
 
     /// When the domains of sender and links were registered; whole days before `question.now`.

@@ -1,7 +1,7 @@
 //! All services together: built from settings, asked at once about a message, each failure on its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -195,44 +195,30 @@ pub(super) struct Watched<S> {
     pub(super) service: S,
     on_failure: OnFailure,
     patience: Duration,
-    down_since: Mutex<Option<Instant>>,
 }
 
 impl<S> Watched<S> {
     fn new(service: S, on_failure: OnFailure, defer_seconds: u32) -> Self {
-        let patience = Duration::from_secs(defer_seconds.into());
-        Self { service, on_failure, patience, down_since: Mutex::default() }
+        Self { service, on_failure, patience: Duration::from_secs(defer_seconds.into()) }
     }
 
     pub(super) fn fact<T>(&self, name: &str, result: Result<T, Failure>) -> Fact<T> {
         match result {
-            Ok(answer) => {
-                *self.down() = None;
-                Fact::Known(answer)
-            }
+            Ok(answer) => Fact::Known(answer),
             Err(failure) => {
                 tracing::debug!(service = name, %failure, "a service gave no answer");
-                // What is about this one message says nothing of how long the service is down.
-                if !matches!(failure, Failure::Declined(_)) {
-                    self.down().get_or_insert_with(Instant::now);
-                }
                 Fact::Unknown(why(&failure))
             }
         }
     }
 
-    /// What its failure means now.
-    fn means(&self, why: Why) -> OnFailure {
-        let waited = self.down().is_some_and(|since| since.elapsed() >= self.patience);
+    /// What its failure means, when the service has been failing for so long and this message been deferred for so long.
+    fn means(&self, why: Why, failing: Duration, deferred: Duration) -> OnFailure {
         match self.on_failure {
-            // Trying later changes nothing about a message that is too large.
-            OnFailure::Defer if waited || why == Why::Declined => OnFailure::Open,
+            // Trying later changes nothing about a message that is too large; nor, it seems, about this one.
+            OnFailure::Defer if why == Why::Declined || failing.max(deferred) >= self.patience => OnFailure::Open,
             chosen => chosen,
         }
-    }
-
-    fn down(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.down_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -364,14 +350,16 @@ impl Services {
         Some(text.fact("text_service", text.service.ask(question, until).await))
     }
 
-    /// What is done with a message that would be passed on, by the services that failed: the strictest of them.
-    pub fn on_failure(&self, facts: &ServiceFacts) -> OnFailure {
+    /// What is done with a message that would be passed on, by the services that failed: the strictest of them. `deferred`:
+    /// since when its sender has been asked to try later.
+    pub fn on_failure(&self, facts: &ServiceFacts, deferred: Duration) -> OnFailure {
+        let Self { clamd, lists, urls, text, rdap, .. } = self;
         let means = |name: &str, why| match name {
-            "malware" => self.clamd.as_ref().map(|s| s.means(why)),
-            "lists" => self.lists.as_ref().map(|s| s.means(why)),
-            "urls" => self.urls.as_ref().map(|s| s.means(why)),
-            "text" => self.text.as_ref().map(|s| s.means(why)),
-            _ => self.rdap.as_ref().map(|s| s.means(why)),
+            "malware" => clamd.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            "lists" => lists.as_ref().map(|s| s.means(why, s.service.failing_for(), deferred)),
+            "urls" => urls.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            "text" => text.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            _ => rdap.as_ref().map(|s| s.means(why, s.service.failing_for(), deferred)),
         };
         let failed = facts.unknowns().filter(|(_, why)| why.is_failure());
         failed.filter_map(|(name, why)| means(name, why)).max().unwrap_or(OnFailure::Open)

@@ -123,6 +123,16 @@ impl Tiers {
         }
     }
 
+    /// Whether there is no shelf to look at now: none is configured, or it is left alone. A look that is spared is counted.
+    pub(super) fn refuses(&self, cache: &str) -> bool {
+        let Some((_, dependency, _)) = &self.shelf else { return true };
+        let refused = dependency.refuses().is_some();
+        if refused {
+            self.metrics.shared.with_label_values(&[cache, "failed"]).inc();
+        }
+        refused
+    }
+
     /// What the shelf has. Never longer than its own deadline; what fails is nothing.
     pub(super) async fn look<V: DeserializeOwned>(&self, cache: &str, key: &str, tags: &[Tag]) -> Looked<V> {
         let Some((shelf, dependency, config)) = &self.shelf else { return Looked { found: None, stamp: None } };

@@ -99,8 +99,10 @@ async fn serve(
         }
         Some(Place::Endless) => {
             stream.write_all(format!("HTTP/1.1 {page}\r\nConnection: close\r\n\r\n").as_bytes()).await?;
-            while !head {
-                stream.write_all(&[b'x'; 8_192]).await?;
+            if !head {
+                loop {
+                    stream.write_all(&[b'x'; 8_192]).await?;
+                }
             }
             return Ok(());
         }

@@ -16,6 +16,13 @@ pub struct QueueConfig {
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
+    /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
+    /// own.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (with its chain), for a server that asks for one, as PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub key_file: Option<PathBuf>,
     /// Beginning of all keys in Redis. Sites that share a Redis need different ones.
     pub prefix: String,
     /// Jobs in the queue at most; beyond that they stay in the outbox.
@@ -40,6 +47,9 @@ impl Default for QueueConfig {
         Self {
             url: String::new(),
             url_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             prefix: "mailweir".into(),
             max_jobs: 1_000_000,
             max_payload_bytes: 64 * 1024,

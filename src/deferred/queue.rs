@@ -188,20 +188,34 @@ pub trait Queue: fmt::Debug + Send + Sync {
 /// Names what could not be opened and why. That Redis is not there at the moment is no error.
 pub async fn open(config: &QueueConfig, data: &Path) -> Result<Arc<dyn Queue>, QueueError> {
     config.check()?;
-    let url = match &config.url_file {
-        Some(file) => {
-            let read = std::fs::read_to_string(file);
-            let place = format!("(queue.url_file {})", file.display());
-            read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?
-                .trim()
-                .to_owned()
-        }
-        None => config.url.clone(),
-    };
+    let url = address(config)?;
     if url.is_empty() {
         return Ok(Arc::new(Embedded::open(config, &data.join("queue.sqlite")).await?));
     }
     by_address(config, &url)
+}
+
+/// Refuses settings under which no queue could be opened: reads address and certificates, and connects to nothing.
+///
+/// # Errors
+/// Names the setting or file.
+pub fn check(config: &QueueConfig) -> Result<(), QueueError> {
+    config.check()?;
+    let url = address(config)?;
+    if url.is_empty() { Ok(()) } else { by_address(config, &url).map(drop) }
+}
+
+fn address(config: &QueueConfig) -> Result<String, QueueError> {
+    match &config.url_file {
+        Some(file) => {
+            let read = std::fs::read_to_string(file);
+            let place = format!("(queue.url_file {})", file.display());
+            let read =
+                read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?;
+            Ok(read.trim().to_owned())
+        }
+        None => Ok(config.url.clone()),
+    }
 }
 
 #[cfg(feature = "redis")]

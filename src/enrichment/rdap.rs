@@ -114,7 +114,9 @@ impl Rdap {
         let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
         let senders = from.filter_map(|address| Some((registrable_domain(&address.domain)?, true)));
         let links = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
-        let links = links.filter(|link| link.ip().is_none()).filter_map(|link| Some((link.registrable()?, false)));
+        let links = links.filter(|link| link.ip().is_none()).filter_map(|link| link.registrable());
+        let led_to = question.led_to.iter().filter_map(Url::domain).filter_map(registrable_domain);
+        let links = led_to.chain(links).map(|domain| (domain, false));
         let mut asked: Vec<(&str, bool)> = Vec::new();
         for (domain, sender) in senders.chain(links) {
             if asked.len() < self.max_domains && asked.iter().all(|(other, _)| *other != domain) {

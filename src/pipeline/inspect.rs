@@ -28,7 +28,7 @@ use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Signal, Site, Why};
 use crate::content::{self, FileType};
-use crate::enrichment::{OnFailure, Question};
+use crate::enrichment::{OnFailure, Question, Untouchable};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::observe::event;
 use crate::policy::mql::{Ask, View};
@@ -44,8 +44,8 @@ const BROKEN_MEMORY: Duration = Duration::from_secs(60 * 60);
 /// How long one that was deferred is: senders try again within hours.
 const DEFERRED_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Pictures of one PDF that are read.
-const MAX_PDF_PICTURES: usize = 8;
+/// Pictures of one document that are read.
+const MAX_DOCUMENT_PICTURES: usize = 8;
 
 /// Judges messages: what the doors call.
 pub struct Pipeline {
@@ -135,6 +135,7 @@ impl Pipeline {
             raw: &transaction.raw,
             now: unix_millis(transaction.received) / 1_000,
             again: effort.again,
+            led_to: &[],
         };
         let campaign = timeout(effort.deadline, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
         let enriched = self.enrich(standing, transaction, &question, (effort.deadline, until));
@@ -143,7 +144,8 @@ impl Pipeline {
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
-        let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
+        let untouchable = effort.again.then(|| Untouchable::of(&message, &transaction.envelope));
+        let mut asking = Asking::new(&standing.services, question.now, until, untouchable);
         if effort.again && standing.services.max_pictures() > 0 {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;
@@ -541,8 +543,8 @@ fn pictures(message: &Message, site: &Site) -> Vec<(String, Bytes)> {
     let open = || {
         let files = content::explode_with(message, &site.content, &site.means(message, &site.content));
         let inside = |file: content::File| {
-            let most = if file.kind == FileType::Pdf { MAX_PDF_PICTURES } else { 1 };
-            let read = matches!(file.kind, FileType::Image | FileType::Pdf);
+            let most = if file.kind == FileType::Image { 1 } else { MAX_DOCUMENT_PICTURES };
+            let read = matches!(file.kind, FileType::Image | FileType::Pdf | FileType::OfficeXml);
             let all = if read { content::pictures_in(&file.name, file.bytes, &site.content, most) } else { Vec::new() };
             all.into_iter().map(|bytes| (file.name.clone(), bytes)).collect::<Vec<_>>()
         };

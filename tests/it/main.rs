@@ -39,6 +39,7 @@ mod queue;
 mod queue_kills;
 mod reassess;
 mod records;
+mod redirects;
 mod relay;
 mod rules;
 mod rules_commands;

@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use crate::support::client::Client;
+use crate::support::dns::{Answer, Dns};
 use crate::support::endpoint::Endpoint;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::milter::Mta;
@@ -401,6 +402,38 @@ async fn a_rule_of_the_second_look_is_run_only_there() {
     assert_eq!(record["second"]["change"], "worse");
 }
 
+/// A short link is followed after the reply only; the record and the URL analyser learn where it leads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_followed_in_the_second_look() {
+    let there = Endpoint::start(|got, _| match got.path.as_str() {
+        "/3xYzAb9" => "302 Found\r\nLocation: /there",
+        _ => "200 OK\r\nContent-Type: text/plain",
+    })
+    .await;
+    let dns = Dns::start();
+    dns.says("bit.ly", Answer::A(vec![std::net::Ipv4Addr::LOCALHOST]));
+    let settings = format!(
+        "share = 1.0\n[enrichment]\nallow_networks = [\"127.0.0.1/32\"]\n[enrichment.sender_auth]\nresolvers = \
+         [\"{}\"]\n[enrichment.redirects]\nenabled = true\n",
+        dns.address
+    );
+    let scene = Scene::start(&settings, Around::default()).await;
+    scene.urls.set(Fault::None);
+    let link = format!("http://bit.ly:{}/3xYzAb9", there.address.port());
+    scene.send(&link).await;
+    // A short link at an odd port is enough to be held.
+    let (id, _) = scene.held().await;
+    let record = scene.explained(&id, |record| record["second"].is_object()).await;
+    assert_eq!(record["facts"]["services"]["followed"]["unknown"], "disabled", "not while the sender waited");
+    let second = &record["second"]["record"]["facts"]["services"];
+    let end = format!("http://bit.ly:{}/there", there.address.port());
+    let followed = &second["followed"]["known"][0];
+    assert_eq!((&followed["hops"][0], &followed["end"]["page"]), (&end.as_str().into(), &200.into()), "{second:#}");
+    let read = second["urls"]["known"].as_array().unwrap();
+    assert!(read.iter().any(|one| one["url"] == end.as_str()), "the analyser was asked about it: {second:#}");
+    assert_eq!(there.got().iter().filter(|got| got.path == "/there").count(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_rule_may_have_its_matches_wait() {
     let rule = "name: patience\ntype: rule\nseverity: informational\nwait: hold\nsource: strings.icontains(body.plain.raw, 'unicorn')\n";
@@ -472,7 +505,7 @@ async fn a_worse_verdict_is_told_once_by_each_way() {
     };
     let hooked = hook.got();
     assert_eq!(hooked.len(), 2, "the one that failed, and the one that did not");
-    assert_eq!(told(&hooked[1]), ("second_verdict".into(), format!("message:{id}").into()));
+    assert_eq!(told(&hooked[1]), ("second_verdict".into(), format!("second_verdict:{id}").into()));
     assert!(hooked[1].headers.iter().any(|(name, _)| name.to_lowercase().contains("signature")), "{hooked:?}");
     let alerted = operators.got().iter().filter(|got| got.json()["alerts"][0]["kind"] == "second_verdict").count();
     assert_eq!(alerted, 1);
@@ -592,7 +625,7 @@ async fn one_id_binds_it_all(around: Around) {
     let alert = &told["alerts"][0];
     let correlation = alert["correlation"].as_str().unwrap_or_else(|| panic!("{told:#}")).to_owned();
     assert!(correlation.len() == 32 && mailweir::observe::is_correlation(&correlation), "{correlation}");
-    let id = alert["key"].as_str().unwrap().trim_start_matches("message:").to_owned();
+    let id = alert["key"].as_str().unwrap().trim_start_matches("second_verdict:").to_owned();
     let done =
         |record: &Value| results(record).len() == 2 && results(record).iter().all(|(_, result)| !result.is_empty());
     let record = scene.explained(&id, done).await;

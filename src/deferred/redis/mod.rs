@@ -16,6 +16,7 @@
 
 mod form;
 mod link;
+mod target;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,7 @@ use super::{
     Settlement, Ticket,
 };
 pub use link::{LinkUse, RedisLink};
+pub use target::RedisAddress;
 
 const LINK: LinkUse = LinkUse { setting: "queue.url", without: "jobs wait in the outbox", keeps: true };
 /// Jobs in one script: others wait while it runs.
@@ -91,8 +93,14 @@ impl Streams {
         let key = |name: &str| format!("{{{}}}:{name}", config.prefix);
         let stream = |at: usize| key(Priority::ALL[at].as_str());
         let later = |at: usize| key(&format!("later:{}", Priority::ALL[at].as_str()));
+        let address = RedisAddress {
+            url,
+            ca_file: config.ca_file.as_deref(),
+            cert_file: config.cert_file.as_deref(),
+            key_file: config.key_file.as_deref(),
+        };
         Ok(Self {
-            link: RedisLink::new(url, Duration::from_millis(config.command_ms), LINK)?,
+            link: RedisLink::new(address, Duration::from_millis(config.command_ms), LINK)?,
             keys: [
                 key("jobs"),
                 stream(0),

@@ -26,6 +26,13 @@ pub struct SigningConfig {
     /// Redis that remembers nonces for all gateways that are called by the same, in the forms of `queue.url`; empty: each
     /// remembers its own. While it does not answer no signed request is taken.
     pub nonces_url: String,
+    /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
+    /// own.
+    pub nonces_ca_file: Option<PathBuf>,
+    /// Our certificate (with its chain), for a server that asks for one, as PEM.
+    pub nonces_cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub nonces_key_file: Option<PathBuf>,
     /// How long Redis may take to answer, in milliseconds.
     pub nonces_ms: u64,
 }
@@ -41,6 +48,9 @@ impl Default for SigningConfig {
             max_age_seconds: 300,
             max_nonces: 100_000,
             nonces_url: String::new(),
+            nonces_ca_file: None,
+            nonces_cert_file: None,
+            nonces_key_file: None,
             nonces_ms: 1_000,
         }
     }

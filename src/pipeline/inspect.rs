@@ -48,7 +48,7 @@ pub struct Pipeline {
     pass_key: Option<PassKey>,
     pub(super) metrics: Arc<Metrics>,
     broken: Broken,
-    stages: Stages,
+    pub(super) stages: Stages,
 }
 
 /// A message judged, before anything was done about it.
@@ -133,7 +133,8 @@ impl Pipeline {
             if large { tokio::task::block_in_place(analyse) } else { analyse() }
         };
         let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
-        if effort.again && standing.services.max_pictures() > 0 {
+        let late = || effort.soon.is_cancelled();
+        if effort.again && standing.services.max_pictures() > 0 && !late() {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;
         }
@@ -141,6 +142,9 @@ impl Pipeline {
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
         for round in 0..asks::ROUNDS {
+            if late() {
+                break;
+            }
             let asked = Instant::now();
             let about_text = async {
                 if round > 0 {
@@ -169,6 +173,9 @@ impl Pipeline {
         };
         let mut record = record::with_degraded_rules(record);
         record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
+        if late() {
+            record.degraded.push("soft_deadline=timeout".into());
+        }
         Inspected { record, judgement, message }
     }
 
@@ -413,7 +420,8 @@ impl Pipeline {
             super::AfterPanics::Quarantine => {
                 let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
-                let held = self.settle(&mut record, &transaction, &all, Vec::new()).await;
+                let jobs = reassess::for_unjudged(&record, &standing.deep.config);
+                let held = self.settle(&mut record, &transaction, &all, jobs).await;
                 held.map(|()| {
                     self.remember(record, &Answer::Hold, None);
                     Answer::Hold

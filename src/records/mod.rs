@@ -46,9 +46,9 @@ pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
 pub use outbox::OutboxJob;
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
-pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
+pub use quarantine::{HeldMessage, HeldQuery, HeldState, RELEASE_RENEW, RecipientState, ReleaseLease};
 pub use record::{RecipientVerdict, Record, Timing};
-pub use second::{ActionOrder, ActionTaken, Change, Explained, Reassessment, WantedAction};
+pub use second::{ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, Explained, Reassessment, WantedAction};
 
 /// All that is remembered; shared by everything that remembers.
 #[derive(Debug)]
@@ -184,8 +184,10 @@ impl Records {
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
         let held = recipients.iter().filter_map(|place| {
             let path = record.envelope.recipients.get(*place)?.clone();
-            let tenant = record.verdicts.get(*place).map(|v| v.tenant.clone()).unwrap_or_default();
-            Some(HeldRecipient { path, tenant })
+            let verdict = record.verdicts.get(*place);
+            let tenant = verdict.map(|v| v.tenant.clone()).unwrap_or_default();
+            let reason = verdict.map(|v| quarantine::word(&v.verdict.reason)).unwrap_or_default();
+            Some(HeldRecipient { path, tenant, reason })
         });
         let mut held: Vec<HeldRecipient> = held.collect();
         held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
@@ -195,7 +197,7 @@ impl Records {
             .hold(HeldRow {
                 id: record.id,
                 held_ms: record.received_ms,
-                reason: reason.and_then(|r| serde_json::to_string(r).ok()).unwrap_or_default().replace('"', ""),
+                reason: reason.map(quarantine::word).unwrap_or_default(),
                 risk: record.score.risk,
                 sender: record.envelope.sender.clone(),
                 from_address: record.from.first().cloned().unwrap_or_default(),
@@ -258,8 +260,16 @@ impl Records {
         id: MessageId,
         recipients: &[String],
         now_ms: i64,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<ReleaseLease>, StoreError> {
         self.metrics.timed("release", self.store.lease(id, recipients, now_ms)).await
+    }
+
+    /// A sign of life of a release that runs, every [`RELEASE_RENEW`]. `false`: somebody else may have taken it up.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn renew_release(&self, id: MessageId, lease: &ReleaseLease, now_ms: i64) -> Result<bool, StoreError> {
+        self.metrics.timed("release", self.store.renew(id, lease, now_ms)).await
     }
 
     /// Ends a release: with the time of the next hop's 250, or with the reason why it failed (it can be tried again).
@@ -269,10 +279,10 @@ impl Records {
     pub async fn end_release(
         &self,
         id: MessageId,
-        recipients: &[String],
+        leases: &[ReleaseLease],
         outcome: Result<i64, &str>,
     ) -> Result<(), StoreError> {
-        self.metrics.timed("release", self.store.end_release(id, recipients, outcome)).await?;
+        self.metrics.timed("release", self.store.end_release(id, leases, outcome)).await?;
         let Ok(now_ms) = outcome else { return Ok(()) };
         // The message is delivered: that this cannot be remembered is no failure of the release.
         if let Err(error) = self.remember_release(id, now_ms).await {

@@ -31,7 +31,7 @@ struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
 impl Reinject for Server {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
         if envelope.recipients[0].text.starts_with("nobody") {
-            return Err(Refused("the next hop answered 550 no such user".into()));
+            return Err(Refused { why: "the next hop answered 550 no such user".into(), for_good: true });
         }
         self.0.lock().unwrap().push((envelope, raw));
         Ok("250 ok".into())

@@ -40,6 +40,16 @@ pub enum Failure {
         /// Pause at least this long, as when a service said so.
         not_before: Duration,
     },
+    /// What it needs is not there now, or somebody does not take what is given: tried by time (`workers.patience`), no attempt
+    /// is used up.
+    Later {
+        /// What happened.
+        error: String,
+        /// Pause at least this long.
+        not_before: Duration,
+    },
+    /// It got on, and there is more of it than fits one turn: it goes on at once.
+    More,
     /// No attempt will ever succeed.
     Never(String),
 }
@@ -50,9 +60,14 @@ impl Failure {
         Self::Again { error: error.into(), not_before: Duration::ZERO }
     }
 
-    /// As the error says of itself whether trying again may help.
+    /// To be tried by time.
+    pub fn later(error: impl Into<String>) -> Self {
+        Self::Later { error: error.into(), not_before: Duration::ZERO }
+    }
+
+    /// As the error says of itself: what may help another time is no fault of the job's.
     pub fn of(error: &dyn Fault) -> Self {
-        if error.is_retryable() { Self::again(error.to_string()) } else { Self::Never(error.to_string()) }
+        if error.is_retryable() { Self::later(error.to_string()) } else { Self::Never(error.to_string()) }
     }
 }
 
@@ -63,6 +78,16 @@ pub trait Handler: Send + Sync {
     /// `soon` is cancelled at the soft deadline: what is there by then should be made the result. At the hard deadline, or when
     /// the lease is lost, the future is dropped.
     fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Whether it gives something to somebody else, who may be slow: not done in time is no fault of the job's then.
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    /// Time it gets beyond the hard deadline: where to cut it off may have it done twice. It still ends at `soon` what it can.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Who does which kind of job.

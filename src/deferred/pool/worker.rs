@@ -68,7 +68,7 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     let (outcome, error) = match &settlement {
         None => (Outcome::Lost, None),
         Some(Settlement::Done) => (Outcome::Done, None),
-        Some(Settlement::Again { error, .. }) => (Outcome::Again, Some(error.clone())),
+        Some(Settlement::Again { error, .. } | Settlement::Later { error, .. }) => (Outcome::Again, Some(error.clone())),
         Some(Settlement::Dead { error, .. }) => (Outcome::Dead, Some(error.clone())),
         Some(Settlement::Back) => (Outcome::Back, None),
     };
@@ -116,7 +116,8 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
     };
     let soon = CancellationToken::new();
     let run = AssertUnwindSafe(handler.run(job, soon.clone())).catch_unwind();
-    let run = timeout(Duration::from_secs(config.hard_seconds), run);
+    let hard = Duration::from_secs(config.hard_seconds).saturating_add(handler.grace());
+    let run = timeout(hard, run);
     let remind = async {
         sleep(Duration::from_secs(config.soft_seconds)).await;
         soon.cancel();
@@ -132,7 +133,10 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
         Ok(Ok(Ok(()))) => return Some(Settlement::Done),
         Ok(Ok(Err(failure))) => failure,
         Ok(Err(_panic)) => Failure::again("the handler panicked"),
-        Err(_elapsed) => Failure::again(format!("not done within {} s", config.hard_seconds)),
+        Err(_elapsed) => {
+            let error = format!("not done within {} s", hard.as_secs());
+            if handler.delivers() { Failure::later(error) } else { Failure::again(error) }
+        }
     };
-    Some(after_failure(config, job.attempt, failure, now_ms(), chance()))
+    Some(after_failure(config, job, failure, now_ms(), chance()))
 }

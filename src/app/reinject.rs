@@ -14,7 +14,9 @@ pub(super) struct IntoNextHop(pub(super) Arc<NextHops>);
 impl Reinject for IntoNextHop {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
         let reply = self.0.send(&envelope, &[raw]).await;
-        reply.map(|reply| format!("{} {}", reply.code, reply.text)).map_err(|error| Refused { why: reason(&error), for_good: for_good(&error) })
+        reply
+            .map(|reply| format!("{} {}", reply.code, reply.text))
+            .map_err(|error| Refused { why: reason(&error), for_good: for_good(&error) })
     }
 }
 

@@ -88,7 +88,10 @@ mod tests {
         let first = after_failure(&config, &job(1), Failure::later("x"), 100 * hour, 1.0);
         assert!(matches!(first, Settlement::Later { .. }), "it lay in an outage: not given up at its first try");
         let asked = Failure::Later { error: "x".into(), not_before: Duration::from_secs(90) };
-        assert_eq!(after_failure(&config, &job(1), asked, 0, 1.0), Settlement::Later { due_ms: 90_000, error: "x".into() });
+        assert_eq!(
+            after_failure(&config, &job(1), asked, 0, 1.0),
+            Settlement::Later { due_ms: 90_000, error: "x".into() }
+        );
     }
 
     #[test]

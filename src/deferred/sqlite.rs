@@ -274,7 +274,13 @@ impl Embedded {
         Ok(settled)
     }
 
-    async fn bury_one(&self, on: &mut SqliteConnection, job: &Job, reason: Reason, now: i64) -> Result<(), sqlx::Error> {
+    async fn bury_one(
+        &self,
+        on: &mut SqliteConnection,
+        job: &Job,
+        reason: Reason,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO dead (key, kind, priority, payload, correlation, enqueued_ms, attempt, last_error, \
              reason, dead_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",

@@ -170,7 +170,9 @@ impl<R: Reinject> Release<R> {
             match self.records.renew_release(id, lease, now_ms()).await {
                 Ok(true) => {}
                 // What the next hop has cannot be called back.
-                Ok(false) => tracing::warn!(event = event::MAIL, %id, "somebody else took up a release that still runs"),
+                Ok(false) => {
+                    tracing::warn!(event = event::MAIL, %id, "somebody else took up a release that still runs")
+                }
                 Err(error) => tracing::warn!(event = event::MAIL, %id, %error, "the lease of a release is not renewed"),
             }
         }

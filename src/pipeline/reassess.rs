@@ -29,8 +29,8 @@ use crate::observe::event;
 use crate::policy::mql::Needs;
 use crate::policy::{Action, Judgement, Reason, RuleMode, Verdict, Wait};
 use crate::records::{
-    ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, HeldMessage, HeldState, OutboxJob, Reassessment, RecipientVerdict, Record,
-    Records, StoreError, WantedAction,
+    ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, HeldMessage, HeldState, OutboxJob, Reassessment,
+    RecipientVerdict, Record, Records, StoreError, WantedAction,
 };
 
 /// Kind of the job that looks again.
@@ -263,13 +263,7 @@ fn correlation(record: &Record) -> String {
     record.connection.correlation.clone().unwrap_or_else(|| record.id.to_string())
 }
 
-fn job(
-    kind: &str,
-    (id, correlation): (MessageId, String),
-    priority: Priority,
-    cause: &str,
-    now_ms: i64,
-) -> OutboxJob {
+fn job(kind: &str, (id, correlation): (MessageId, String), priority: Priority, cause: &str, now_ms: i64) -> OutboxJob {
     let by = if cause.is_empty() || cause == BY_LOOK { String::new() } else { format!(":{cause}") };
     OutboxJob {
         key: format!("{kind}:{id}{by}"),
@@ -333,7 +327,8 @@ impl Reassess {
         let whereabouts = self.whereabouts(id).await?;
         let closed = standing.services.on_failure(&second.facts.services) == OnFailure::Closed;
         let asked = !closed
-            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message) != OnFailure::Closed;
+            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message)
+                != OnFailure::Closed;
         let pause = Duration::from_secs(config.look_pause_seconds);
         let error = || format!("still not known: {}", second.degraded.join(", "));
         if closed && !whereabouts.held.is_empty() {
@@ -501,9 +496,10 @@ impl Waited {
             Err(StoreError::NotHeld(_)) => return Ok(()),
             Err(error) => return Err(again(error)),
         };
-        let waits = held.recipients.into_iter().filter(|one| {
-            one.is_held() && one.waits().unwrap_or_else(|| order.recipients.contains(&one.recipient))
-        });
+        let waits = held
+            .recipients
+            .into_iter()
+            .filter(|one| one.is_held() && one.waits().unwrap_or_else(|| order.recipients.contains(&one.recipient)));
         let mut recipients: Vec<String> = waits.map(|one| one.recipient).collect();
         if let Some(second) = self.records.reassessment(id).await.map_err(again)? {
             // Who was judged worse stays held; the release of the others was ordered then, and is tried until it is done.
@@ -814,5 +810,92 @@ mod tests {
             "it went out meanwhile"
         );
         assert_eq!(kinds(&waiting, &[Allow, Quarantine], &out), (Change::Same, none.to_vec()));
+    }
+
+    #[test]
+    fn what_a_clean_second_look_releases() {
+        use Action::{Allow, Quarantine, Reject};
+        let careful = ReassessConfig::default();
+        let freely = ReassessConfig { release_held_for_risk: true, ..ReassessConfig::default() };
+        let released = |config: &ReassessConfig, verdicts: &[(Action, Reason)], again: &[Action], asked: bool, sure: bool| {
+            let first = record(Quarantine, verdicts);
+            let mut second = record(Allow, &again.iter().map(|one| (*one, Reason::Score)).collect::<Vec<_>>());
+            if !sure {
+                second.degraded.push("dkim=timeout".into());
+            }
+            let held = first.verdicts.iter().map(|one| one.recipient.clone()).collect();
+            let (change, wanted) = compare(config, &first, (&second, asked), &Whereabouts { held, out: Vec::new() });
+            (
+                change,
+                wanted.into_iter().filter(|(kind, _)| *kind == RELEASE).flat_map(|(_, whom)| whom).collect::<Vec<_>>(),
+            )
+        };
+        let r0 = || vec!["r0@b.example".to_owned()];
+        let one =
+            |config, reason: Reason, asked, sure| released(config, &[(Quarantine, reason)], &[Allow], asked, sure);
+        for reason in [Reason::Unasked, Reason::Unjudged] {
+            assert_eq!(one(&careful, reason.clone(), true, false), (Change::Better, r0()), "{reason:?}");
+            assert_eq!(one(&careful, reason, false, true), (Change::Better, vec![]), "it still cannot be asked");
+        }
+        assert_eq!(one(&careful, Reason::Waiting, false, false), (Change::Same, r0()));
+        assert_eq!(one(&careful, Reason::Score, true, true), (Change::Better, vec![]));
+        assert_eq!(one(&freely, Reason::Score, true, true), (Change::Better, r0()));
+        assert_eq!(one(&freely, Reason::Score, true, false), (Change::Better, vec![]), "something is not known");
+        for reason in [Reason::Gtube, Reason::BlockList("x".into())] {
+            assert_eq!(one(&freely, reason.clone(), true, true), (Change::Better, vec![]), "{reason:?}");
+        }
+        let bad = released(&careful, &[(Quarantine, Reason::Unasked)], &[Quarantine], true, true);
+        assert_eq!(bad, (Change::Same, vec![]), "held anyway");
+        let refused =
+            released(&freely, &[(Reject, Reason::Score), (Quarantine, Reason::Score)], &[Allow, Allow], true, true);
+        assert_eq!(refused, (Change::Better, vec!["r1@b.example".to_owned()]));
+        // Held only because of the other one: goes with him, or stays.
+        let both = |first: Reason, again: &[Action]| {
+            released(&careful, &[(Quarantine, first), (Allow, Reason::Score)], again, true, true).1
+        };
+        assert_eq!(both(Reason::Waiting, &[Allow, Allow]), ["r0@b.example", "r1@b.example"]);
+        assert_eq!(both(Reason::Waiting, &[Allow, Quarantine]), ["r0@b.example"]);
+        assert!(both(Reason::Waiting, &[Quarantine, Allow]).is_empty());
+        assert!(both(Reason::Score, &[Allow, Allow]).is_empty());
+    }
+
+    #[test]
+    fn a_later_look_adds_to_the_first() {
+        let taken = |cause: &str, whom: &str| ActionTaken {
+            kind: "remediate".into(),
+            cause: cause.into(),
+            recipients: vec![whom.into()],
+            wanted_ms: 0,
+            result: None,
+            result_ms: None,
+        };
+        let before = [taken(BY_LOOK, "a@b.example")];
+        let mut wanted = vec![
+            ("remediate", vec!["a@b.example".into(), "b@b.example".into()]),
+            ("alert", vec!["a@b.example".into()]),
+        ];
+        leave_out(&mut wanted, &before);
+        assert_eq!(wanted, [("remediate", vec!["b@b.example".to_owned()]), ("alert", vec!["a@b.example".to_owned()])]);
+        leave_out(&mut wanted, &[taken("", "b@b.example")]);
+        assert_eq!(wanted.len(), 1, "nobody is left");
+    }
+
+    #[test]
+    fn orders_are_small_and_of_their_own() {
+        let many = vec![(Action::Quarantine, Reason::Waiting); 1_000];
+        let again =
+            Again { priority: Priority::High, reasons: vec!["grey"], keep_until_ms: 0, waits: vec![true; 1_000] };
+        let jobs = again.jobs(&record(Action::Quarantine, &many), &ReassessConfig::default());
+        assert_eq!(jobs.iter().map(|job| job.kind.as_str()).collect::<Vec<_>>(), [REASSESS, WAITED]);
+        assert!(jobs.iter().all(|job| job.payload.len() < 200));
+        let id = (MessageId::new(1, [1; 10]), String::new());
+        let keys =
+            ["", BY_LOOK, BY_CAMPAIGN, WAITED].map(|cause| job(RELEASE, id.clone(), Priority::High, cause, 0).key);
+        assert_eq!(keys[0], keys[1]);
+        assert!(keys[1] != keys[2] && keys[2] != keys[3]);
+        let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
+        let unjudged = record(Action::Quarantine, &[(Action::Quarantine, Reason::Unjudged)]);
+        assert_eq!(for_unjudged(&unjudged, &config)[0].key, format!("{REASSESS}:{}", unjudged.id));
+        assert!(for_unjudged(&unjudged, &ReassessConfig::default()).is_empty(), "off");
     }
 }

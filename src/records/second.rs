@@ -283,7 +283,9 @@ impl Records {
                 sql.text(&record).push(") ON CONFLICT (message_id) DO ");
                 if second.record.in_campaign {
                     // Who knows of the campaign knows more, but does not make good what was bad; of two such the first stands.
-                    sql.push("UPDATE SET at_ms = ").push(UNLESS_WORSE).push("reassessments.at_ms ELSE excluded.at_ms END, ");
+                    sql.push("UPDATE SET at_ms = ")
+                        .push(UNLESS_WORSE)
+                        .push("reassessments.at_ms ELSE excluded.at_ms END, ");
                     sql.push("record = ").push(UNLESS_WORSE).push("reassessments.record ELSE excluded.record END, ");
                     sql.push("change = ").push(UNLESS_WORSE).push("reassessments.change ELSE excluded.change END, ");
                     sql.push("in_campaign = 1 WHERE reassessments.in_campaign = 0");
@@ -354,8 +356,9 @@ impl Records {
     pub async fn actions(&self, id: MessageId) -> Result<Vec<ActionTaken>, StoreError> {
         let call = async {
             let fail = || StoreError::query("read actions");
-            let mut sql =
-                Sql::new("SELECT kind, cause, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
+            let mut sql = Sql::new(
+                "SELECT kind, cause, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ",
+            );
             sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind, cause");
             let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
             rows.iter().map(ActionTaken::read).collect::<Result<_, _>>().map_err(fail())
@@ -373,7 +376,15 @@ async fn write_actions(
     for action in actions {
         let recipients = serde_json::to_string(&action.recipients).unwrap_or_default();
         let mut sql = Sql::new("INSERT INTO actions (message_id, kind, cause, recipients, wanted_ms) VALUES (");
-        sql.bind(id.to_string()).comma().text(&action.kind).comma().text(action.cause).comma().text(&recipients).comma().bind(now_ms);
+        sql.bind(id.to_string())
+            .comma()
+            .text(&action.kind)
+            .comma()
+            .text(action.cause)
+            .comma()
+            .text(&recipients)
+            .comma()
+            .bind(now_ms);
         sql.push(") ON CONFLICT (message_id, kind, cause) DO NOTHING");
         sql.execute(&mut *transaction).await?;
     }

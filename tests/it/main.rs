@@ -39,6 +39,7 @@ mod queue_kills;
 mod reassess;
 mod records;
 mod relay;
+mod releases;
 mod rules;
 mod rules_commands;
 mod sender_auth;

@@ -68,7 +68,9 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     let (outcome, error) = match &settlement {
         None => (Outcome::Lost, None),
         Some(Settlement::Done) => (Outcome::Done, None),
-        Some(Settlement::Again { error, .. } | Settlement::Later { error, .. }) => (Outcome::Again, Some(error.clone())),
+        Some(Settlement::Again { error, .. } | Settlement::Later { error, .. }) => {
+            (Outcome::Again, Some(error.clone()))
+        }
         Some(Settlement::Dead { error, .. }) => (Outcome::Dead, Some(error.clone())),
         Some(Settlement::Back) => (Outcome::Back, None),
     };

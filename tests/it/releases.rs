@@ -216,7 +216,8 @@ async fn what_a_killed_worker_was_releasing_is_released() {
 
 #[tokio::test]
 async fn a_lease_is_renewed_and_lost() {
-    let open = Place::new("").open().await;
+    let place = Place::new("");
+    let open = place.open().await;
     let one = record(id_at(now_ms(), 1), "held", &["a@x.example"]);
     open.hold(&one, RAW).await.unwrap();
     let (records, names, now) = (&open.records, ["a@x.example".to_owned()], now_ms());

@@ -817,7 +817,11 @@ mod tests {
         use Action::{Allow, Quarantine, Reject};
         let careful = ReassessConfig::default();
         let freely = ReassessConfig { release_held_for_risk: true, ..ReassessConfig::default() };
-        let released = |config: &ReassessConfig, verdicts: &[(Action, Reason)], again: &[Action], asked: bool, sure: bool| {
+        let released = |config: &ReassessConfig,
+                        verdicts: &[(Action, Reason)],
+                        again: &[Action],
+                        asked: bool,
+                        sure: bool| {
             let first = record(Quarantine, verdicts);
             let mut second = record(Allow, &again.iter().map(|one| (*one, Reason::Score)).collect::<Vec<_>>());
             if !sure {

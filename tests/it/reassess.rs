@@ -81,6 +81,8 @@ struct Around {
     fickle: bool,
     /// Attempts and looks are as by default; else so many that a test can take its time.
     few: bool,
+    /// The URL analyser must be asked.
+    closed: bool,
 }
 
 impl Around {
@@ -92,7 +94,8 @@ impl Around {
 
 impl Scene {
     async fn start(reassess: &str, around: Around) -> Self {
-        let Around { queue, redis, postfix, fickle: changes, few } = around;
+        let Around { queue, redis, postfix, fickle: changes, few, closed } = around;
+        let on_failure = if closed { "on_failure = \"closed\"" } else { "" };
         let (looks, attempts) = if few { ("", "") } else { ("looks = 400", "attempts = 400") };
         let fickle = Fickle::start().await;
         let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
@@ -129,6 +132,7 @@ impl Scene {
             reject_at = 101.0
             [enrichment.url_service]
             enabled = true
+            {on_failure}
             url = "http://{}/v1/url"
             [enrichment.url_service.service.call]
             deadline_ms = 1000
@@ -266,8 +270,8 @@ async fn both_behind_postfix() {
 async fn a_next_hop_that_is_away_strands_nothing() {
     for (hold, clean) in [("hold_seconds = 600", true), ("hold_seconds = 1", false)] {
         let scene = Scene::start(&format!("wait = \"hold\"\n{hold}"), Around { few: true, ..Around::default() }).await;
-        scene.sink.set(|replies| replies.mail = "451 4.3.2 not now".into());
         scene.send("https://firm.example/x").await;
+        scene.sink.set(|replies| replies.mail = "451 4.3.2 not now".into());
         let (id, reason) = scene.held().await;
         assert_eq!(reason, "waiting");
         if clean {
@@ -295,8 +299,7 @@ async fn a_next_hop_that_is_away_strands_nothing() {
 /// What is held because a service that must be asked could not be is looked at until it can be, and released then.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_not_be_asked_is_released_when_it_is_found_clean() {
-    let closed = "[enrichment.url_service]\non_failure = \"closed\"\n";
-    let scene = Scene::start(&format!("wait = \"deliver\"\n{closed}"), Around { few: true, ..Around::default() }).await;
+    let scene = Scene::start("wait = \"deliver\"", Around { few: true, closed: true, ..Around::default() }).await;
     scene.send("https://firm.example/x").await;
     let (id, reason) = scene.held().await;
     assert_eq!(reason, "unasked");

@@ -21,7 +21,7 @@ mod words;
 
 pub use answers::Answers;
 pub use campaign::{BANDS, Campaign, CampaignConfig, Likeness, MAX_DISTANCE};
-pub use detectors::analyse;
+pub use detectors::{analyse, look, with_services};
 pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };

@@ -33,15 +33,16 @@ impl Default for ServiceFacts {
 }
 
 impl ServiceFacts {
-    /// Names of those that are not known, with the reason; a list that did not answer among others that did, too.
+    /// Names of those that are not known, with the reason; a list or a registry that did not answer among others that did, too.
     pub fn unknowns(&self) -> impl Iterator<Item = (&'static str, Why)> {
         let silent = self.lists.known().and_then(|lists| lists.silent.first().map(|(_, why)| *why));
+        let unasked = self.domains.known().and_then(|ages| ages.iter().find_map(|age| age.unknown));
         [
             ("malware", self.malware.unknown()),
             ("lists", self.lists.unknown().or(silent)),
             ("urls", self.urls.unknown()),
             ("text", self.text.unknown()),
-            ("domains", self.domains.unknown()),
+            ("domains", self.domains.unknown().or(unasked)),
         ]
         .into_iter()
         .filter_map(|(name, why)| Some((name, why?)))
@@ -125,6 +126,9 @@ pub struct DomainAge {
     pub domain: String,
     /// Whether it is the sender's; else one that a link leads to.
     pub sender: bool,
-    /// Whole days since; `None`: the registry knows nothing of it or does not say.
+    /// Whole days since; `None`: the registry knows nothing of it or does not say, or could not be asked.
     pub days: Option<u32>,
+    /// Why the registry could not be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<Why>,
 }

@@ -266,6 +266,12 @@ const MAX_EVIDENCE_CHARS: usize = 120;
 #[derive(Debug, Default)]
 pub(super) struct Signals(Vec<Signal>);
 
+impl From<Vec<Signal>> for Signals {
+    fn from(signals: Vec<Signal>) -> Self {
+        Self(signals)
+    }
+}
+
 impl Signals {
     pub(super) fn add(&mut self, code: Code, strength: f32, evidence: impl AsRef<str>) {
         let evidence: String = evidence.as_ref().chars().filter(|c| !c.is_control()).take(MAX_EVIDENCE_CHARS).collect();

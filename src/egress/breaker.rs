@@ -144,23 +144,34 @@ impl Breaker {
     /// # Errors
     /// No; the time after which it is worth asking again (zero while probes are under way).
     pub fn ask(&mut self, now: Instant) -> Result<Permit, Duration> {
+        if let Some(left) = self.refuses(now) {
+            self.refused += 1;
+            return Err(left);
+        }
         if self.state == BreakerState::Open {
-            let left = (self.left_alone + self.recovery()).saturating_duration_since(now);
-            if !left.is_zero() {
-                self.refused += 1;
-                return Err(left);
-            }
             self.change(BreakerState::HalfOpen, now);
         }
         let probe = self.state == BreakerState::HalfOpen;
         if probe {
-            if self.probing >= self.config.probes.max(1) {
-                self.refused += 1;
-                return Err(Duration::ZERO);
-            }
             self.probing += 1;
         }
         Ok(Permit { era: self.era, kind: if probe { Kind::Probe } else { Kind::Call } })
+    }
+
+    /// Whether a call made now is refused, and the time after which it is worth asking again.
+    pub fn refuses(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            BreakerState::Closed => None,
+            BreakerState::Open => {
+                Some((self.left_alone + self.recovery()).saturating_duration_since(now)).filter(|left| !left.is_zero())
+            }
+            BreakerState::HalfOpen => (self.probing >= self.config.probes.max(1)).then_some(Duration::ZERO),
+        }
+    }
+
+    /// Counts a call that was not made because it would have been refused.
+    pub fn spared(&mut self) {
+        self.refused += 1;
     }
 
     /// May a look be taken now? A closed one takes it as any other call.

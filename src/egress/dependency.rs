@@ -47,6 +47,8 @@ struct State {
     succeeded: u64,
     failed: u64,
     last_failure: Option<(String, Instant)>,
+    /// Of the failures since the last success, the first.
+    failing_since: Option<Instant>,
     next_look: Instant,
 }
 
@@ -59,6 +61,7 @@ impl Dependency {
             succeeded: 0,
             failed: 0,
             last_failure: None,
+            failing_since: None,
             next_look: now,
         };
         let slots = Semaphore::new((config.concurrent.max(1) as usize).min(Semaphore::MAX_PERMITS));
@@ -106,6 +109,25 @@ impl Dependency {
         }
     }
 
+    /// Why its breaker would refuse a call at this moment, if it would. For those who can spare themselves the work of asking;
+    /// who does, says so by [`Self::spared`].
+    pub fn refuses(&self) -> Option<Failure> {
+        let retry_in = self.state().breaker.refuses(Instant::now())?;
+        Some(Failure::BreakerOpen { retry_in })
+    }
+
+    /// Counts a call that was not made because it would have been refused, as one that was refused.
+    pub fn spared(&self, failure: &Failure) {
+        self.state().breaker.spared();
+        self.meters.refused.inc();
+        observe::count("egress", failure.category());
+    }
+
+    /// How long it has been failing: since the first failure after its last success. Zero while it answers.
+    pub fn failing_for(&self) -> Duration {
+        self.state().failing_since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
     /// Whether it is time for a look of our own ([`Repeat::Look`]): the breaker is not closed, and `look_seconds` have passed
     /// since it opened or since the last look, or that one was good. Says so once.
     pub fn wants_look(&self) -> bool {
@@ -123,6 +145,13 @@ impl Dependency {
     /// A fifth earlier or later: gateways that lost a service together do not come back to it together.
     fn until_look(&self) -> Duration {
         Duration::from_secs(self.config.breaker.look_seconds.into()).mul_f64(0.8 + 0.4 * chance())
+    }
+
+    /// Share of the calls within the breaker's window that gave an answer; without any what the breaker does with calls, 1 or 0.
+    pub(super) fn available(&self) -> f64 {
+        let mut state = self.state();
+        let (ok, bad) = state.breaker.counts(Instant::now());
+        ratio(ok, bad).unwrap_or(if state.breaker.state() == BreakerState::Closed { 1.0 } else { 0.0 })
     }
 
     /// How it is doing.
@@ -286,6 +315,7 @@ impl Leave<'_> {
             Ok(_) => {
                 meters.ok.inc();
                 state.succeeded += 1;
+                state.failing_since = None;
                 state.breaker.done(permit, true, now);
                 state.limiter.fine(took, now);
             }
@@ -296,6 +326,7 @@ impl Leave<'_> {
                 let hasty = matches!(failure, Failure::Timeout { .. }) && given < config.deadline() / 2;
                 if failure.is_outage() && !hasty {
                     state.failed += 1;
+                    state.failing_since.get_or_insert(started);
                     state.last_failure = Some((failure.to_string(), now));
                     state.breaker.done(permit, false, now);
                 } else {
@@ -309,10 +340,6 @@ impl Leave<'_> {
                     state.limiter.overloaded(told, now);
                 }
             }
-        }
-        let (ok, bad) = state.breaker.counts(now);
-        if let Some(ratio) = ratio(ok, bad) {
-            meters.available.set(ratio);
         }
         meters.share.set(state.limiter.share());
         let after = state.breaker.state();

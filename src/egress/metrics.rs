@@ -1,9 +1,15 @@
 //! Metrics of calls out. Label `dependency` is a name that the configuration gives: there are few.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
 
+use super::Dependency;
 use super::breaker::BreakerState;
 
 /// Counters, gauges and histograms of calls out; declared here, with help, and nowhere else.
@@ -14,10 +20,40 @@ pub struct Metrics {
     waits: HistogramVec,
     retries: IntCounterVec,
     opened: IntCounterVec,
+    now: Now,
+}
+
+/// What is true at the moment: of the dependencies there are, not of those there were.
+#[derive(Debug, Clone)]
+struct Now {
     state: IntGaugeVec,
     available: GaugeVec,
     share: GaugeVec,
     in_flight: IntGaugeVec,
+    known: Arc<Mutex<BTreeMap<String, Weak<Dependency>>>>,
+}
+
+impl Collector for Now {
+    fn desc(&self) -> Vec<&Desc> {
+        let Self { state, available, share, in_flight, .. } = self;
+        [state.desc(), available.desc(), share.desc(), in_flight.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let Self { state, available, share, in_flight, known } = self;
+        known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, one| {
+            let labels = &[name.as_str()];
+            if let Some(dependency) = one.upgrade() {
+                available.with_label_values(labels).set(dependency.available());
+                return true;
+            }
+            // One that was never collected is not there to be removed.
+            let _ = (state.remove_label_values(labels), available.remove_label_values(labels));
+            let _ = (share.remove_label_values(labels), in_flight.remove_label_values(labels));
+            false
+        });
+        [state.collect(), available.collect(), share.collect(), in_flight.collect()].concat()
+    }
 }
 
 impl Metrics {
@@ -48,39 +84,48 @@ impl Metrics {
             waits: HistogramVec::new(waits, labels)?,
             retries: counter("mailweir_dependency_retries_total", "Tries that repeated one that failed.", labels)?,
             opened: counter("mailweir_dependency_breaker_opened_total", "Times the breaker opened.", labels)?,
-            state: IntGaugeVec::new(
-                Opts::new("mailweir_dependency_breaker_state", "State of the breaker: 0 closed, 1 half open, 2 open."),
-                labels,
-            )?,
-            available: GaugeVec::new(
-                Opts::new(
-                    "mailweir_dependency_success_ratio",
-                    "Share of calls within the breaker's window that gave an answer, 0 to 1.",
-                ),
-                labels,
-            )?,
-            share: GaugeVec::new(
-                Opts::new(
-                    "mailweir_dependency_rate_ratio",
-                    "Share of the configured rate that is in effect: less than 1 after 429, 5xx or slow answers.",
-                ),
-                labels,
-            )?,
-            in_flight: IntGaugeVec::new(
-                Opts::new("mailweir_dependency_calls_in_flight", "Calls under way at the moment."),
-                labels,
-            )?,
+            now: Now {
+                known: Arc::default(),
+                state: IntGaugeVec::new(
+                    Opts::new(
+                        "mailweir_dependency_breaker_state",
+                        "State of the breaker: 0 closed, 1 half open, 2 open.",
+                    ),
+                    labels,
+                )?,
+                available: GaugeVec::new(
+                    Opts::new(
+                        "mailweir_dependency_success_ratio",
+                        "Share of calls within the breaker's window that gave an answer, 0 to 1; without any: 1 while the breaker is closed, else 0.",
+                    ),
+                    labels,
+                )?,
+                share: GaugeVec::new(
+                    Opts::new(
+                        "mailweir_dependency_rate_ratio",
+                        "Share of the configured rate that is in effect: less than 1 after 429, 5xx or slow answers.",
+                    ),
+                    labels,
+                )?,
+                in_flight: IntGaugeVec::new(
+                    Opts::new("mailweir_dependency_calls_in_flight", "Calls under way at the moment."),
+                    labels,
+                )?,
+            },
         };
         registry.register(Box::new(metrics.calls.clone()))?;
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.waits.clone()))?;
         registry.register(Box::new(metrics.retries.clone()))?;
         registry.register(Box::new(metrics.opened.clone()))?;
-        registry.register(Box::new(metrics.state.clone()))?;
-        registry.register(Box::new(metrics.available.clone()))?;
-        registry.register(Box::new(metrics.share.clone()))?;
-        registry.register(Box::new(metrics.in_flight.clone()))?;
+        registry.register(Box::new(metrics.now.clone()))?;
         Ok(metrics)
+    }
+
+    /// A dependency whose present is told from now on.
+    pub(super) fn watch(&self, dependency: &Arc<Dependency>) {
+        let mut known = self.now.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(dependency.name().to_owned(), Arc::downgrade(dependency));
     }
 
     /// Those of one dependency.
@@ -89,16 +134,15 @@ impl Metrics {
         let meters = Meters {
             calls: self.calls.clone(),
             ok: self.calls.with_label_values(&[name, "ok"]),
+            refused: self.calls.with_label_values(&[name, "breaker_open"]),
             seconds: self.seconds.with_label_values(labels),
             waits: self.waits.with_label_values(labels),
             retries: self.retries.with_label_values(labels),
             opened: self.opened.with_label_values(labels),
-            state: self.state.with_label_values(labels),
-            available: self.available.with_label_values(labels),
-            share: self.share.with_label_values(labels),
-            in_flight: self.in_flight.with_label_values(labels),
+            state: self.now.state.with_label_values(labels),
+            share: self.now.share.with_label_values(labels),
+            in_flight: self.now.in_flight.with_label_values(labels),
         };
-        meters.available.set(1.0);
         meters.share.set(1.0);
         meters.state.set(0);
         meters
@@ -110,12 +154,12 @@ impl Metrics {
 pub(super) struct Meters {
     calls: IntCounterVec,
     pub(super) ok: IntCounter,
+    pub(super) refused: IntCounter,
     pub(super) seconds: Histogram,
     pub(super) waits: Histogram,
     pub(super) retries: IntCounter,
     pub(super) opened: IntCounter,
     state: IntGauge,
-    pub(super) available: prometheus::Gauge,
     pub(super) share: prometheus::Gauge,
     pub(super) in_flight: IntGauge,
 }

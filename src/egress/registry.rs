@@ -69,13 +69,14 @@ impl Registry {
             return Arc::clone(found);
         }
         let made = Dependency::new(name, config.clone(), self.metrics.of(name));
+        self.metrics.watch(&made);
         known.insert(name.to_owned(), Arc::clone(&made));
         made
     }
 
-    /// Forgets all but these: what a new configuration does not name is gone.
-    pub fn keep(&self, names: &[&str]) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| names.contains(&name.as_str()));
+    /// Forgets all but those that stay: what a new configuration does not name is gone.
+    pub fn keep(&self, stays: impl Fn(&str) -> bool) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
     }
 
     /// How each is doing, by name.
@@ -100,7 +101,7 @@ mod tests {
         registry.dependency("rdap", &config);
         let names = || registry.snapshots().into_iter().map(|s| s.name).collect::<Vec<_>>();
         assert_eq!(names(), ["clamd", "rdap"]);
-        registry.keep(&["rdap"]);
+        registry.keep(|name| name == "rdap");
         assert_eq!(names(), ["rdap"]);
     }
 }

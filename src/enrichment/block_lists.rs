@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -53,16 +54,23 @@ impl BlockLists {
         let entries = config.service.cache_entries.max(1);
         let tested = ServiceConfig { fresh_seconds: TESTED_SECONDS, cache_entries: entries, ..config.service.clone() };
         let zone = |zone: &ZoneConfig| {
+            let (name, tiers) = (dependency_name(&zone.name), &outside.tiers);
+            let dependency = outside.dependencies.dependency(&name, &config.service.call);
             Arc::new(Zone {
-                dependency: outside.dependencies.dependency(&dependency_name(&zone.name), &config.service.call),
                 names: names.clone(),
-                answers: Cache::new("block_lists", &dependency_name(&zone.name), &config.service, &outside.tiers),
+                answers: Cache::new(("block_lists", &name), &config.service, tiers, &dependency),
                 // Whether a list answers us is nobody else's answer.
-                tests: Cache::own("block_list_tests", &tested, &outside.tiers),
+                tests: Cache::own("block_list_tests", &tested, tiers, &dependency),
                 config: zone.clone(),
+                dependency,
             })
         };
         Self { zones: config.zones.iter().map(zone).collect(), max_domains: config.max_domains }
+    }
+
+    /// How long all of them have been failing.
+    pub(super) fn failing_for(&self) -> Duration {
+        self.zones.iter().map(|zone| zone.dependency.failing_for()).min().unwrap_or_default()
     }
 
     /// What all lists say about a message; each that fails is named.

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::tiers::{Tiers, shelf_key};
 use super::{ServiceConfig, Tag};
-use crate::egress::Failure;
+use crate::egress::{Dependency, Failure};
 
 /// An answer that can be kept.
 pub(super) trait Kept: Clone + Send + Sync + Serialize + DeserializeOwned + 'static {
@@ -51,7 +51,11 @@ struct Entry<V> {
     tags: Arc<[Tag]>,
 }
 
-pub(super) struct Cache<V>(Arc<Inner<V>>);
+pub(super) struct Cache<V> {
+    inner: Arc<Inner<V>>,
+    /// Whose answers they are.
+    dependency: Arc<Dependency>,
+}
 
 struct Inner<V> {
     name: String,
@@ -72,17 +76,28 @@ struct Inner<V> {
 }
 
 impl<V: Kept> Cache<V> {
-    /// Answers are shared under `kind`, where there is a shelf.
-    pub(super) fn new(name: &str, kind: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
-        Self::build(name, Some(kind.to_owned()), config, tiers)
+    /// For answers of a dependency; shared under `kind`, where there is a shelf.
+    pub(super) fn new(
+        (name, kind): (&str, &str),
+        config: &ServiceConfig,
+        tiers: &Arc<Tiers>,
+        dependency: &Arc<Dependency>,
+    ) -> Self {
+        Self::build(name, Some(kind.to_owned()), config, tiers, dependency)
     }
 
     /// A cache whose answers are true for this gateway alone.
-    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
-        Self::build(name, None, config, tiers)
+    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>, dependency: &Arc<Dependency>) -> Self {
+        Self::build(name, None, config, tiers, dependency)
     }
 
-    fn build(name: &str, kind: Option<String>, config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+    fn build(
+        name: &str,
+        kind: Option<String>,
+        config: &ServiceConfig,
+        tiers: &Arc<Tiers>,
+        dependency: &Arc<Dependency>,
+    ) -> Self {
         let seconds = |n: u32| Duration::from_secs(n.into());
         let (fresh, stale) = (seconds(config.fresh_seconds), seconds(config.stale_seconds));
         let mut kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(fresh + stale);
@@ -96,7 +111,7 @@ impl<V: Kept> Cache<V> {
                 metrics.shared.with_label_values(&[name, outcome]);
             }
         }
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             name: name.to_owned(),
             kind,
             kept: kept.build(),
@@ -110,7 +125,13 @@ impl<V: Kept> Cache<V> {
             misses: count("miss"),
             entries: metrics.entries.with_label_values(&[name]),
             counted: AtomicI64::new(0),
-        }))
+        });
+        Self { inner, dependency: Arc::clone(dependency) }
+    }
+
+    /// The same answers, where another dependency is asked.
+    pub(super) fn of(&self, dependency: &Arc<Dependency>) -> Self {
+        Self { inner: Arc::clone(&self.inner), dependency: Arc::clone(dependency) }
     }
 
     /// The answer kept, else the one that `ask` gives. `about` tells what it is about, when it has to be asked for.
@@ -132,7 +153,7 @@ impl<V: Kept> Cache<V> {
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
-        let inner = &self.0;
+        let inner = &self.inner;
         if again {
             inner.kept.invalidate(&key).await;
         } else if let Some(entry) = inner.kept.get(&key).await {
@@ -149,6 +170,10 @@ impl<V: Kept> Cache<V> {
             inner.kept.invalidate(&key).await;
         }
         inner.misses.inc();
+        // Nobody waits for whom nobody may ask.
+        if let Some(failure) = self.refused() {
+            return Err(failure);
+        }
         let tags: Arc<[Tag]> = about().into();
         let least = if again { Duration::MAX } else { Duration::ZERO };
         let asked = Box::pin(inner.ask(key.clone(), tags, least, ask));
@@ -157,9 +182,20 @@ impl<V: Kept> Cache<V> {
         Ok(entry.answer)
     }
 
+    /// Why nobody can be asked at the moment: neither the dependency, nor what others keep of its answers.
+    fn refused(&self) -> Option<Failure> {
+        let Inner { kind, tiers, name, .. } = &*self.inner;
+        let failure = self.dependency.refuses().filter(|_| kind.is_none() || tiers.refuses())?;
+        self.dependency.spared(&failure);
+        if kind.is_some() {
+            tiers.spared(name);
+        }
+        Some(failure)
+    }
+
     /// Fetches a new answer behind the old one: one task for each key, ended by the dependency's deadline.
     fn refresh(&self, key: String, tags: Arc<[Tag]>, ask: impl Future<Output = Result<V, Failure>> + Send + 'static) {
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         if !inner.refreshing.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone()) {
             return;
         }
@@ -234,7 +270,12 @@ mod tests {
     fn cache(registry: &prometheus::Registry) -> Cache<u32> {
         let config = ServiceConfig { fresh_seconds: 10, stale_seconds: 3_600, ..ServiceConfig::default() };
         let metrics = Arc::new(super::super::Metrics::new(registry).unwrap());
-        Cache::own("test", &config, &Tiers::new(None, metrics))
+        Cache::own("test", &config, &Tiers::new(None, metrics), &dependency())
+    }
+
+    fn dependency() -> Arc<Dependency> {
+        let metrics = crate::egress::Metrics::new(&prometheus::Registry::new()).unwrap();
+        crate::egress::Registry::new(metrics).dependency("test", &crate::egress::CallConfig::default())
     }
 
     #[tokio::test(start_paused = true)]
@@ -281,7 +322,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(3))).await.unwrap(), 2);
-        assert_eq!((cache.0.misses.get(), cache.0.stales.get(), cache.0.hits.get()), (1, 2, 1));
+        assert_eq!((cache.inner.misses.get(), cache.inner.stales.get(), cache.inner.hits.get()), (1, 2, 1));
     }
 
     #[tokio::test(start_paused = true)]
@@ -294,7 +335,7 @@ mod tests {
             ..ServiceConfig::default()
         };
         let metrics = Arc::new(super::super::Metrics::new(&prometheus::Registry::new()).unwrap());
-        let cache = Cache::own("test", &config, &Tiers::new(None, metrics));
+        let cache = Cache::own("test", &config, &Tiers::new(None, metrics), &dependency());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
         assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(0))).await.unwrap(), 0);
@@ -304,17 +345,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_nobody_may_be_asked_what_is_kept_is_given_and_the_rest_is_refused_at_once() {
+        let cache = cache(&prometheus::Registry::new());
+        let dependency = Arc::clone(&cache.dependency);
+        let ready = |result: Result<u32, Failure>| std::future::ready(result);
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
+        while dependency.refuses().is_none() {
+            let fail = |_| ready(Err(Failure::malformed("no")));
+            assert!(dependency.call(crate::egress::Repeat::Never, None, fail).await.is_err());
+        }
+        let refused = dependency.snapshot().refused;
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(2))).await.unwrap(), 1);
+        let failure = cache.get("b".into(), Vec::new, ready(Ok(2))).await.unwrap_err();
+        assert!(matches!(failure, Failure::BreakerOpen { .. }), "{failure}");
+        assert_eq!(dependency.snapshot().refused, refused + 1, "counted as any call that is refused");
+    }
+
+    #[tokio::test]
     async fn what_is_forgotten_by_its_tag_is_asked_for_again() {
         let cache = cache(&prometheus::Registry::new());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
         let about = |host: &'static str| move || vec![Tag::host(host)];
         assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(1))).await.unwrap(), 1);
-        cache.0.tiers.forget(&[Tag::host("a.example")]).await.unwrap();
+        cache.inner.tiers.forget(&[Tag::host("a.example")]).await.unwrap();
         assert_eq!(cache.get("a".into(), about("a.example"), ready(Ok(2))).await.unwrap(), 2);
         assert_eq!(cache.get("b".into(), about("b.example"), ready(Ok(2))).await.unwrap(), 1);
         // Asked for before it was forgotten, answered after it: not good.
-        let tiers = Arc::clone(&cache.0.tiers);
+        let tiers = Arc::clone(&cache.inner.tiers);
         let slow = async move {
             tiers.forget_here(&[Tag::host("c.example")]);
             Ok(1)

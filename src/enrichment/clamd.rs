@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::cache::Cache;
 use super::services::Outside;
 use super::{ClamdConfig, ServiceError, Tag};
-use crate::egress::{Failure, Fence, Names, Repeat, Stream, StreamClient};
+use crate::egress::{Dependency, Failure, Fence, Names, Repeat, Stream, StreamClient};
 
 /// Bytes of one chunk of the stream.
 const CHUNK: usize = 64 << 10;
@@ -35,10 +35,14 @@ impl Clamd {
         let target = config.address.parse().map_err(|source| ServiceError::Address { key: "clamd.address", source })?;
         let dependency = outside.dependencies.dependency("clamd", &config.service.call);
         Ok(Self {
+            cache: Cache::new(("clamd", "clamd"), &config.service, &outside.tiers, &dependency),
             client: Arc::new(StreamClient::new(dependency, target, names.clone(), fence.clone())),
-            cache: Cache::new("clamd", "clamd", &config.service, &outside.tiers),
             max: config.max_stream_bytes,
         })
+    }
+
+    pub(super) fn dependency(&self) -> &Dependency {
+        self.client.dependency()
     }
 
     /// Names of the malware found in a message; empty: none.

@@ -102,7 +102,8 @@ impl Default for OcrConfig {
 pub enum OnFailure {
     /// It goes on without; the verdict is marked.
     Open,
-    /// The sender is asked to try later, as long as the service has not been down for `defer_seconds`; then `open`.
+    /// The sender is asked to try later, until the service has failed, or the message been deferred, for `defer_seconds`; then
+    /// `open`.
     Defer,
     /// It is held.
     Closed,
@@ -112,7 +113,7 @@ pub enum OnFailure {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ServiceConfig {
-    /// How long a service may be down before `defer` becomes `open`.
+    /// How long a service may fail, or a message be deferred, before `defer` becomes `open`.
     pub defer_seconds: u32,
     /// Answers kept in memory.
     pub cache_entries: u64,

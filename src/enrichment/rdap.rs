@@ -1,12 +1,14 @@
 //! Registries: when a domain was registered (RDAP, RFC 9082, RFC 9083).
 //!
-//! Which registry knows a suffix is told by IANA's bootstrap file (RFC 9224), which the operator keeps. All registries are one
-//! dependency. A suffix without a registry, and a domain that its registry does not know, are answers: no date. The same answers
+//! Which registry knows a suffix is told by IANA's bootstrap file (RFC 9224), which the operator keeps. Each registry is a
+//! dependency of its own, `rdap:HOST`, from when it is first asked: the trouble of one says nothing about the others, and senders
+//! choose which are asked. A suffix without a registry, and a domain that its registry does not know, are answers: no date. The same answers
 //! serve `network.whois`; there a suffix without a registry is no answer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -20,7 +22,7 @@ use super::cache::Cache;
 use super::services::{Outside, Question, Way};
 use super::{RdapConfig, ServiceError, Tag};
 use crate::analysis::DomainAge;
-use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
+use crate::egress::{Answer, CallConfig, Failure, HttpClient, Registry as Dependencies, Repeat, Request};
 use crate::mail::registrable_domain;
 
 /// Redirects followed: registries send on to registrars.
@@ -28,14 +30,28 @@ const REDIRECTS: u8 = 3;
 /// Name servers kept of a domain.
 const MAX_SERVERS: usize = 20;
 
+/// Registries that are dependencies of their own; further ones share one, `rdap`.
+const MAX_REGISTRIES: usize = 100;
+/// The name before a registry's, and of those that share one.
+pub(super) const RDAP: &str = "rdap";
+
 pub(super) struct Rdap {
-    asker: Arc<Asker>,
+    /// Suffixes, and where they are known.
+    places: HashMap<String, Url>,
+    asked: Mutex<BTreeMap<String, Arc<Registry>>>,
+    others: Arc<Registry>,
     cache: Cache<Option<Registration>>,
+    way: Way,
+    call: CallConfig,
+    dependencies: Dependencies,
     max_domains: usize,
 }
 
-/// Who is asked, and which domain was asked about last.
-type Asker = (HttpClient, HashMap<String, Url>, Mutex<String>);
+/// A registry, and which domain it was asked about last.
+struct Registry {
+    client: HttpClient,
+    last: Mutex<String>,
+}
 
 /// IANA's file: lists of suffixes, each with the places that know them.
 #[derive(Deserialize)]
@@ -70,18 +86,30 @@ struct Registration {
 }
 
 impl Rdap {
-    pub(super) fn new(config: &RdapConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
+    pub(super) fn new(config: &RdapConfig, outside: &Outside, way: Way) -> Result<Self, ServiceError> {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
-        let client = way.anywhere("rdap", &config.service.call, outside, REDIRECTS)?;
-        let cache = Cache::new("rdap", "rdap", &config.service, &outside.tiers);
+        let (call, dependencies) = (config.service.call.clone(), outside.dependencies.clone());
+        let others = Registry::new(way.anywhere(RDAP, &call, &dependencies, REDIRECTS)?);
+        let cache = Cache::new((RDAP, RDAP), &config.service, &outside.tiers, others.client.dependency());
         Ok(Self {
-            asker: Arc::new((client, bootstrap(file)?, Mutex::default())),
+            places: bootstrap(file)?,
+            asked: Mutex::default(),
+            others: Arc::new(others),
             cache,
+            way,
+            call,
+            dependencies,
             max_domains: config.max_domains,
         })
     }
 
-    /// When the domains of sender and links were registered; whole days before `question.now`.
+    /// How long registries have been failing: the longest.
+    pub(super) fn failing_for(&self) -> Duration {
+        self.all().iter().map(|one| one.client.dependency().failing_for()).max().unwrap_or_default()
+    }
+
+    /// When the domains of sender and links were registered; whole days before `question.now`. One that could not be asked about
+    /// takes nothing from the others.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<DomainAge>, Failure> {
         let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
         let senders = from.filter_map(|address| Some((registrable_domain(&address.domain)?, true)));
@@ -93,32 +121,40 @@ impl Rdap {
                 asked.push((domain, sender));
             }
         }
-        let mut each: Vec<BoxFuture<'_, Result<DomainAge, Failure>>> = Vec::new();
-        for (domain, sender) in asked {
-            let (asker, name) = (Arc::clone(&self.asker), domain.to_owned());
-            let ask = async move { registered(&asker, &name, Repeat::Safe, until).await };
-            let (domain, now) = (domain.to_owned(), question.now);
-            each.push(Box::pin(async move {
-                let registered = self.cache.get(domain.clone(), || about(&domain), ask).await?;
-                let days = registered
-                    .and_then(|one| one.at)
-                    .map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
-                Ok(DomainAge { domain, sender, days })
-            }));
-        }
+        let each = asked.into_iter().map(|(domain, sender)| -> BoxFuture<'_, _> {
+            Box::pin(async move { (domain, sender, self.registration(domain, until).await) })
+        });
         // At most `max_domains`.
-        futures_util::future::try_join_all(each).await
+        let answers = futures_util::future::join_all(each).await;
+        let (mut ages, mut failed, mut answered) = (Vec::new(), None, false);
+        for (domain, sender, answer) in answers {
+            let (at, unknown) = match answer {
+                Ok(registered) => {
+                    answered = true;
+                    (registered.and_then(|one| one.at), None)
+                }
+                Err(failure) => {
+                    let unknown = Some(super::services::why(&failure));
+                    failed.get_or_insert(failure);
+                    (None, unknown)
+                }
+            };
+            let days = at.map(|at| u32::try_from((question.now - at).max(0) / 86_400).unwrap_or(u32::MAX));
+            ages.push(DomainAge { domain: domain.to_owned(), sender, days, unknown });
+        }
+        match failed {
+            Some(failure) if !answered => Err(failure),
+            _ => Ok(ages),
+        }
     }
 
     /// Age and owner of a domain, as `network.whois` gives them; `None` where nobody can be asked.
     pub(super) async fn whois(&self, domain: &str, now: i64, until: Instant) -> Result<Option<Json>, Failure> {
         let Some(domain) = registrable_domain(domain).map(str::to_lowercase) else { return Ok(None) };
-        if !self.asker.1.contains_key(domain.rsplit('.').next().unwrap_or_default()) {
+        if self.place(&domain).is_none() {
             return Ok(None);
         }
-        let (asker, name) = (Arc::clone(&self.asker), domain.clone());
-        let ask = async move { registered(&asker, &name, Repeat::Safe, until).await };
-        Ok(Some(match self.cache.get(domain.clone(), || about(&domain), ask).await? {
+        Ok(Some(match self.registration(&domain, until).await? {
             None => json!({ "found": false }),
             Some(Registration { at, mut told }) => {
                 told.insert("found".into(), true.into());
@@ -128,39 +164,82 @@ impl Rdap {
         }))
     }
 
-    /// Asks what was asked last once more, when a look is due: the registry that failed is likely to be that one.
+    /// Asks each registry what it was asked last once more, when a look at it is due.
     pub(super) async fn look(&self) {
-        let (client, _, last) = &*self.asker;
-        if client.dependency().wants_look() {
-            let domain = last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let until = Instant::now() + client.dependency().config().deadline();
-            let _ = registered(&self.asker, &domain, Repeat::Look, until).await;
-        }
+        let due = self.all().into_iter().filter(|one| one.client.dependency().wants_look());
+        // As many as there may be registries.
+        let each = due.map(|one| async move {
+            let domain = one.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let Some(base) = self.place(&domain) else { return };
+            let until = Instant::now() + self.call.deadline();
+            let _ = one.ask(base, &domain, Repeat::Look, until).await;
+        });
+        futures_util::future::join_all(each).await;
     }
 
     /// How many suffixes have a registry.
     pub(super) fn known(&self) -> usize {
-        self.asker.1.len()
+        self.places.len()
+    }
+
+    /// What its registry says about a domain, or what is kept of that; `None` when it knows nothing of it.
+    async fn registration(&self, domain: &str, until: Instant) -> Result<Option<Registration>, Failure> {
+        let Some(base) = self.place(domain) else { return Ok(None) };
+        let registry = self.registry(base);
+        let cache = self.cache.of(registry.client.dependency());
+        let (base, name) = (base.clone(), domain.to_owned());
+        let ask = async move { registry.ask(&base, &name, Repeat::Safe, until).await };
+        cache.get(domain.to_owned(), || about(domain), ask).await
+    }
+
+    fn place(&self, domain: &str) -> Option<&Url> {
+        self.places.get(domain.rsplit('.').next().unwrap_or_default())
+    }
+
+    fn registry(&self, base: &Url) -> Arc<Registry> {
+        let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
+        let name = format!("{RDAP}:{}{port}", base.host_str().unwrap_or_default());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = asked.get(&name) {
+            return Arc::clone(found);
+        }
+        if asked.len() >= MAX_REGISTRIES {
+            return Arc::clone(&self.others);
+        }
+        // What can be wrong with the settings was wrong with those of the others.
+        let client = self.way.anywhere(&name, &self.call, &self.dependencies, REDIRECTS);
+        let made = client.map_or_else(|_| Arc::clone(&self.others), |client| Arc::new(Registry::new(client)));
+        asked.insert(name, Arc::clone(&made));
+        made
+    }
+
+    fn all(&self) -> Vec<Arc<Registry>> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.values().cloned().chain([Arc::clone(&self.others)]).collect()
+    }
+}
+
+impl Registry {
+    fn new(client: HttpClient) -> Self {
+        Self { client, last: Mutex::default() }
+    }
+
+    async fn ask(
+        &self,
+        base: &Url,
+        domain: &str,
+        repeat: Repeat,
+        until: Instant,
+    ) -> Result<Option<Registration>, Failure> {
+        domain.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
+        let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
+        let request = Request::get(url).header("accept", "application/rdap+json, application/json").answers(&[404]);
+        self.client.call(repeat, Some(until), &request, read).await
     }
 }
 
 fn about(domain: &str) -> Vec<Tag> {
-    vec![Tag::dependency("rdap"), Tag::domain(domain)]
-}
-
-/// What its registry says about a domain; `None` when it knows nothing of it.
-async fn registered(
-    (client, registries, last): &Asker,
-    domain: &str,
-    repeat: Repeat,
-    until: Instant,
-) -> Result<Option<Registration>, Failure> {
-    let suffix = domain.rsplit('.').next().unwrap_or_default();
-    let Some(base) = registries.get(suffix) else { return Ok(None) };
-    domain.clone_into(&mut last.lock().unwrap_or_else(PoisonError::into_inner));
-    let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
-    let request = Request::get(url).header("accept", "application/rdap+json, application/json").answers(&[404]);
-    client.call(repeat, Some(until), &request, read).await
+    vec![Tag::dependency(RDAP), Tag::domain(domain)]
 }
 
 fn read(answer: Answer) -> Result<Option<Registration>, Failure> {

@@ -1,7 +1,7 @@
 //! All services together: built from settings, asked at once about a message, each failure on its own.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use url::Url;
 use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
 use super::ocr::Ocr;
-use super::rdap::Rdap;
+use super::rdap::{RDAP, Rdap};
 use super::text_service::TextService;
 use super::tiers::Tiers;
 use super::url_service::UrlService;
@@ -142,6 +142,7 @@ pub struct Question<'a> {
 }
 
 /// The way to HTTP services.
+#[derive(Clone)]
 pub(super) struct Way {
     names: Names,
     fence: Fence,
@@ -170,10 +171,10 @@ impl Way {
         &self,
         name: &str,
         call: &CallConfig,
-        outside: &Outside,
+        dependencies: &Registry,
         redirects: u8,
     ) -> Result<HttpClient, ServiceError> {
-        let dependency = outside.dependencies.dependency(name, call);
+        let dependency = dependencies.dependency(name, call);
         Ok(HttpClient::new(dependency, self.names.clone(), self.fence.clone(), [], &self.roots, redirects)?)
     }
 }
@@ -192,44 +193,30 @@ pub(super) struct Watched<S> {
     pub(super) service: S,
     on_failure: OnFailure,
     patience: Duration,
-    down_since: Mutex<Option<Instant>>,
 }
 
 impl<S> Watched<S> {
     fn new(service: S, on_failure: OnFailure, defer_seconds: u32) -> Self {
-        let patience = Duration::from_secs(defer_seconds.into());
-        Self { service, on_failure, patience, down_since: Mutex::default() }
+        Self { service, on_failure, patience: Duration::from_secs(defer_seconds.into()) }
     }
 
     pub(super) fn fact<T>(&self, name: &str, result: Result<T, Failure>) -> Fact<T> {
         match result {
-            Ok(answer) => {
-                *self.down() = None;
-                Fact::Known(answer)
-            }
+            Ok(answer) => Fact::Known(answer),
             Err(failure) => {
                 tracing::debug!(service = name, %failure, "a service gave no answer");
-                // What is about this one message says nothing of how long the service is down.
-                if !matches!(failure, Failure::Declined(_)) {
-                    self.down().get_or_insert_with(Instant::now);
-                }
                 Fact::Unknown(why(&failure))
             }
         }
     }
 
-    /// What its failure means now.
-    fn means(&self, why: Why) -> OnFailure {
-        let waited = self.down().is_some_and(|since| since.elapsed() >= self.patience);
+    /// What its failure means, when the service has been failing for so long and this message been deferred for so long.
+    fn means(&self, why: Why, failing: Duration, deferred: Duration) -> OnFailure {
         match self.on_failure {
-            // Trying later changes nothing about a message that is too large.
-            OnFailure::Defer if waited || why == Why::Declined => OnFailure::Open,
+            // Trying later changes nothing about a message that is too large; nor, it seems, about this one.
+            OnFailure::Defer if why == Why::Declined || failing.max(deferred) >= self.patience => OnFailure::Open,
             chosen => chosen,
         }
-    }
-
-    fn down(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.down_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,14 +245,15 @@ impl Services {
             ("clamd", clamd.enabled),
             ("url_service", url_service.enabled),
             ("text_service", text_service.enabled),
-            ("rdap", rdap.enabled),
+            (RDAP, rdap.enabled),
         ];
         let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         // These are nobody's here.
         let others = [CACHE, RESOLVER];
         let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
+        let stays = |name: &str| all.contains(&name) || (rdap.enabled && name.starts_with("rdap:"));
         if names.is_empty() && !block_lists.enabled {
-            outside.dependencies.keep(&all);
+            outside.dependencies.keep(stays);
             let (functions, ocr) = (config.functions.clone(), Ocr::find(&config.ocr));
             return Ok(Self { functions, ocr, ..Self::default() });
         }
@@ -284,7 +272,7 @@ impl Services {
             Ok::<_, ServiceError>(Watched::new(service, text_service.on_failure, text_service.service.defer_seconds))
         });
         let rdap = made(rdap.enabled).map(|()| {
-            let service = Rdap::new(rdap, outside, &way)?;
+            let service = Rdap::new(rdap, outside, way.clone())?;
             Ok::<_, ServiceError>(Watched::new(service, rdap.on_failure, rdap.service.defer_seconds))
         });
         let lists = made(block_lists.enabled).map(|()| {
@@ -300,7 +288,7 @@ impl Services {
             functions: config.functions.clone(),
             ocr: Ocr::find(&config.ocr),
         };
-        outside.dependencies.keep(&all);
+        outside.dependencies.keep(stays);
         Ok(services)
     }
 
@@ -348,14 +336,16 @@ impl Services {
         Some(text.fact("text_service", text.service.ask(question, until).await))
     }
 
-    /// What is done with a message that would be passed on, by the services that failed: the strictest of them.
-    pub fn on_failure(&self, facts: &ServiceFacts) -> OnFailure {
+    /// What is done with a message that would be passed on, by the services that failed: the strictest of them. `deferred`:
+    /// since when its sender has been asked to try later.
+    pub fn on_failure(&self, facts: &ServiceFacts, deferred: Duration) -> OnFailure {
+        let Self { clamd, lists, urls, text, rdap, .. } = self;
         let means = |name: &str, why| match name {
-            "malware" => self.clamd.as_ref().map(|s| s.means(why)),
-            "lists" => self.lists.as_ref().map(|s| s.means(why)),
-            "urls" => self.urls.as_ref().map(|s| s.means(why)),
-            "text" => self.text.as_ref().map(|s| s.means(why)),
-            _ => self.rdap.as_ref().map(|s| s.means(why)),
+            "malware" => clamd.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            "lists" => lists.as_ref().map(|s| s.means(why, s.service.failing_for(), deferred)),
+            "urls" => urls.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            "text" => text.as_ref().map(|s| s.means(why, s.service.dependency().failing_for(), deferred)),
+            _ => rdap.as_ref().map(|s| s.means(why, s.service.failing_for(), deferred)),
         };
         let failed = facts.unknowns().filter(|(_, why)| why.is_failure());
         failed.filter_map(|(name, why)| means(name, why)).max().unwrap_or(OnFailure::Open)

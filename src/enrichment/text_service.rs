@@ -8,6 +8,7 @@
 //! "cred_theft", "confidence": "high"}], "topics": […], "tags": […], "entities": [{"name": "urgency", "text": "now"}]}` in the data
 //! model's shape; without it that is not answered. The text is data: nothing it says to the model changes more than this number.
 
+use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
 use regex::Regex;
@@ -21,7 +22,7 @@ use super::cache::{Cache, Kept};
 use super::services::{Outside, Question, Way};
 use super::{ServiceError, Tag, TextDialect, TextServiceConfig};
 use crate::analysis::TextReading;
-use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
+use crate::egress::{Answer, Dependency, Failure, HttpClient, Repeat, Request};
 
 const INTENT_CHARS: usize = 40;
 const MAX_SUBJECT_CHARS: usize = 300;
@@ -80,13 +81,18 @@ impl TextService {
         let (client, at) = way.to("text_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("text_service.token_file", config.token_file.as_deref())?;
         let (dialect, model) = (config.dialect, config.model.clone());
+        let (service, tiers, dependency) = (&config.service, &outside.tiers, client.dependency());
         Ok(Self {
+            cache: Cache::new(("text_service", "text"), service, tiers, dependency),
+            nlu: Cache::new(("text_service", "nlu"), service, tiers, dependency),
             asker: Arc::new(Asker { client, at, token, dialect, model }),
-            cache: Cache::new("text_service", "text", &config.service, &outside.tiers),
-            nlu: Cache::new("text_service", "nlu", &config.service, &outside.tiers),
             band: (config.risk_from, config.risk_to),
             max_chars: config.max_chars,
         })
+    }
+
+    pub(super) fn dependency(&self) -> &Dependency {
+        self.asker.client.dependency()
     }
 
     /// Whether a message of this risk is asked about.
@@ -207,13 +213,23 @@ fn redacted(text: &str, max_chars: usize) -> String {
     static NUMBER: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\d(?:[ .\-/]?\d){4,}").ok());
     // Redacting shortens: what is cut off is cut before, with room to spare.
     let end = text.char_indices().nth(max_chars.saturating_mul(2)).map_or(text.len(), |(at, _)| at);
-    let mut out = text[..end].to_owned();
-    for (pattern, by) in [(&URL, "$1$2/…"), (&ADDRESS, "[address]"), (&NUMBER, "[number]")] {
+    let mut out = Cow::Borrowed(&text[..end]);
+    let digit = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit() || !byte.is_ascii());
+    for (pattern, by, may_be_there) in [
+        (&URL, "$1$2/…", (|text: &str| text.contains("://")) as fn(&str) -> bool),
+        (&ADDRESS, "[address]", |text| text.contains('@')),
+        (&NUMBER, "[number]", digit),
+    ] {
         // A pattern that does not compile would let secrets out: then nothing goes out.
         let Some(pattern) = pattern.as_ref() else { return String::new() };
-        out = pattern.replace_all(&out, by).into_owned();
+        if may_be_there(&out)
+            && let Cow::Owned(replaced) = pattern.replace_all(&out, by)
+        {
+            out = Cow::Owned(replaced);
+        }
     }
-    out.chars().take(max_chars).collect()
+    let end = out.char_indices().nth(max_chars).map_or(out.len(), |(at, _)| at);
+    out[..end].to_owned()
 }
 
 #[cfg(test)]

@@ -123,6 +123,18 @@ impl Tiers {
         }
     }
 
+    /// Whether there is no shelf to look at now: none is configured, or it is left alone.
+    pub(super) fn refuses(&self) -> bool {
+        self.shelf.as_ref().is_none_or(|(_, dependency, _)| dependency.refuses().is_some())
+    }
+
+    /// Counts a look that was spared because the shelf is left alone.
+    pub(super) fn spared(&self, cache: &str) {
+        if self.shelf.is_some() {
+            self.metrics.shared.with_label_values(&[cache, "failed"]).inc();
+        }
+    }
+
     /// What the shelf has. Never longer than its own deadline; what fails is nothing.
     pub(super) async fn look<V: DeserializeOwned>(&self, cache: &str, key: &str, tags: &[Tag]) -> Looked<V> {
         let Some((shelf, dependency, config)) = &self.shelf else { return Looked { found: None, stamp: None } };

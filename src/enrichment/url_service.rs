@@ -20,7 +20,7 @@ use super::cache::Cache;
 use super::services::{Outside, Question, Way};
 use super::{ServiceError, Tag, UrlServiceConfig};
 use crate::analysis::{UrlReading, UrlVerdict};
-use crate::egress::{Answer, Failure, HttpClient, Repeat, Request};
+use crate::egress::{Answer, Dependency, Failure, HttpClient, Repeat, Request};
 use crate::mail::registrable_domain;
 
 /// Questions of one message under way at a time.
@@ -45,9 +45,14 @@ impl UrlService {
     pub(super) fn new(config: &UrlServiceConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
         let (client, url) = way.to("url_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("url_service.token_file", config.token_file.as_deref())?;
-        let cache = Cache::new("url_service", "url", &config.service, &outside.tiers);
-        let analyses = Cache::new("url_service", "link", &config.service, &outside.tiers);
+        let (service, tiers, dependency) = (&config.service, &outside.tiers, client.dependency());
+        let cache = Cache::new(("url_service", "url"), service, tiers, dependency);
+        let analyses = Cache::new(("url_service", "link"), service, tiers, dependency);
         Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls: config.max_urls })
+    }
+
+    pub(super) fn dependency(&self) -> &Dependency {
+        self.asker.0.dependency()
     }
 
     /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when

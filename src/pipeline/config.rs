@@ -48,8 +48,8 @@ impl Default for Config {
 }
 
 /// What is done with a message that would be passed on although a stage of its judgement failed: `open` (it goes on, marked),
-/// `defer` (the sender tries later, as long as the stage has not failed for `defer_seconds`; then `open`), `closed` (it is
-/// held). Services have a choice of their own.
+/// `defer` (the sender tries later, until the stage has failed, or the message been deferred, for `defer_seconds`; then `open`),
+/// `closed` (it is held). Services have a choice of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StagesConfig {
@@ -62,7 +62,7 @@ pub struct StagesConfig {
     /// The message has more than is read of one (`inspection.message`). It will be no smaller when it comes again: `defer`
     /// counts as `closed`.
     pub unread: OnFailure,
-    /// How long a stage may fail before `defer` becomes `open`.
+    /// How long a stage may fail, or a message be deferred, before `defer` becomes `open`.
     pub defer_seconds: u32,
 }
 

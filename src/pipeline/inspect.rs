@@ -16,9 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::Standing;
+use super::again::Returning;
 use super::answer::{self, Decision};
 use super::asks::{self, Asking};
-use super::broken::Broken;
 use super::headers;
 use super::metrics;
 use super::reassess::{self, Again};
@@ -26,7 +26,7 @@ use super::record::{self, unix_millis};
 use super::stages::Stages;
 use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
-use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Site, Why};
+use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Signal, Site, Why};
 use crate::content::{self, FileType};
 use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
@@ -38,6 +38,12 @@ use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
 
+/// How long a message that broke the judgement is remembered.
+const BROKEN_MEMORY: Duration = Duration::from_secs(60 * 60);
+
+/// How long one that was deferred is: senders try again within hours.
+const DEFERRED_MEMORY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Pictures of one PDF that are read.
 const MAX_PDF_PICTURES: usize = 8;
 
@@ -47,7 +53,10 @@ pub struct Pipeline {
     records: Option<Arc<Records>>,
     pass_key: Option<PassKey>,
     pub(super) metrics: Arc<Metrics>,
-    broken: Broken,
+    /// What broke the judgement.
+    broken: Returning,
+    /// What was deferred because something could not be asked.
+    deferred: Returning,
     pub(super) stages: Stages,
 }
 
@@ -67,10 +76,16 @@ impl Pipeline {
         pass_key: Option<PassKey>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let broken = Broken::default();
         metrics.loaded(&standing.rules, standing.site.yara.as_deref());
-        let stages = Stages::default();
-        Self { standing: ArcSwap::from_pointee(standing), records, pass_key, metrics, broken, stages }
+        Self {
+            standing: ArcSwap::from_pointee(standing),
+            records,
+            pass_key,
+            metrics,
+            broken: Returning::new(BROKEN_MEMORY),
+            deferred: Returning::new(DEFERRED_MEMORY),
+            stages: Stages::default(),
+        }
     }
 
     /// Replaces all that judging depends on; messages under way keep what they began with.
@@ -128,17 +143,16 @@ impl Pipeline {
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
-        let analyse = |facts: &Facts| {
-            let analyse = || decide(standing, &effort, transaction, &message, facts);
-            if large { tokio::task::block_in_place(analyse) } else { analyse() }
-        };
         let mut asking = Asking::new(&standing.services, question.now, until, effort.again);
         let late = || effort.soon.is_cancelled();
         if effort.again && standing.services.max_pictures() > 0 && !late() {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;
         }
-        let (mut judgement, mut found, mut asks) = analyse(&facts);
+        let judging = Judging { standing, effort: &effort, transaction, message: &message };
+        let seen = aside(large, || judging.look(&facts));
+        let (mut found, mut asks) = aside(large, || judging.find(&facts));
+        let mut judgement = judging.judge(&seen, &found, &facts);
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
         for round in 0..asks::ROUNDS {
@@ -157,9 +171,14 @@ impl Pipeline {
                 break;
             }
             timing.enrich_us += micros(asked);
-            facts.services.text = text.unwrap_or(facts.services.text);
             let judged = Instant::now();
-            (judgement, found, asks) = analyse(&facts);
+            let failed = text.as_ref().is_some_and(|text| text.unknown().is_some_and(Why::is_failure));
+            facts.services.text = text.unwrap_or(facts.services.text);
+            asks = Vec::new();
+            if came || (failed && standing.rules.ask_who_failed()) {
+                (found, asks) = aside(large, || judging.find(&facts));
+            }
+            judgement = judging.judge(&seen, &found, &facts);
             timing.judge_us += micros(judged);
         }
 
@@ -239,8 +258,7 @@ impl Pipeline {
         }
         let Inspected { mut record, mut judgement, message } = self.judge(&standing, &transaction).await;
         self.metrics.saw(&message);
-        let stages = self.stages.wanted(&standing.config.on_failure, &record, &message);
-        let wanted = standing.services.on_failure(&record.facts.services).max(stages);
+        let wanted = self.wanted(&standing, &record, &message, &transaction.raw);
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
@@ -294,6 +312,19 @@ impl Pipeline {
         let again = if waiting.is_some() { None } else { again };
         self.remember(record, &answer, again.map(|again| (again, &*standing, transaction.raw)));
         answer
+    }
+
+    /// What is done with a message that would be passed on, because of what could not be asked. The patience of `defer` is for
+    /// each message: else one that the virus scanner chokes on would be deferred until it bounces.
+    fn wanted(&self, standing: &Standing, record: &Record, message: &Message, raw: &[u8]) -> OnFailure {
+        let after = |deferred| {
+            let stages = self.stages.wanted(&standing.config.on_failure, record, message, deferred);
+            standing.services.on_failure(&record.facts.services, deferred).max(stages)
+        };
+        match after(Duration::ZERO) {
+            OnFailure::Defer => after(self.deferred.again(Sha256::digest(raw).into(), Instant::now()).first.elapsed()),
+            decided => decided,
+        }
     }
 
     /// Makes durable what must be: the copies of recipients that must not get the message.
@@ -402,8 +433,7 @@ impl Pipeline {
     async fn after_panic(&self, transaction: Transaction) -> Answer {
         self.metrics.panics.inc();
         let standing = self.standing.load_full();
-        let hash: [u8; 32] = Sha256::digest(&transaction.raw).into();
-        let times = self.broken.again(hash, Instant::now());
+        let times = self.broken.again(Sha256::digest(&transaction.raw).into(), Instant::now()).times;
         tracing::error!(event = event::MAIL, id = %transaction.id, times, "the judgement of a message broke down");
         if times <= standing.config.panic_retries {
             return Answer::Defer(Refusal::later(transaction.id));
@@ -454,47 +484,58 @@ fn stranger<'c>(standing: &Standing, connection: &'c Connection) -> Cow<'c, Conn
     }
 }
 
-fn decide(
-    standing: &Standing,
-    effort: &Effort<'_>,
-    transaction: &Transaction,
-    message: &Message,
-    facts: &Facts,
-) -> (Judgement, RuleFindings, Vec<Ask>) {
-    let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
-    let evidence = analysis::analyse(&analysis::Input { message, envelope, connection, facts, site: effort.site });
-    let (found, asks) = find(standing, effort, transaction, message, facts);
-    let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
-    let sender = envelope.sender.address();
-    let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
-    let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
-    let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
-    let judgement = standing.judge.judge(evidence, &found, &subject, pattern, &envelope.recipients);
-    (judgement, found, asks)
+/// Large messages leave the thread to others meanwhile.
+fn aside<T>(large: bool, work: impl FnOnce() -> T) -> T {
+    if large { tokio::task::block_in_place(work) } else { work() }
 }
 
-/// What the rules say; those that the time is not enough for are undecided.
-fn find(
-    standing: &Standing,
-    effort: &Effort<'_>,
-    transaction: &Transaction,
-    message: &Message,
-    facts: &Facts,
-) -> (RuleFindings, Vec<Ask>) {
-    let envelope = &transaction.envelope;
-    // A message out of a file that nobody gave an envelope has none.
-    let bare = transaction.connection.door == Door::Scan && envelope.recipients.iter().all(|path| path.is_null());
-    let view = View {
-        message,
-        envelope: (!bare).then_some(envelope),
-        connection: Some(&transaction.connection),
-        facts,
-        site: effort.site,
-        content: &effort.site.content,
-        now: unix_millis(transaction.received) / 1_000,
-    };
-    let until = Instant::now() + effort.rule_time;
-    standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until, effort.stage())
+/// One message being judged: what is looked at once, and what depends on answers that come later.
+struct Judging<'j> {
+    standing: &'j Standing,
+    effort: &'j Effort<'j>,
+    transaction: &'j Transaction,
+    message: &'j Message,
+}
+
+impl Judging<'_> {
+    /// What the detectors see.
+    fn look(&self, facts: &Facts) -> Vec<Signal> {
+        let Self { transaction, message, effort, .. } = *self;
+        let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
+        analysis::look(&analysis::Input { message, envelope, connection, facts, site: effort.site })
+    }
+
+    /// What the rules say, and what they would ask; those that the time is not enough for are undecided.
+    fn find(&self, facts: &Facts) -> (RuleFindings, Vec<Ask>) {
+        let Self { standing, effort, transaction, message } = *self;
+        let envelope = &transaction.envelope;
+        // A message out of a file that nobody gave an envelope has none.
+        let bare = transaction.connection.door == Door::Scan && envelope.recipients.iter().all(|path| path.is_null());
+        let view = View {
+            message,
+            envelope: (!bare).then_some(envelope),
+            connection: Some(&transaction.connection),
+            facts,
+            site: effort.site,
+            content: &effort.site.content,
+            now: unix_millis(transaction.received) / 1_000,
+        };
+        let until = Instant::now() + effort.rule_time;
+        standing.rules.find_and_ask(view, effort.rule_budget, &|| Instant::now() >= until, effort.stage())
+    }
+
+    /// The verdict, by what was seen and found, and what services said.
+    fn judge(&self, seen: &[Signal], found: &RuleFindings, facts: &Facts) -> Judgement {
+        let Self { standing, transaction, message, .. } = *self;
+        let evidence = analysis::with_services(seen.to_vec(), &facts.services);
+        let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
+        let sender = transaction.envelope.sender.address();
+        let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
+        let connection = &*transaction.connection;
+        let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
+        let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
+        standing.judge.judge(evidence, found, &subject, pattern, &transaction.envelope.recipients)
+    }
 }
 
 /// The pictures of a message, in archives that it gives passwords for as well.

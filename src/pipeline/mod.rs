@@ -4,9 +4,9 @@
 //! whatever must be durable is durable by then. May import `observe`, `mail`, `content`, `analysis`, `policy`, `deferred`, `enrichment`
 //! and `records`. Not here: sockets, replies in any protocol's words.
 
+mod again;
 mod answer;
 mod asks;
-mod broken;
 mod config;
 mod headers;
 mod inspect;

@@ -325,9 +325,9 @@ impl Reassess {
         let inspected = self.pipeline.judge_with(&standing, standing.deep(soon), &transaction).await;
         let mut second = inspected.record;
         let whereabouts = self.whereabouts(id).await?;
-        let closed = standing.services.on_failure(&second.facts.services) == OnFailure::Closed;
+        let closed = standing.services.on_failure(&second.facts.services, Duration::ZERO) == OnFailure::Closed;
         let asked = !closed
-            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message)
+            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message, Duration::ZERO)
                 != OnFailure::Closed;
         let pause = Duration::from_secs(config.look_pause_seconds);
         let error = || format!("still not known: {}", second.degraded.join(", "));

@@ -28,8 +28,15 @@ pub(super) struct Stages {
 }
 
 impl Stages {
-    /// What is done with a message that would be passed on: the strictest of the stages that failed.
-    pub(super) fn wanted(&self, config: &StagesConfig, record: &Record, message: &Message) -> OnFailure {
+    /// What is done with a message that would be passed on: the strictest of the stages that failed. `deferred`: since when its
+    /// sender has been asked to try later.
+    pub(super) fn wanted(
+        &self,
+        config: &StagesConfig,
+        record: &Record,
+        message: &Message,
+        deferred: Duration,
+    ) -> OnFailure {
         let failed = |names: &[&str]| {
             let what = |one: &String| one.split_once('=').map_or(one.as_str(), |(what, _)| what).to_owned();
             record.degraded.iter().map(what).any(|what| names.contains(&what.as_str()))
@@ -47,7 +54,7 @@ impl Stages {
                 *since = None;
                 continue;
             }
-            let waited = since.get_or_insert_with(Instant::now).elapsed() >= patience;
+            let waited = since.get_or_insert_with(Instant::now).elapsed().max(deferred) >= patience;
             strictest = strictest.max(if chosen == OnFailure::Defer && waited { OnFailure::Open } else { chosen });
         }
         let unread = message.findings().any(|finding| UNREAD.contains(&finding.kind));

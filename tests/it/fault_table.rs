@@ -166,7 +166,11 @@ impl Scene {
         let all = report["dependencies"].as_array().unwrap().iter();
         let known: HashMap<&str, &str> =
             all.map(|one| (one["name"].as_str().unwrap(), one["state"].as_str().unwrap())).collect();
-        self.one.known_as().iter().map(|(name, _)| known[name].to_owned()).collect()
+        // A registry is known by its host, once it was asked.
+        let of =
+            |name: &str| known.iter().find(|(is, _)| is.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')));
+        let state = |name: &str| of(name).map_or(known[name], |(_, state)| *state).to_owned();
+        self.one.known_as().iter().map(|(name, _)| state(name)).collect()
     }
 }
 

@@ -329,7 +329,7 @@ async fn a_resolver_that_hangs_is_left_alone_and_silent_domains_are_not_its_faul
     assert_eq!((resolver().state, resolver().failed), (BreakerState::Closed, 0));
 
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    outside.dependencies.keep(&[]);
+    outside.dependencies.keep(|_| false);
     let ill = auth(silent.local_addr().unwrap());
     for _ in 0..5 {
         assert!(ask(&ill).await.spf.unknown().is_some_and(|why| why.is_failure()));
@@ -492,7 +492,9 @@ async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
     let ask = async || judge(&pipeline, &message).await;
     let state = |wanted: BreakerState| {
         let snapshots = outside.dependencies.snapshots();
-        let of = |name: &&str| snapshots.iter().any(|s| s.name == **name && s.state == wanted);
+        // A registry is known by its host.
+        let called = |is: &str, name: &str| is == name || (name == "rdap" && is.starts_with("rdap:"));
+        let of = |name: &&str| snapshots.iter().any(|s| called(&s.name, name) && s.state == wanted);
         one.dependencies().iter().all(of)
     };
     let well = ask().await;
@@ -579,6 +581,69 @@ async fn the_failure_policy_decides() {
     assert!(matches!(answer, Answer::Deliver { .. }), "{answer:?}");
     assert_eq!(judge(&pipeline, &hello()).await.degraded, ["malware=declined"]);
     assert_eq!(outside.dependencies.snapshots()[0].failed, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_that_fails_always_is_deferred_no_longer_than_others() {
+    let scene = Scene::start().await;
+    let mut config = scene.config(&[One::Clamd]);
+    config.clamd.on_failure = OnFailure::Defer;
+    config.clamd.service.defer_seconds = 1;
+    let (pipeline, outside) = pipeline(&config);
+    let failing = |what: &str| transaction("203.0.113.7", "a@firm.example", what);
+    let deferred = |answer: Answer| matches!(answer, Answer::Defer(refusal) if refusal.code == 451);
+    scene.clamd.set(Fault::ServerError);
+    assert!(deferred(pipeline.inspect(failing("one")).await));
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    // The scanner is well with everything else: what it chokes on is this message.
+    scene.clamd.set(Fault::None);
+    assert!(!deferred(pipeline.inspect(failing("another")).await));
+    scene.clamd.set(Fault::ServerError);
+    assert!(outside.dependencies.snapshots()[0].recent_succeeded > 0);
+    assert!(!deferred(pipeline.inspect(failing("one")).await), "its sender has tried long enough");
+    assert!(deferred(pipeline.inspect(failing("a third")).await), "others have their own time");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mail_that_asks_nothing_does_not_say_that_a_service_is_well() {
+    let scene = Scene::start().await;
+    let mut config = scene.config(&[One::Urls]);
+    config.url_service.on_failure = OnFailure::Defer;
+    config.url_service.service.defer_seconds = 1;
+    let (pipeline, _) = pipeline(&config);
+    scene.http.set(Fault::ServerError);
+    let mail = |body: &str| transaction("203.0.113.7", "a@firm.example", body);
+    let deferred = |answer: Answer| matches!(answer, Answer::Defer(refusal) if refusal.code == 451);
+    assert!(deferred(pipeline.inspect(mail("https://a.example/")).await));
+    for _ in 0..3 {
+        assert!(!deferred(pipeline.inspect(mail("no link")).await));
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    assert!(!deferred(pipeline.inspect(mail("https://b.example/")).await), "it has been down for longer than a second");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_registry_that_fails_hides_nothing_of_the_others() {
+    let scene = Scene::start().await;
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let places = serde_json::json!({"services": [
+        [["example"], [format!("http://{}", scene.http.address())]], [["test"], [format!("http://{gone}")]],
+    ]});
+    std::fs::write(scene.folder.path().join("dns.json"), places.to_string()).unwrap();
+    let (pipeline, outside) = pipeline(&scene.config(&[One::Rdap]));
+    let message = transaction("203.0.113.7", "a@new.example", "https://decoy.test/ https://old.example/");
+    for _ in 0..5 {
+        let record = judge(&pipeline, &message).await;
+        let ages = record.facts.services.domains.known().expect("the others' answers stand");
+        let of = |domain: &str| ages.iter().find(|age| age.domain == domain).unwrap();
+        assert!(of("new.example").days.is_some() && of("new.example").unknown.is_none(), "{ages:?}");
+        assert!(of("decoy.test").unknown.is_some(), "{ages:?}");
+        assert!(has(&record, Code::YoungSender));
+        assert!(record.degraded.iter().any(|one| one.starts_with("domains=")), "{:?}", record.degraded);
+    }
+    let open = outside.dependencies.snapshots().into_iter().filter(|one| one.state == BreakerState::Open);
+    let open: Vec<String> = open.map(|one| one.name).collect();
+    assert_eq!(open, [format!("rdap:{gone}")]);
 }
 
 #[tokio::test]

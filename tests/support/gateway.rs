@@ -128,6 +128,11 @@ impl Gateway {
         }
     }
 
+    /// The process that runs.
+    pub fn id(&self) -> u32 {
+        self.child.lock().unwrap().as_ref().expect("the gateway runs").id()
+    }
+
     /// SIGHUP: read the configuration anew.
     pub fn hang_up(&self) {
         signal(self.child.lock().unwrap().as_ref().expect("the gateway runs"), Signal::HUP);

@@ -1,16 +1,14 @@
 //! What services found, as evidence. A service that could not be asked says nothing here; [`Code::ServiceUnknown`] is for rules.
 
 use crate::analysis::signal::Signals;
-use crate::analysis::view::View;
-use crate::analysis::{Code, ListingOf, UrlVerdict};
+use crate::analysis::{Code, ListingOf, ServiceFacts, UrlVerdict};
 
 /// Whoever registered a domain for one wave of mail uses it within days.
 const YOUNG_DAYS: u32 = 30;
 /// Below this the text analyser sees nothing to speak of.
 const TEXT_FLOOR: u8 = 50;
 
-pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
-    let services = &view.input.facts.services;
+pub(super) fn detect(services: &ServiceFacts, out: &mut Signals) {
     for name in services.malware.known().into_iter().flatten() {
         out.add(Code::MalwareFound, 1.0, name);
     }

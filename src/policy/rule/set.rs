@@ -29,6 +29,7 @@ pub struct LoadedRule {
 pub struct RuleSet {
     rules: Vec<LoadedRule>,
     engine: Engine,
+    asks_who_failed: bool,
 }
 
 /// A rule that matched, as it is kept in the record.
@@ -136,7 +137,9 @@ impl RuleSet {
                 }
             }
         }
-        (Self { rules, engine: builder.build() }, errors)
+        let engine = builder.build();
+        let asks_who_failed = engine.programs().iter().any(|program| program.calls().contains("mailweir.unanswered"));
+        (Self { rules, engine, asks_who_failed }, errors)
     }
 
     /// The rules, in the order of the engine's programs.
@@ -157,6 +160,11 @@ impl RuleSet {
     /// Whether a rule asks for this capability.
     pub fn needs(&self, capability: Capability) -> bool {
         self.engine.programs().iter().any(|program| program.needs().has(capability))
+    }
+
+    /// Whether a rule asks who gave no answer.
+    pub fn ask_who_failed(&self) -> bool {
+        self.asks_who_failed
     }
 
     /// How many rules are run only in the second look.

@@ -331,7 +331,7 @@ impl Reassess {
                 != OnFailure::Closed;
         let pause = Duration::from_secs(config.look_pause_seconds);
         let error = || format!("still not known: {}", second.degraded.join(", "));
-        if closed && !whereabouts.held.is_empty() {
+        if closed && hangs(&first, &second, &whereabouts) {
             // Held until it can be asked: that takes as long as it takes.
             return Err(Failure::Later { error: error(), not_before: pause });
         }
@@ -410,6 +410,15 @@ fn may_go(config: &ReassessConfig, verdict: &Verdict, (asked, sure): (bool, bool
         Reason::Score => config.release_held_for_risk && verdict.action == Action::Quarantine && asked && sure,
         Reason::Gtube | Reason::BlockList(_) | Reason::AllowList(_) | Reason::Malware(_) => false,
     }
+}
+
+/// Whether somebody is held whom the second verdict would release: what must be asked decides.
+fn hangs(first: &Record, second: &Record, whereabouts: &Whereabouts) -> bool {
+    let mut both = first.verdicts.iter().zip(&second.verdicts);
+    both.any(|(was, is)| {
+        let undecided = matches!(was.verdict.reason, Reason::Waiting | Reason::Unasked | Reason::Unjudged);
+        undecided && passed(is.verdict.action) && whereabouts.held.contains(&was.recipient)
+    })
 }
 
 /// What the second verdict means, and what is to be done for whom.

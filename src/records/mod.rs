@@ -38,6 +38,7 @@ use writer::Writer;
 use crate::analysis::{Fact, History, HistoryKeys};
 use crate::mail::MessageId;
 use crate::observe::event;
+use crate::policy::{Action, Reason, Verdict};
 
 pub use config::{Config, S3Config};
 pub use error::StoreError;
@@ -182,11 +183,17 @@ impl Records {
         let started = tokio::time::Instant::now();
         let body = self.bodies.put(raw).await?;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
+        let verdicts = recipients.iter().filter_map(|place| record.verdicts.get(*place)).map(|one| &one.verdict);
+        let passes = |action| matches!(action, Action::Allow | Action::Tag);
+        // Who is held only because of others waits when they do nothing else.
+        let mut stopped = verdicts.filter(|one| !passes(one.action)).peekable();
+        let waits = stopped.peek().is_some() && stopped.all(|one| one.reason == Reason::Waiting);
+        let why = |verdict: &Verdict| quarantine::word(if waits { &Reason::Waiting } else { &verdict.reason });
         let held = recipients.iter().filter_map(|place| {
             let path = record.envelope.recipients.get(*place)?.clone();
             let verdict = record.verdicts.get(*place);
             let tenant = verdict.map(|v| v.tenant.clone()).unwrap_or_default();
-            let reason = verdict.map(|v| quarantine::word(&v.verdict.reason)).unwrap_or_default();
+            let reason = verdict.map(|v| why(&v.verdict)).unwrap_or_default();
             Some(HeldRecipient { path, tenant, reason })
         });
         let mut held: Vec<HeldRecipient> = held.collect();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mailweir::analysis::Code;
 use mailweir::mail::MessageId;
-use mailweir::policy::Action;
+use mailweir::policy::{Action, Reason, Verdict};
 use mailweir::records::{
     ActionOrder, BY_CAMPAIGN, BY_LOOK, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record,
     StoreError, WantedAction,
@@ -305,6 +305,17 @@ async fn quarantine(open: &Open) {
     assert_eq!(envelope.sender, one.envelope.sender, "with its parameters");
     assert_eq!(envelope.recipients, one.envelope.recipients[1..2]);
 
+    // Held only because the other one waits: he waits too; because the other one must not get it: he does not.
+    for (number, reason, expected) in [(210, Reason::Waiting, "waiting"), (211, Reason::Gtube, "score")] {
+        let mut two = record(id_at(now, number), "whole", &["a@x.example", "b@x.example"]);
+        two.verdicts[0].verdict = Verdict { action: Action::Allow, reason: Reason::Score };
+        two.verdicts[1].verdict.reason = reason;
+        open.records.hold(&two, RAW.into(), &[0, 1]).await.unwrap();
+        let whole = open.records.held_message(two.id).await.unwrap();
+        assert_eq!(whole.recipients[0].reason, expected);
+        assert_eq!(whole.recipients[0].waits(), Some(expected == "waiting"));
+        open.records.delete_held(two.id, &[], now).await.unwrap();
+    }
     let (a, b) = (["a@x.example".to_owned()], ["B@x.example".to_owned()]);
     assert_eq!(held.recipients.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>(), ["gtube", "gtube"]);
     // Twenty at once: one gets the lease.

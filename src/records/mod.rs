@@ -183,22 +183,7 @@ impl Records {
         let started = tokio::time::Instant::now();
         let body = self.bodies.put(raw).await?;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
-        let verdicts = recipients.iter().filter_map(|place| record.verdicts.get(*place)).map(|one| &one.verdict);
-        let passes = |action| matches!(action, Action::Allow | Action::Tag);
-        // Who is held only because of others waits when they do nothing else.
-        let mut stopped = verdicts.filter(|one| !passes(one.action)).peekable();
-        let waits = stopped.peek().is_some() && stopped.all(|one| one.reason == Reason::Waiting);
-        let why = |verdict: &Verdict| quarantine::word(if waits { &Reason::Waiting } else { &verdict.reason });
-        let held = recipients.iter().filter_map(|place| {
-            let path = record.envelope.recipients.get(*place)?.clone();
-            let verdict = record.verdicts.get(*place);
-            let tenant = verdict.map(|v| v.tenant.clone()).unwrap_or_default();
-            let reason = verdict.map(|v| why(&v.verdict)).unwrap_or_default();
-            Some(HeldRecipient { path, tenant, reason })
-        });
-        let mut held: Vec<HeldRecipient> = held.collect();
-        held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
-        held.dedup_by(|a, b| a.path.text == b.path.text);
+        let held = held_for(record, recipients);
         let reason = recipients.first().and_then(|place| record.verdicts.get(*place)).map(|v| &v.verdict.reason);
         self.writer
             .hold(HeldRow {
@@ -385,4 +370,23 @@ impl Records {
     pub fn places(&self) -> (String, String) {
         (self.store.place.clone(), self.bodies.place())
     }
+}
+
+/// The recipients at these places, each with his tenant and why he does not get the message.
+fn held_for(record: &Record, places: &[usize]) -> Vec<HeldRecipient> {
+    let passes = |verdict: &Verdict| matches!(verdict.action, Action::Allow | Action::Tag);
+    let verdicts = || places.iter().filter_map(|place| record.verdicts.get(*place)).map(|one| &one.verdict);
+    // Who is held only because of others waits when they do nothing else.
+    let waits = verdicts().any(|one| !passes(one))
+        && verdicts().filter(|one| !passes(one)).all(|one| one.reason == Reason::Waiting);
+    let why = |verdict: &Verdict| quarantine::word(if waits { &Reason::Waiting } else { &verdict.reason });
+    let held = places.iter().filter_map(|place| {
+        let (path, one) = (record.envelope.recipients.get(*place)?.clone(), record.verdicts.get(*place));
+        let tenant = one.map(|one| one.tenant.clone()).unwrap_or_default();
+        Some(HeldRecipient { path, tenant, reason: one.map(|one| why(&one.verdict)).unwrap_or_default() })
+    });
+    let mut held: Vec<HeldRecipient> = held.collect();
+    held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
+    held.dedup_by(|a, b| a.path.text == b.path.text);
+    held
 }

@@ -62,7 +62,8 @@ pub struct WorkersConfig {
     pub scaling: ScalingConfig,
     /// Time after which a job is asked to come to an end, in seconds.
     pub soft_seconds: u64,
-    /// Time after which a job is ended; that counts as a failed attempt. In seconds.
+    /// Time after which a job is ended; that counts as a failed attempt, unless it delivers. A release gets
+    /// `release.copy_seconds` more. In seconds.
     pub hard_seconds: u64,
     /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts; what fails for no fault of its
     /// own does not (`patience`).

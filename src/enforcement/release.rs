@@ -139,7 +139,8 @@ impl<R: Reinject> Release<R> {
     async fn release_one(&self, held: &HeldMessage, lease: ReleaseLease, raw: &[u8], outcome: &mut Released) {
         let id = held.id;
         let one = std::slice::from_ref(&lease);
-        let copy = timeout(self.copy_time(), self.reinject(id, held.envelope(&[lease.recipient.clone()]), raw));
+        let copy =
+            timeout(self.copy_time(), self.reinject(id, held.envelope(std::slice::from_ref(&lease.recipient)), raw));
         let result = tokio::select! {
             biased;
             ended = copy => ended.unwrap_or_else(|_| Err(Refused { why: "not done in time".into(), for_good: false })),

@@ -1,4 +1,5 @@
-//! Who may ask: one bearer token (RFC 6750, 2.1: header only, never the query), and a bound on guessing.
+//! Who may ask: one bearer token (RFC 6750, 2.1: header only, never the query), and a bound on guessing. Who signs instead is known
+//! to `callers`.
 //!
 //! Only the token's hash is kept, and hashes are compared in constant time: neither time nor a core dump tells the token.
 //! Wrong tokens are counted by address; an address over the limit is refused whatever it sends, or the limit would not keep
@@ -33,6 +34,14 @@ pub(super) enum Refusal {
     Wrong,
     /// Too many wrong tokens; seconds until the next try.
     TooMany(u64),
+    /// Signed too long ago, or before we can know whether it came already.
+    Stale,
+    /// Not signed with a key that may ask; which of key, body and signature is wrong is not told.
+    Signature,
+    /// Signed, but the nonce was used before.
+    Replayed,
+    /// Signed, by somebody who may less.
+    Role,
 }
 
 impl Refusal {
@@ -42,8 +51,15 @@ impl Refusal {
             Self::Missing => "missing",
             Self::Wrong => "wrong",
             Self::TooMany(_) => "too_many",
+            Self::Stale => "stale",
+            Self::Signature => "signature",
+            Self::Replayed => "replayed",
+            Self::Role => "role",
         }
     }
+
+    /// The words of all.
+    pub(super) const WORDS: [&str; 7] = ["missing", "wrong", "too_many", "stale", "signature", "replayed", "role"];
 }
 
 impl From<Refusal> for Problem {
@@ -55,6 +71,14 @@ impl From<Refusal> for Problem {
                 retry_seconds: Some(seconds),
                 ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too many wrong tokens from this address; wait a minute")
             },
+            Refusal::Stale => {
+                Self::new(StatusCode::UNAUTHORIZED, "stale: the time of the signature is not ours; sign anew")
+            }
+            Refusal::Signature => {
+                Self::new(StatusCode::UNAUTHORIZED, "signature: this is not signed by one who may ask")
+            }
+            Refusal::Replayed => Self::new(StatusCode::UNAUTHORIZED, "replayed: this came before; sign anew"),
+            Refusal::Role => Self::new(StatusCode::FORBIDDEN, "role: the key may not ask for this (http.callers)"),
         }
     }
 }
@@ -94,6 +118,16 @@ impl Access {
         Err(Refusal::Wrong)
     }
 
+    /// Refuses whoever has guessed too often.
+    pub(super) fn may_try(&self, peer: IpAddr, now: Instant) -> Result<(), Refusal> {
+        self.blocked(subscriber(peer), now)
+    }
+
+    /// Takes note of a wrong signature.
+    pub(super) fn guessed(&self, peer: IpAddr, now: Instant) {
+        self.count(subscriber(peer), now);
+    }
+
     fn blocked(&self, peer: IpAddr, now: Instant) -> Result<(), Refusal> {
         let failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(failed) = failures.get(&peer).filter(|failed| failed.count >= self.limit) else { return Ok(()) };
@@ -119,7 +153,7 @@ impl Access {
         if failed.count == self.limit {
             tracing::warn!(
                 event = event::SECURITY,
-                %peer, "too many wrong admin tokens from this address: refused until the minute is over"
+                %peer, "too many wrong admin tokens or signatures from this address: refused until the minute is over"
             );
         }
     }

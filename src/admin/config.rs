@@ -1,5 +1,6 @@
 //! Settings of the HTTP side: section `[http]`.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -33,9 +34,13 @@ pub struct Config {
     pub bodies: usize,
     /// Most text of a held message that is shown, and most of its headers, in bytes each.
     pub view_bytes: usize,
-    /// Wrong tokens of one address (IPv6: one /64) within a minute after which it is refused (429) until the minute is over.
+    /// Wrong tokens of one address (IPv6: one /64) within a minute after which it is refused (429) until the minute is over; wrong signatures count too.
     /// All that come through one proxy have one address. A request without any token is refused but not counted.
     pub failed_tokens_per_minute: u32,
+    /// Who may ask without the token, by signing each request (`[signing]`): ids of keys (`mailweir keys list`), and what each
+    /// may: `read`; `respond`: besides, silence and acknowledge alerts and order second looks; `admin`: everything. `"*"` is
+    /// every key that is good and has no line of its own. Empty: nobody.
+    pub callers: BTreeMap<String, Role>,
     /// Free space of the body store below which `/health` says DEGRADED, in bytes. Folders only.
     pub low_space_bytes: u64,
     /// Days before its end from which a certificate makes `/health/full` say DEGRADED.
@@ -52,6 +57,18 @@ pub struct Config {
     pub metrics_file_seconds: u64,
     /// Demo runs (`POST /api/v1/scalability/demo/run`).
     pub demo: DemoConfig,
+}
+
+/// What somebody who asks may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Look at everything but what is in held messages.
+    Read,
+    /// And answer to it: silence and acknowledge alerts, order second looks.
+    Respond,
+    /// Everything. Who has the token has this.
+    Admin,
 }
 
 /// Demo runs: a bounded load of made-up mail that is judged, delivered nowhere and not recorded.
@@ -107,6 +124,7 @@ impl Default for Config {
             bodies: 4,
             view_bytes: 256 * 1024,
             failed_tokens_per_minute: 20,
+            callers: BTreeMap::new(),
             low_space_bytes: 1024 * 1024 * 1024,
             certificate_days: 14,
             health_check_ms: 2_000,

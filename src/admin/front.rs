@@ -1,7 +1,8 @@
 //! What stands before the routes: who asks, how long and how much at a time, what must be on every answer.
 //!
-//! In this order, the outermost first: headers and metrics for every answer, the token, the number of requests at a time,
-//! the time of one, a panic, and only then the router.
+//! In this order, the outermost first: headers and metrics for every answer, the token or the signature, the number of requests at
+//! a time, the time of one, a panic, and only then the router; behind it, whether the role is enough for the route. The body of a
+//! signed request is read before its signature can be verified: as many at a time, within the same time, and in nobody else's way.
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
@@ -9,8 +10,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -22,6 +24,8 @@ use tracing::Instrument;
 
 use super::Config;
 use super::access::{Access, Refusal};
+use super::callers::{self, Callers, NotTaken, Who};
+use super::config::Role;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use crate::observe::{correlation, event, is_correlation};
@@ -35,19 +39,24 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The routes and all that stands before them.
 pub(super) struct Front {
     access: Access,
+    /// Who may sign instead; not set when nobody may.
+    pub(super) callers: OnceLock<Callers>,
     metrics: Arc<Metrics>,
     requests: Semaphore,
+    /// Bodies read before it is known whether they are signed: strangers wait for each other, and nobody waits for them.
+    reading: Semaphore,
     request_seconds: u64,
+    request_bytes: usize,
     router: TowerToHyperService<Router>,
 }
 
-/// In a request's extensions: it carried the token. The open paths tell more then.
+/// In a request's extensions: it carried the token, or was signed. The open paths tell more then.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Trusted;
+pub(super) struct Trusted(pub(super) Role);
 
-/// In a request's extensions: the address of the peer, for the log.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
+/// In a request's extensions: who asks, for the log.
+#[derive(Debug, Clone)]
+pub(super) struct Peer(pub(super) Who);
 
 /// Where the router leaves the template of the route it chose.
 #[derive(Debug, Clone, Default)]
@@ -57,10 +66,15 @@ impl Front {
     pub(super) fn new(config: &Config, access: Access, metrics: Arc<Metrics>, router: Router) -> Self {
         Self {
             access,
+            callers: OnceLock::new(),
+            router: TowerToHyperService::new(
+                router.route_layer(axum::middleware::from_fn_with_state(Arc::clone(&metrics), note_route)),
+            ),
             metrics,
             requests: Semaphore::new(config.requests),
+            reading: Semaphore::new(config.requests),
             request_seconds: config.request_seconds,
-            router: TowerToHyperService::new(router.route_layer(axum::middleware::from_fn(note_route))),
+            request_bytes: config.request_bytes,
         }
     }
 
@@ -76,15 +90,14 @@ impl Front {
         response
     }
 
-    async fn answer_one(&self, peer: IpAddr, mut request: Request) -> Response {
+    async fn answer_one(&self, peer: IpAddr, request: Request) -> Response {
         let method = request.method().clone();
         let started = Instant::now();
         let chosen = Chosen::default();
-        request.extensions_mut().insert(chosen.clone());
-        request.extensions_mut().insert(Peer(peer));
         let open = OPEN.contains(&request.uri().path()) && matches!(*request.method(), Method::GET | Method::HEAD);
-        let (mut response, route) = match self.access.check(peer, request.headers(), started) {
-            Err(refusal) if !open => {
+        let (mut response, route) = match self.identified(peer, request, open, started).await {
+            Err(NotTaken::Problem(problem)) => (problem.into_response(), "refused"),
+            Err(NotTaken::Refused(refusal)) => {
                 self.metrics.refused.with_label_values(&[refusal.as_str()]).inc();
                 // Who is kept out was told of before: whoever guesses must not fill the log.
                 if !matches!(refusal, Refusal::TooMany(_)) {
@@ -92,10 +105,8 @@ impl Front {
                 }
                 (Problem::from(refusal).into_response(), "refused")
             }
-            allowed => {
-                if allowed.is_ok() {
-                    request.extensions_mut().insert(Trusted);
-                }
+            Ok(mut request) => {
+                request.extensions_mut().insert(chosen.clone());
                 let response = self.work(request, open).await.unwrap_or_else(IntoResponse::into_response);
                 (response, chosen.0.get().map_or("unmatched", MatchedPath::as_str))
             }
@@ -110,6 +121,63 @@ impl Front {
             tracing::debug!(event = event::API, %peer, %method, route, status, ms, "request answered");
         }
         response
+    }
+
+    /// The request with who asks and what they may; open ones also when nobody is known.
+    async fn identified(
+        &self,
+        peer: IpAddr,
+        mut request: Request,
+        open: bool,
+        now: Instant,
+    ) -> Result<Request, NotTaken> {
+        let headers = request.headers();
+        let callers = self
+            .callers
+            .get()
+            .filter(|callers| !open && !headers.contains_key(header::AUTHORIZATION) && callers.is_signed(headers));
+        if let Some(callers) = callers {
+            self.access.may_try(peer, now).map_err(NotTaken::Refused)?;
+            let taken = self.signed(callers, peer, request).await;
+            if let Err(NotTaken::Refused(_)) = taken {
+                self.access.guessed(peer, now);
+            }
+            return taken;
+        }
+        let known = self.access.check(peer, headers, now);
+        let extensions = request.extensions_mut();
+        match known {
+            Ok(()) => drop(extensions.insert(Trusted(Role::Admin))),
+            Err(_) if open => {}
+            Err(refusal) => return Err(NotTaken::Refused(refusal)),
+        }
+        extensions.insert(Peer(Who { address: peer, key: None }));
+        Ok(request)
+    }
+
+    /// The same for a request that is signed: its body has been read then.
+    async fn signed(&self, callers: &Callers, peer: IpAddr, request: Request) -> Result<Request, NotTaken> {
+        let claim = callers.claim(peer, request.headers()).await?;
+        let (mut parts, body) = request.into_parts();
+        let read = async {
+            let _permit = self.reading.acquire().await;
+            axum::body::to_bytes(body, self.request_bytes).await
+        };
+        let problem = |problem: Problem| NotTaken::Problem(Box::new(problem));
+        let body = match timeout(Duration::from_secs(self.request_seconds), read).await {
+            Ok(Ok(body)) => body,
+            Ok(Err(_)) => {
+                let detail = format!("the body is larger than {} bytes, or it broke off", self.request_bytes);
+                return Err(problem(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)));
+            }
+            Err(_elapsed) => {
+                return Err(problem(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")));
+            }
+        };
+        let who = callers.verify(&claim, peer, (&parts.method, &parts.uri, &parts.headers), &body).await?;
+        parts.extensions.insert(Trusted(claim.role));
+        parts.extensions.insert(Peer(who));
+        Ok(Request::from_parts(parts, Body::from(body)))
     }
 
     async fn work(&self, request: Request, open: bool) -> Result<Response, Problem> {
@@ -139,11 +207,29 @@ fn request_id(headers: &HeaderMap) -> String {
     given.map_or_else(correlation, str::to_owned)
 }
 
-async fn note_route(request: Request, next: Next) -> Response {
+/// Notes the route, and refuses whose role is too small for it.
+async fn note_route(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
     let extensions = request.extensions();
-    if let (Some(Chosen(chosen)), Some(path)) = (extensions.get::<Chosen>(), extensions.get::<MatchedPath>()) {
+    let Some(path) = extensions.get::<MatchedPath>() else { return next.run(request).await };
+    if let Some(Chosen(chosen)) = extensions.get::<Chosen>() {
         // Set once: a request meets one route.
         let _ = chosen.set(path.clone());
+    }
+    // Without any role there is nothing but the open paths.
+    let short =
+        extensions.get::<Trusted>().is_some_and(|trusted| trusted.0 < callers::needed(request.method(), path.as_str()));
+    if short {
+        let refusal = Refusal::Role;
+        metrics.refused.with_label_values(&[refusal.as_str()]).inc();
+        let by = extensions.get::<Peer>().map(|Peer(who)| who.to_string());
+        tracing::info!(
+            event = event::SECURITY,
+            by,
+            why = refusal.as_str(),
+            route = path.as_str(),
+            "a request was refused"
+        );
+        return Problem::from(refusal).into_response();
     }
     next.run(request).await
 }

@@ -8,6 +8,7 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::access::Refusal;
 use super::numbers::Numbers;
 use super::process::Process;
 
@@ -37,7 +38,8 @@ impl Metrics {
         let requests = Opts::new("mailweir_http_requests_total", "Requests, by route and class of the status.");
         let refused = Opts::new(
             "mailweir_http_auth_failures_total",
-            "Requests refused before they reached a route, by reason: missing or wrong token, or too many wrong ones.",
+            "Requests refused before they reached a route, by reason: missing or wrong token, too many wrong ones; a \
+             signature that is stale, replayed or not good; a role that is too small.",
         );
         let metrics = Self {
             requests: IntCounterVec::new(requests, &["route", "class"])?,
@@ -90,7 +92,7 @@ impl Metrics {
         registry.register(Box::new(metrics.free_bytes.clone()))?;
         registry.register(Box::new(metrics.certificates.clone()))?;
         registry.register(Box::new(metrics.feeds.clone()))?;
-        for reason in ["missing", "wrong", "too_many"] {
+        for reason in Refusal::WORDS {
             metrics.refused.with_label_values(&[reason]);
         }
         let build =

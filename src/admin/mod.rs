@@ -1,12 +1,14 @@
 //! The HTTP side: health for probes, metrics, and the API over records and quarantine.
 //!
-//! Three paths (`/alive`, `/ready`, `/health`) are open; everything else, unknown paths included, needs the bearer token. The
-//! token is asked for before a path is looked at, so router and guard cannot disagree about what a path means.
+//! Three paths (`/alive`, `/ready`, `/health`) are open; everything else, unknown paths included, needs the bearer token, or a
+//! signature with a key that may ask. Both are asked for before a path is looked at, so router and guard cannot disagree about
+//! what a path means; what a key may is asked where the router has chosen its route.
 //! May import all rooms but `protocol`, `gateway`, `egress` and `app`. Not here: TLS (put a proxy in front before you open the
-//! port to others), users and roles (one token is one administrator), the console.
+//! port to others), users (one token is one administrator, a key has one of three roles), the console.
 
 mod access;
 mod api;
+mod callers;
 mod certificate;
 mod config;
 mod error;
@@ -26,7 +28,7 @@ mod summary;
 
 pub use crate::mail::{clean, defang};
 pub use api::{Demo, DemoBusy, DemoOrder, DemoState, Workforce};
-pub use config::{Config, DemoConfig};
+pub use config::{Config, DemoConfig, Role};
 pub use error::AdminError;
 pub use examination::Surroundings;
 pub use levels::{LogLevels, LogState};

@@ -132,13 +132,16 @@ pub(super) enum Denied {
     /// An id, parameter or body is not understood; the detail says which and what is expected.
     #[response(status = 400, content_type = "application/problem+json")]
     BadRequest(Problem),
-    /// No token, or a wrong one.
+    /// No token, or a wrong one; a signature that is stale, replayed or not good.
     #[response(status = 401, content_type = "application/problem+json")]
     Unauthorized(Problem),
-    /// Too many wrong tokens from this address.
+    /// The key that it was signed with may less.
+    #[response(status = 403, content_type = "application/problem+json")]
+    Forbidden(Problem),
+    /// Too many wrong tokens or signatures from this address.
     #[response(status = 429, content_type = "application/problem+json")]
     TooManyRequests(Problem),
-    /// The records do not answer, or the request took too long.
+    /// The records do not answer, the request took too long, or a signature cannot be verified at the moment.
     #[response(status = 503, content_type = "application/problem+json")]
     Unavailable(Problem),
 }

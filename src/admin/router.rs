@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, Router};
-use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -78,7 +78,7 @@ fn routes() -> OpenApiRouter<Arc<Shared>> {
         (name = "alerts", description = "What is watched, what fires, and silences"),
         (name = "service", description = "Metrics and this document"),
     ),
-    security(("token" = []))
+    security(("token" = []), ("signature" = []))
 )]
 struct Document;
 
@@ -90,7 +90,13 @@ impl Modify for Token {
             .scheme(HttpAuthScheme::Bearer)
             .description(Some("The admin token: in the file that the gateway names at start."))
             .build();
-        openapi.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+        let components = openapi.components.get_or_insert_default();
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        let signature = "For keys of `http.callers`: `v1=` and the HMAC-SHA256 of the request, with the headers `-Timestamp`, \
+                         `-Nonce`, `-Body-SHA256` and `-Key-Id` (`signing.header_prefix` changes `X-Mailweir`); \
+                         deploy/webhooks says how it is made. A key may do what its role lets it: 403 else.";
+        let signature = ApiKeyValue::with_description("X-Mailweir-Signature", signature);
+        components.add_security_scheme("signature", SecurityScheme::ApiKey(ApiKey::Header(signature)));
     }
 }
 

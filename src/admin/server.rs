@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::access::Access;
 use super::api::{Api, Workforce};
+use super::callers::Callers;
 use super::examination::{Examination, Surroundings};
 use super::front::Front;
 use super::full_health::FullHealth;
@@ -29,6 +31,7 @@ use super::router::{self, Shared};
 use super::summary::Snapshots;
 use super::{AdminError, Config, Demo};
 use crate::enforcement::alert::Board;
+use crate::enforcement::signing::SigningConfig;
 use crate::enforcement::{Reinject, Release};
 use crate::observe::event;
 use crate::records::Records;
@@ -81,6 +84,18 @@ impl Admin {
         // Set once: nobody serves yet.
         let _ = self.shared.api.alerts.set(board);
         self
+    }
+
+    /// Lets those of `http.callers` ask who sign their requests so; their keys are in the file that these settings name.
+    ///
+    /// # Errors
+    /// When a line names nobody, or the keys or the place of used nonces cannot be used.
+    pub fn with_callers(self, signing: &SigningConfig, data: &Path) -> Result<Self, AdminError> {
+        if !self.config.callers.is_empty() {
+            // Set once: nobody serves yet.
+            let _ = self.front.callers.set(Callers::new(self.config.callers.clone(), signing, data)?);
+        }
+        Ok(self)
     }
 
     /// Lets the API start these demo runs.

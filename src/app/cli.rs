@@ -102,6 +102,9 @@ pub(in crate::app) enum Command {
     /// Look at the keys that webhooks are signed with; make a new one.
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Look at what a running gateway logs; let it log more, or less, for a while.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Try the gateway out.
     #[command(subcommand)]
     Dev(DevCommand),
@@ -503,6 +506,56 @@ pub(in crate::app) enum KeysCommand {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// `mailweir log`
+#[derive(Debug, Subcommand)]
+pub(in crate::app) enum LogCommand {
+    /// Show the levels of a running gateway's log; with ROOM=LEVEL let it log at other levels for a while, without a restart.
+    ///
+    /// Asks the HTTP side of the gateway (`[http]` of the configuration) with its admin token: run it where the gateway runs, as
+    /// its user, or name another one by --url and --token-file. What was asked for before is forgotten. When the time is over,
+    /// with --reset, and when the gateway reads its configuration anew, `log.level` counts again.
+    ///
+    /// Examples:
+    ///   mailweir log level                                  what is logged now
+    ///   mailweir log level gateway=debug records=debug      more of two rooms, for 15 minutes
+    ///   mailweir log level debug --for 2m                   more of everything, libraries too
+    ///   mailweir log level egress=off --for 12h             nothing of one room
+    ///   mailweir log level --reset                          as configured again
+    ///
+    /// Exit codes: 0 done; 1 the gateway does not answer or refuses it; 2 the command line is wrong.
+    #[command(verbatim_doc_comment)]
+    Level {
+        /// Room (admin, analysis, app, content, deferred, egress, enforcement, enrichment, gateway, mail, observe, pipeline,
+        /// policy, protocol, records; all: everything) and level (off, error, warn, info, debug, trace). A level by itself: all.
+        #[arg(value_name = "ROOM=LEVEL", value_parser = room_level)]
+        levels: Vec<(String, String)>,
+        /// For how long, a day at most: 15m, 12h, 1d.
+        #[arg(long = "for", value_name = "TIME", default_value = "15m", value_parser = minutes)]
+        minutes: u32,
+        /// What is configured counts again.
+        #[arg(long, conflicts_with = "levels")]
+        reset: bool,
+        /// The gateway's HTTP side. Without it: `http.listen` of the configuration.
+        #[arg(long, value_name = "URL")]
+        url: Option<String>,
+        /// File with its admin token. Without it: `http.token_file` of the configuration, else DATA/admin.token.
+        #[arg(long, value_name = "FILE")]
+        token_file: Option<PathBuf>,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `ROOM=LEVEL`, or a level for all rooms. Which there are the gateway knows.
+fn room_level(text: &str) -> Result<(String, String), String> {
+    let (room, level) = text.split_once('=').unwrap_or(("all", text));
+    if room.is_empty() || level.is_empty() {
+        return Err(format!("`{text}`: write ROOM=LEVEL, such as gateway=debug, or a level for everything"));
+    }
+    Ok((room.to_owned(), level.to_owned()))
 }
 
 /// Minutes of a time such as `90d`, `12h`, `30m`.

@@ -68,6 +68,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Alert(command) => commands::alert::run(&command, &loaded.config, &common).await,
         Command::Cache(command) => commands::cache::run(&command, &loaded.config, &common).await,
         Command::Keys(command) => commands::keys::run(&command, &loaded.config, &common),
+        Command::Log(command) => commands::log::run(&command, &loaded.config, &common).await,
         Command::Bench(command) => Box::pin(load::bench::run(&command, &loaded.config, &common)).await,
         Command::Simulate(options) => Box::pin(load::simulate::run(&options, &loaded.config, &common)).await,
         Command::Dev(command) => commands::dev::run(&command, &common).await,

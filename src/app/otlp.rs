@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing_subscriber::Layer;
@@ -159,13 +160,17 @@ impl Exporter {
         Ok(Some(Self { client, url, spans, config: config.clone(), node }))
     }
 
-    /// Runs until it is aborted.
-    pub(super) async fn run(mut self) {
+    /// Runs until `stop`: then it takes no more spans, gives the collector those that are there, and returns.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         let most = self.config.max_batch_spans.max(1);
         let mut batch = Vec::with_capacity(most);
         loop {
-            if self.spans.recv_many(&mut batch, most).await == 0 {
-                return;
+            if stop.is_cancelled() {
+                self.spans.close();
+            }
+            tokio::select! {
+                () = stop.cancelled(), if !self.spans.is_closed() => continue,
+                count = self.spans.recv_many(&mut batch, most) => if count == 0 { return },
             }
             let more = async {
                 while batch.len() < most {
@@ -176,7 +181,10 @@ impl Exporter {
                 }
             };
             // Nothing is lost by the end of the wait: what was received is in the batch.
-            let _ = tokio::time::timeout(Duration::from_millis(self.config.linger_ms), more).await;
+            tokio::select! {
+                _ = tokio::time::timeout(Duration::from_millis(self.config.linger_ms), more) => {}
+                () = stop.cancelled() => {}
+            }
             let spans = std::mem::take(&mut batch);
             let count_of = spans.len();
             let request = Request::post_json(self.url.clone(), body(&self.node, spans).to_string());

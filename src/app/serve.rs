@@ -85,11 +85,13 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     });
     let result = run(gateway, reload, stop).await;
     looking.abort();
-    exporting.inspect(|exporting| exporting.abort());
     following.abort();
     filter.inspect(|filter| filter.abort());
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         tracing::error!(event = event::SYSTEM, "the records did not close in time");
+    }
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
     }
     result
 }
@@ -196,6 +198,7 @@ async fn admin_with(
     let token = data::admin_token(config)?;
     let (records, release) = (Arc::clone(records), Arc::new(release));
     let admin = Admin::new(&config.http, token, records, release, registry.clone(), Some(work), surroundings)?;
+    let admin = admin.with_callers(&config.signing, &config.data)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
     // Its metric is there in any case.
     let demo = DemoLoad::new(config, registry)?;

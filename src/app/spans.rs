@@ -2,13 +2,16 @@
 //! are the same.
 
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::telemetry::Levels;
 use crate::enrichment::Outside;
+use crate::observe::event;
 
 static SPANS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
     let help = "Spans for the collector ([otlp]), by outcome: exported, dropped (the queue was full), failed.";
@@ -34,15 +37,39 @@ pub(super) fn count(outcome: &str, spans: usize) {
     }
 }
 
+/// The export at work.
+#[cfg_attr(not(feature = "otlp"), allow(dead_code, reason = "nothing is exported without the feature"))]
+pub(super) struct Exporting {
+    task: JoinHandle<()>,
+    stop: CancellationToken,
+    /// Time for what is left: that of one batch.
+    patience: Duration,
+}
+
+impl Exporting {
+    /// Gives the collector what is there, and ends.
+    pub(super) async fn finish(mut self) {
+        self.stop.cancel();
+        if tokio::time::timeout(self.patience, &mut self.task).await.is_err() {
+            self.task.abort();
+            tracing::warn!(event = event::SYSTEM, "the collector did not take the last spans in time");
+        }
+    }
+}
+
 /// Starts the export, if one is configured.
 ///
 /// # Errors
 /// Names the setting that cannot be used; that this build cannot export.
 #[cfg(feature = "otlp")]
-pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> anyhow::Result<Option<JoinHandle<()>>> {
+pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> anyhow::Result<Option<Exporting>> {
     let node = super::standing::host_name(config);
     let exporter = super::otlp::Exporter::new(&config.otlp, &levels.spans, &outside.dependencies.beside(), node)?;
-    Ok(exporter.map(|exporter| tokio::spawn(exporter.run())))
+    Ok(exporter.map(|exporter| {
+        let stop = CancellationToken::new();
+        let patience = Duration::from_millis(config.otlp.deadline_ms);
+        Exporting { task: tokio::spawn(exporter.run(stop.clone())), stop, patience }
+    }))
 }
 
 /// Starts the export, if one is configured.
@@ -50,7 +77,7 @@ pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> any
 /// # Errors
 /// Names the setting that cannot be used; that this build cannot export.
 #[cfg(not(feature = "otlp"))]
-pub(super) fn export(config: &Config, _levels: &Levels, _outside: &Outside) -> anyhow::Result<Option<JoinHandle<()>>> {
+pub(super) fn export(config: &Config, _levels: &Levels, _outside: &Outside) -> anyhow::Result<Option<Exporting>> {
     if !config.otlp.endpoint.is_empty() {
         anyhow::bail!("otlp.endpoint: this build does not export spans (cargo feature `otlp`)");
     }

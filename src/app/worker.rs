@@ -75,7 +75,6 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     draining.cancel();
     working.finish().await;
     following.abort();
-    exporting.inspect(|exporting| exporting.abort());
     looking.abort();
     http_stop.cancel();
     if let Some(http) = http {
@@ -83,6 +82,9 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     }
     next_hops.close().await;
     drop(records);
+    if let Some(exporting) = exporting {
+        exporting.finish().await;
+    }
     if tokio::time::timeout(Duration::from_secs(5), writer).await.is_err() {
         bail!("the records did not close in time");
     }

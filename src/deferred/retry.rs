@@ -18,15 +18,15 @@ pub(super) fn after_failure(
     let due = |wait: Duration| now_ms.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     match failure {
         Failure::More => Settlement::Back,
-        Failure::Never(error) => Settlement::Dead { reason: Reason::Refused, error },
+        Failure::Never { error, .. } => Settlement::Dead { reason: Reason::Refused, error },
         Failure::Again { error, .. } if attempt >= config.attempts => {
             Settlement::Dead { reason: Reason::Attempts, error }
         }
-        Failure::Again { error, not_before } => {
+        Failure::Again { error, not_before, .. } => {
             let wait = backoff(config, attempt).mul_f64(chance.clamp(0.0, 1.0)).max(not_before);
             Settlement::Again { due_ms: due(wait), error }
         }
-        Failure::Later { error, not_before } => {
+        Failure::Later { error, not_before, .. } => {
             let patience = &config.patience;
             let age = Duration::from_millis(now_ms.saturating_sub(job.enqueued_ms).max(0).unsigned_abs());
             // However long it lay in an outage of the queue: it is tried more than once.
@@ -61,6 +61,7 @@ pub(super) fn chance() -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Category;
 
     fn job(attempt: u32) -> Job {
         Job { attempt, ..Job::new("test", "k", "", 0) }
@@ -87,7 +88,8 @@ mod tests {
         assert_eq!(wait(72 * hour, 1.0), None);
         let first = after_failure(&config, &job(1), Failure::later("x"), 100 * hour, 1.0);
         assert!(matches!(first, Settlement::Later { .. }), "it lay in an outage: not given up at its first try");
-        let asked = Failure::Later { error: "x".into(), not_before: Duration::from_secs(90) };
+        let not_before = Duration::from_secs(90);
+        let asked = Failure::Later { error: "x".into(), not_before, category: Category::External };
         assert_eq!(
             after_failure(&config, &job(1), asked, 0, 1.0),
             Settlement::Later { due_ms: 90_000, error: "x".into() }
@@ -98,7 +100,8 @@ mod tests {
     fn waits_double_up_to_the_cap() {
         let config = WorkersConfig { attempts: 100, backoff_max_seconds: 10, ..WorkersConfig::default() };
         let due = |attempt, chance, not_before| {
-            let failure = Failure::Again { error: "x".into(), not_before: Duration::from_secs(not_before) };
+            let not_before = Duration::from_secs(not_before);
+            let failure = Failure::Again { error: "x".into(), not_before, category: Category::External };
             match after_failure(&config, &job(attempt), failure, 1_000, chance) {
                 Settlement::Again { due_ms, .. } => due_ms - 1_000,
                 other => panic!("{other:?}"),
@@ -116,11 +119,11 @@ mod tests {
     #[test]
     fn the_last_attempt_and_a_refusal_end_it() {
         let config = WorkersConfig::default();
-        let again = || Failure::Again { error: "x".into(), not_before: Duration::ZERO };
+        let again = || Failure::again("x");
         assert!(matches!(after_failure(&config, &job(4), again(), 0, 0.0), Settlement::Again { .. }));
         let dead = after_failure(&config, &job(5), again(), 0, 0.0);
         assert!(matches!(dead, Settlement::Dead { reason: Reason::Attempts, .. }));
-        let never = after_failure(&config, &job(1), Failure::Never("x".into()), 0, 0.0);
+        let never = after_failure(&config, &job(1), Failure::never("x"), 0, 0.0);
         assert!(matches!(never, Settlement::Dead { reason: Reason::Refused, .. }));
         assert!((0.0..=1.0).contains(&chance()));
     }

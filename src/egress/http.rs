@@ -105,6 +105,16 @@ impl Request {
         Self { method: Method::POST, url, headers, body: body.into(), answers: &[] }
     }
 
+    /// PUT of JSON.
+    pub fn put_json(url: Url, body: impl Into<Bytes>) -> Self {
+        Self { method: Method::PUT, ..Self::post_json(url, body) }
+    }
+
+    /// DELETE.
+    pub fn delete(url: Url) -> Self {
+        Self { method: Method::DELETE, ..Self::get(url) }
+    }
+
     /// With a header of a fixed name and value.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &'static str) -> Self {

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
-use crate::observe::event;
+use crate::observe::{self, Category, Fault, event};
 use crate::policy::Action;
 use crate::records::{ActionOrder, Records, StoreError};
 
@@ -59,8 +59,14 @@ impl<R: Reinject> ReleaseJobs<R> {
             Err(ReleaseError::NothingHeld(_) | ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => {
                 return done(&self.records, job, &order, "nothing was held any more").await;
             }
-            Err(error) => return Err(Failure::of(&error)),
+            Err(error) => {
+                observe::count("enforcement", error.category());
+                return Err(Failure::of(&error));
+            }
         };
+        if !outcome.failed.is_empty() {
+            observe::count("enforcement", Category::External);
+        }
         let passing = outcome.failed.iter().find(|failed| !failed.for_good);
         let said = |failed: &super::release::Failure| format!("{}: {}", failed.recipient, failed.why);
         match () {
@@ -73,6 +79,7 @@ impl<R: Reinject> ReleaseJobs<R> {
                 Err(Failure::Later {
                     error: "somebody else is releasing it".into(),
                     not_before: Duration::from_millis(wait.max(0).unsigned_abs()),
+                    category: Category::Resource,
                 })
             }
             () => match outcome.failed.first() {
@@ -130,14 +137,14 @@ impl Handler for Recorded {
 
 /// What a job orders, and for whom; `None`: it has its result already.
 pub(super) async fn ordered(records: &Records, job: &Job) -> Result<Option<ActionOrder>, Failure> {
-    let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+    let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
     let actions = records.actions(order.id).await.map_err(|error| Failure::of(&error))?;
     let action = actions.into_iter().find(|action| action.kind == job.kind && action.cause == order.cause);
     match action {
         Some(action) if action.result.is_some() => Ok(None),
         Some(action) => Ok(Some(ActionOrder { recipients: action.recipients, ..order })),
         // Nobody named must not become everybody.
-        None if order.recipients.is_empty() => Err(Failure::Never("the record does not say for whom".into())),
+        None if order.recipients.is_empty() => Err(Failure::never("the record does not say for whom")),
         None => Ok(Some(order)),
     }
 }

@@ -18,6 +18,7 @@ use super::alert::{
     AlertMailConfig, AlertsConfig, Channel, ChannelError, Line, Notice, Severity, Ways, WebhookConfig, What,
 };
 use crate::deferred::{Failure, Handler, Job};
+use crate::observe::{self, Fault};
 use crate::policy::Action;
 use crate::records::{ActionOrder, Change, Explained, Records};
 
@@ -108,6 +109,7 @@ impl Tell {
             match channel.deliver(notice).await {
                 Ok(()) => took.push(channel.name().as_str()),
                 Err(failure) => {
+                    observe::count("enforcement", failure.category());
                     let said = format!("{}: {failure}", channel.name().as_str());
                     if !Channel::is_final(&failure) {
                         passing = Some(said.clone());

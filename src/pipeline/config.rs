@@ -1,5 +1,7 @@
 //! Settings of the inspection: section `[inspection]`.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::content::{ContentLimits, YaraConfig};
@@ -13,6 +15,9 @@ use crate::policy::Wait;
 pub struct Config {
     /// Time for all questions to the outside about one message; at the deadline there is a verdict, marked degraded.
     pub deadline_ms: u64,
+    /// A message that is to be held must be durable by the same deadline, else the sender is answered 451. So long it may take in
+    /// any case, should the questions have used up their time.
+    pub settle_ms: u64,
     /// Time of all stages together from which the log tells of a message that took long, stage by stage.
     pub slow_ms: u64,
     /// Which headers tell the verdict: `full` (with each signal's weight), `brief` or `none`.
@@ -31,10 +36,23 @@ pub struct Config {
     pub yara: YaraConfig,
 }
 
+impl Config {
+    /// Time for one message.
+    pub(super) fn deadline(&self) -> Duration {
+        Duration::from_millis(self.deadline_ms)
+    }
+
+    /// Time for making it durable at least.
+    pub(super) fn settle(&self) -> Duration {
+        Duration::from_millis(self.settle_ms)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
             deadline_ms: 4_000,
+            settle_ms: 500,
             slow_ms: 5_000,
             headers: ResultHeaders::Full,
             after_panics: AfterPanics::Quarantine,

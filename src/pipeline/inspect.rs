@@ -253,6 +253,9 @@ impl Pipeline {
 
     async fn inspect_and_settle(&self, transaction: Transaction) -> Answer {
         let standing = self.standing.load_full();
+        let until = Instant::now() + standing.config.deadline();
+        // However long it took, a message that can be held at once is.
+        let until = || until.max(Instant::now() + standing.config.settle());
         if let Some(answer) = self.released(&transaction).await {
             return answer;
         }
@@ -292,7 +295,9 @@ impl Pipeline {
                 } else {
                     Vec::new()
                 };
-                self.settle(&mut record, &transaction, &held, jobs).await.map(|()| Answer::Deliver { edits, held })
+                self.settle(&mut record, &transaction, (&held, jobs), until())
+                    .await
+                    .map(|()| Answer::Deliver { edits, held })
             }
             Decision::HoldAtMta => {
                 let edits = if transaction.abilities.edit_headers { edits() } else { Vec::new() };
@@ -300,7 +305,7 @@ impl Pipeline {
             }
             Decision::Hold => {
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
-                self.settle(&mut record, &transaction, &all, jobs).await.map(|()| Answer::Hold)
+                self.settle(&mut record, &transaction, (&all, jobs), until()).await.map(|()| Answer::Hold)
             }
             Decision::Reject => Ok(Answer::Reject(Refusal::refused(transaction.id))),
         };
@@ -327,20 +332,20 @@ impl Pipeline {
         }
     }
 
-    /// Makes durable what must be: the copies of recipients that must not get the message.
+    /// Makes durable what must be, until then: the copies of recipients that must not get the message.
     async fn settle(
         &self,
         record: &mut Record,
         transaction: &Transaction,
-        held: &[usize],
-        jobs: Vec<OutboxJob>,
+        (held, jobs): (&[usize], Vec<OutboxJob>),
+        until: Instant,
     ) -> Result<(), Refusal> {
         if held.is_empty() {
             return Ok(());
         }
         let started = Instant::now();
         let Some(records) = &self.records else { return Err(Refusal::store(transaction.id)) };
-        let result = records.hold_with_jobs(record, transaction.raw.clone(), held, jobs).await;
+        let result = records.hold_until(record, transaction.raw.clone(), held, jobs, until).await;
         record.timing.settle_us = micros(started);
         result.map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -451,7 +456,8 @@ impl Pipeline {
                 let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
                 let jobs = reassess::for_unjudged(&record, &standing.deep.config);
-                let held = self.settle(&mut record, &transaction, &all, jobs).await;
+                let until = Instant::now() + standing.config.deadline();
+                let held = self.settle(&mut record, &transaction, (&all, jobs), until).await;
                 held.map(|()| {
                     self.remember(record, &Answer::Hold, None);
                     Answer::Hold

@@ -20,6 +20,6 @@ mod transaction;
 pub use config::{AfterHold, AfterPanics, Config, OnWorse, ReassessConfig, ResultHeaders, StagesConfig};
 pub use inspect::{Inspected, Pipeline};
 pub use metrics::Metrics;
-pub use reassess::{REASSESS, Reassess, WAITED, Waited};
+pub use reassess::{REASSESS, Reassess, WAITED, Waited, asked_look};
 pub use standing::{Deep, Standing};
 pub use transaction::{Abilities, Answer, Inspect, Refusal, Transaction};

@@ -25,7 +25,7 @@ use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
 use crate::enrichment::OnFailure;
 use crate::mail::{Door, Message, MessageId};
-use crate::observe::event;
+use crate::observe::{Category, event};
 use crate::policy::mql::Needs;
 use crate::policy::{Action, Judgement, Reason, RuleMode, Verdict, Wait};
 use crate::records::{
@@ -258,6 +258,17 @@ pub(super) fn for_unjudged(record: &Record, config: &ReassessConfig) -> Vec<Outb
     vec![OutboxJob { not_before_ms: now.saturating_add(RECORD_MS), ..look }]
 }
 
+/// The second look that somebody asks for. It finds nothing to do where there was one.
+pub fn asked_look(record: &Record, now_ms: i64) -> Job {
+    let payload = ActionOrder::new(record.id, "").to_bytes();
+    Job {
+        priority: Priority::High,
+        correlation: correlation(record),
+        // The key that it has by itself: asked for twice it is one job.
+        ..Job::new(REASSESS, format!("{REASSESS}:{}", record.id), payload, now_ms)
+    }
+}
+
 /// What binds its log lines together: of the connection it came by, else its id.
 fn correlation(record: &Record) -> String {
     record.connection.correlation.clone().unwrap_or_else(|| record.id.to_string())
@@ -289,7 +300,7 @@ impl Reassess {
     }
 
     async fn look(&self, job: &Job, soon: &CancellationToken) -> Result<(), Failure> {
-        let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let metrics = &self.pipeline.metrics;
         // What is known of a campaign is worth another look, once.
         let known = |second: Reassessment| !campaign || second.record.in_campaign;
@@ -299,14 +310,17 @@ impl Reassess {
         let Some(first) = self.records.record(id).await.map_err(again)? else {
             // The hold commits before it: it may be on its way.
             let error = "the record of the message is not there".to_owned();
-            return Err(Failure::Again { error, not_before: RECORD_PAUSE });
+            return Err(Failure::Again { error, not_before: RECORD_PAUSE, category: Category::Database });
         };
+        if first.action == Action::Defer {
+            return not_taken(&self.records, id).await;
+        }
         let Some(raw) = self.records.kept_bytes(id).await.map_err(again)? else {
             if campaign {
                 metrics.not_looked_at_again.with_label_values(&["gone"]).inc();
                 return Ok(());
             }
-            return Err(Failure::Never("the bytes of the message are not kept any more".into()));
+            return Err(Failure::never("the bytes of the message are not kept any more").because(Category::Resource));
         };
         if campaign {
             metrics.second_looks.with_label_values(&["campaign"]).inc();
@@ -333,10 +347,10 @@ impl Reassess {
         let error = || format!("still not known: {}", second.degraded.join(", "));
         if closed && hangs(&first, &second, &whereabouts) {
             // Held until it can be asked: that takes as long as it takes.
-            return Err(Failure::Later { error: error(), not_before: pause });
+            return Err(Failure::Later { error: error(), not_before: pause, category: Category::External });
         }
         if !second.degraded.is_empty() && job.attempt < config.looks && !soon.is_cancelled() {
-            return Err(Failure::Again { error: error(), not_before: pause });
+            return Err(Failure::Again { error: error(), not_before: pause, category: Category::External });
         }
         second.action = answer::combine(&inspected.judgement, transaction.abilities).action();
         let (change, mut wanted) = compare(config, &first, (&second, asked), &whereabouts);
@@ -498,7 +512,7 @@ impl Waited {
     }
 
     async fn end(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::Never)?;
+        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let id = order.id;
         let held = match self.records.held_message(id).await {
             Ok(held) => held,
@@ -522,6 +536,9 @@ impl Waited {
         }
         if recipients.is_empty() {
             return Ok(());
+        }
+        if self.records.record(id).await.map_err(again)?.is_some_and(|first| first.action == Action::Defer) {
+            return not_taken(&self.records, id).await;
         }
         let now = now_ms();
         match self.pipeline.standing().deep.config.after_hold {
@@ -549,6 +566,12 @@ impl Handler for Waited {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         self.end(job).boxed()
     }
+}
+
+/// A commit came through although its answer was lost: the sender was told to come again, and will. Nobody acts on this copy.
+async fn not_taken(records: &Records, id: MessageId) -> Result<(), Failure> {
+    tracing::warn!(event = event::MAIL, %id, "a message that was deferred is held as well: that copy is taken back");
+    records.withdraw(id).await.map_err(again)
 }
 
 fn again(error: StoreError) -> Failure {

@@ -77,7 +77,7 @@ impl Effort<'_> {
 impl Standing {
     /// While the sender waits.
     pub(super) fn inline(&self) -> Effort<'_> {
-        let deadline = Duration::from_millis(self.config.deadline_ms);
+        let deadline = self.config.deadline();
         let (rule_budget, rule_time, site) = (self.rule_budget, self.rule_time, &self.site);
         Effort { deadline, rule_budget, rule_time, site, again: false, soon: CancellationToken::new() }
     }

@@ -16,7 +16,7 @@ use super::store::Store;
 use crate::observe::{self, Fault, event};
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 25] = [
+const OPERATIONS: [&str; 27] = [
     "action_done",
     "actions_read",
     "actions_want",
@@ -29,6 +29,7 @@ const OPERATIONS: [&str; 25] = [
     "held",
     "history",
     "hold",
+    "is_kept",
     "keep",
     "kept_bytes",
     "ledger",
@@ -42,6 +43,7 @@ const OPERATIONS: [&str; 25] = [
     "second_note",
     "second_read",
     "use_pass",
+    "withdraw",
 ];
 
 /// Counters and histograms of the stores; declared here, with help, and nowhere else.

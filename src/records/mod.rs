@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use bodies::Bodies;
 use ledger::LedgerRow;
@@ -50,6 +51,9 @@ pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RELEASE_RENEW, RecipientState, ReleaseLease};
 pub use record::{RecipientVerdict, Record, Timing};
 pub use second::{ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, Explained, Reassessment, WantedAction};
+
+/// How long a body may take for somebody who has time; the commit has its own limit, `store.commit_ms`.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// All that is remembered; shared by everything that remembers.
 #[derive(Debug)]
@@ -180,27 +184,54 @@ impl Records {
         recipients: &[usize],
         jobs: Vec<OutboxJob>,
     ) -> Result<(), StoreError> {
-        let started = tokio::time::Instant::now();
-        let body = self.bodies.put(raw).await?;
+        self.hold_until(record, raw, recipients, jobs, Instant::now() + PATIENCE).await
+    }
+
+    /// The same, for somebody who waits until then, body and commit together. What comes through later is taken back.
+    ///
+    /// # Errors
+    /// As [`Self::hold`].
+    pub async fn hold_until(
+        &self,
+        record: &Record,
+        raw: Bytes,
+        recipients: &[usize],
+        jobs: Vec<OutboxJob>,
+        until: Instant,
+    ) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let late = |_| StoreError::Slow(until.saturating_duration_since(started).as_millis() as u64);
+        let body = tokio::time::timeout_at(until, self.bodies.put(raw)).await.map_err(late)??;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
         let held = held_for(record, recipients);
         let reason = recipients.first().and_then(|place| record.verdicts.get(*place)).map(|v| &v.verdict.reason);
         self.writer
-            .hold(HeldRow {
-                id: record.id,
-                held_ms: record.received_ms,
-                reason: reason.map(quarantine::word).unwrap_or_default(),
-                risk: record.score.risk,
-                sender: record.envelope.sender.clone(),
-                from_address: record.from.first().cloned().unwrap_or_default(),
-                subject: record.subject.clone(),
-                client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
-                size: i64::try_from(record.size).unwrap_or(i64::MAX),
-                body,
-                recipients: held,
-                jobs,
-            })
+            .hold(
+                HeldRow {
+                    id: record.id,
+                    held_ms: record.received_ms,
+                    reason: reason.map(quarantine::word).unwrap_or_default(),
+                    risk: record.score.risk,
+                    sender: record.envelope.sender.clone(),
+                    from_address: record.from.first().cloned().unwrap_or_default(),
+                    subject: record.subject.clone(),
+                    client_ip: record.connection.client_ip.map(|ip| ip.to_string()),
+                    size: i64::try_from(record.size).unwrap_or(i64::MAX),
+                    body,
+                    recipients: held,
+                    jobs,
+                },
+                until,
+            )
             .await
+    }
+
+    /// Takes back the held copy of a message whose sender was told to come again.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn withdraw(&self, id: MessageId) -> Result<(), StoreError> {
+        self.metrics.timed("withdraw", writer::withdraw(&self.store, id, None)).await
     }
 
     /// Searches the ledger, newest first.

@@ -222,6 +222,20 @@ impl Records {
         self.metrics.timed("kept_bytes", call).await
     }
 
+    /// Whether the bytes of a message are kept or held.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn is_kept(&self, id: MessageId) -> Result<bool, StoreError> {
+        let call = async {
+            let mut sql = Sql::new("SELECT body FROM kept WHERE message_id = ");
+            sql.bind(id.to_string()).push(" UNION SELECT body FROM quarantine WHERE id = ").bind(id.to_string());
+            let rows = sql.fetch(&self.store.read).await.map_err(StoreError::query("look up a message"))?;
+            Ok(!rows.is_empty())
+        };
+        self.metrics.timed("is_kept", call).await
+    }
+
     /// The second verdict on a message, if there is one.
     ///
     /// # Errors

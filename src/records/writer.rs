@@ -3,7 +3,8 @@
 //! A durable step per message is bound by fsync at a few hundred a second, so many messages share one commit. Ledger rows
 //! wait a little ([`Config::ledger_linger_ms`]), and while the database is not there, until it is back; those that are more than
 //! [`Config::ledger_queue`] are dropped, counted and logged: the mail has been answered by then. Quarantine rows are committed at once and confirmed to whoever waits; when the commit fails the
-//! sender is asked to try later. Nothing is confirmed that is not synced.
+//! sender is asked to try later. Nothing is confirmed that is not synced, and what was not confirmed is taken back: a commit whose
+//! answer was lost may be there all the same, while its sender was told to come again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use super::quarantine::HeldRow;
 use super::sql::Sql;
 use super::store::Store;
 use super::{Config, Metrics, StoreError, campaign, history, outbox};
+use crate::mail::MessageId;
 use crate::observe::event;
 
 /// Rows in one commit.
@@ -26,12 +28,26 @@ const RECIPIENTS: usize = 4_000;
 /// Pause before a ledger batch that failed is tried again, and how often it is tried while the database is there.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRIES: u32 = 5;
+/// Time for taking one row back; others wait for the writer meanwhile.
+const TAKE_BACK: Duration = Duration::from_secs(3);
+/// Rows taken back at a time.
+const TAKEN_BACK: usize = 32;
+/// Rows that may be there although nobody was told so, until they are taken back.
+const DOUBTFUL: usize = 4_096;
 /// Every so many failures are logged.
 const REPEATED: u32 = 60;
 
 enum Row {
     Ledger(Box<LedgerRow>),
-    Held(Box<HeldRow>, oneshot::Sender<Result<(), StoreError>>),
+    Held(Held),
+}
+
+/// A quarantine row, and who waits for it.
+struct Held {
+    row: Box<HeldRow>,
+    done: oneshot::Sender<Result<(), StoreError>>,
+    /// So long.
+    until: Instant,
 }
 
 /// The sending side; cheap to clone.
@@ -69,18 +85,27 @@ impl Writer {
         }
     }
 
-    /// Commits a quarantine row; returns when it is on disk. Fails at once while it is known that the database is not there.
-    pub(super) async fn hold(&self, row: HeldRow) -> Result<(), StoreError> {
+    /// Commits a quarantine row; returns when it is on disk, at `until` at the latest, and sooner after `commit_ms`. Fails at once
+    /// while it is known that the database is not there.
+    pub(super) async fn hold(&self, row: HeldRow, until: Instant) -> Result<(), StoreError> {
         if self.away.load(Ordering::Relaxed) {
             return Err(StoreError::Away);
         }
-        let (done, confirmed) = oneshot::channel();
+        let (done, mut confirmed) = oneshot::channel();
+        let began = Instant::now();
+        let until = until.min(began + self.commit);
         let wait = async {
-            self.rows.send(Row::Held(Box::new(row), done)).await.map_err(|_| StoreError::Stopped)?;
-            confirmed.await.map_err(|_| StoreError::Stopped)?
+            let held = Held { row: Box::new(row), done, until };
+            self.rows.send(Row::Held(held)).await.map_err(|_| StoreError::Stopped)?;
+            (&mut confirmed).await.map_err(|_| StoreError::Stopped)?
         };
-        let late = StoreError::Slow(self.commit.as_millis() as u64);
-        tokio::time::timeout(self.commit, wait).await.unwrap_or(Err(late))
+        if let Ok(result) = tokio::time::timeout_at(until, wait).await {
+            return result;
+        }
+        // Either it was confirmed at the last moment, or the writer learns that nobody waits and takes it back.
+        confirmed.close();
+        let late = StoreError::Slow(until.saturating_duration_since(began).as_millis() as u64);
+        confirmed.try_recv().unwrap_or(Err(late))
     }
 }
 
@@ -92,20 +117,20 @@ async fn write_all(
     metrics: Arc<Metrics>,
 ) {
     let linger = Duration::from_millis(config.ledger_linger_ms);
-    let limit = Duration::from_millis(config.commit_ms);
     let mut ledger = Ledger { rows: Vec::with_capacity(BATCH), failed: 0, next: Instant::now(), away };
-    let mut held = Vec::new();
+    let (mut held, mut back) = (Vec::new(), TakenBack { rows: Vec::new(), next: Instant::now() });
     loop {
-        let first = if ledger.rows.is_empty() {
-            inbox.recv().await
-        } else {
-            match tokio::time::timeout_at(ledger.next, inbox.recv()).await {
+        let times = [(!ledger.rows.is_empty()).then_some(ledger.next), (!back.rows.is_empty()).then_some(back.next)];
+        let first = match times.into_iter().flatten().min() {
+            None => inbox.recv().await,
+            Some(at) => match tokio::time::timeout_at(at, inbox.recv()).await {
                 Ok(first) => first,
                 Err(_) => {
-                    ledger.commit(&store, &metrics).await;
+                    ledger.commit_due(&store, &metrics).await;
+                    back.take(&store).await;
                     continue;
                 }
-            }
+            },
         };
         let Some(first) = first else { break };
         let until = Instant::now() + linger;
@@ -113,7 +138,7 @@ async fn write_all(
         while let Some(row) = next.take() {
             match row {
                 Row::Ledger(row) => ledger.rows.push(*row),
-                Row::Held(row, done) => held.push((*row, done)),
+                Row::Held(row) => held.push(row),
             }
             taken += 1;
             if taken >= BATCH {
@@ -126,23 +151,24 @@ async fn write_all(
                 inbox.try_recv().ok()
             };
         }
-        commit_held(&store, &mut held, limit, &metrics).await;
-        if Instant::now() >= ledger.next {
-            ledger.commit(&store, &metrics).await;
-        }
+        commit_held(&store, &mut held, &mut back, &metrics).await;
+        ledger.commit_due(&store, &metrics).await;
+        back.take(&store).await;
         ledger.keep(config.ledger_queue.max(BATCH), &metrics);
     }
     for _ in 0..RETRIES {
         while !ledger.rows.is_empty() && ledger.failed == 0 {
             ledger.commit(&store, &metrics).await;
         }
-        if ledger.rows.is_empty() {
+        back.take(&store).await;
+        if ledger.rows.is_empty() && back.rows.is_empty() {
             return;
         }
-        tokio::time::sleep_until(ledger.next).await;
+        tokio::time::sleep_until(ledger.next.max(back.next)).await;
         ledger.commit(&store, &metrics).await;
     }
     ledger.keep(0, &metrics);
+    left(&back.rows);
 }
 
 /// Ledger rows that are not committed yet. While the database is not there they wait, as many as `ledger_queue`.
@@ -157,6 +183,12 @@ struct Ledger {
 }
 
 impl Ledger {
+    async fn commit_due(&mut self, store: &Store, metrics: &Metrics) {
+        if Instant::now() >= self.next {
+            self.commit(store, metrics).await;
+        }
+    }
+
     /// Commits the oldest rows. Two batches, one more than came meanwhile: what has piled up becomes less, and no message that
     /// is to be held waits for all of it.
     async fn commit(&mut self, store: &Store, metrics: &Metrics) {
@@ -221,40 +253,39 @@ impl Ledger {
     }
 }
 
-async fn commit_held(
-    store: &Store,
-    held: &mut Vec<(HeldRow, oneshot::Sender<Result<(), StoreError>>)>,
-    limit: Duration,
-    metrics: &Metrics,
-) {
+async fn commit_held(store: &Store, held: &mut Vec<Held>, back: &mut TakenBack, metrics: &Metrics) {
     // The waiter of a row that was given up has told the sender 451: holding it now would invent a message.
-    held.retain(|(_, done)| !done.is_closed());
-    if held.is_empty() {
-        return;
-    }
+    held.retain(|one| !one.done.is_closed());
+    let Some(until) = held.iter().map(|one| one.until).max() else { return };
     let started = Instant::now();
-    let rows: Vec<&HeldRow> = held.iter().map(|(row, _)| row).collect();
-    let mut together = insert_held(store, &rows, limit).await;
+    let rows: Vec<&HeldRow> = held.iter().map(|one| &*one.row).collect();
+    let mut together = insert_held(store, &rows, until).await;
     metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
     metrics.took("hold", started, together.is_err());
     // One bad row must not take the others with it: after a failure each is tried by itself.
     let alone = together.is_err() && held.len() > 1;
-    for (row, done) in held.drain(..) {
+    for Held { row, done, until } in held.drain(..) {
         let result = match &mut together {
             Ok(()) => Ok(()),
-            Err(_) if alone => insert_held(store, &[&row], limit).await,
+            // Nobody waits for it any more.
+            Err(_) if alone && done.is_closed() => Err(StoreError::Stopped),
+            Err(_) if alone => insert_held(store, &[&row], until).await,
             Err(_) => std::mem::replace(&mut together, Ok(())),
         };
         let failed = result.is_err();
         metrics.held.with_label_values(&[if failed { "failed" } else { "committed" }]).inc();
         let abandoned = done.send(result).is_err();
-        if abandoned && !failed {
-            withdraw(store, &row).await;
+        // A failed commit may have been done and only its answer lost.
+        if abandoned || failed {
+            back.rows.push(row);
+        }
+        if failed {
+            back.next = Instant::now() + RETRY;
         }
     }
 }
 
-async fn insert_held(store: &Store, rows: &[&HeldRow], limit: Duration) -> Result<(), StoreError> {
+async fn insert_held(store: &Store, rows: &[&HeldRow], until: Instant) -> Result<(), StoreError> {
     let inserts = async {
         let mut transaction = store.write.begin().await?;
         let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
@@ -272,27 +303,77 @@ async fn insert_held(store: &Store, rows: &[&HeldRow], limit: Duration) -> Resul
         transaction.commit().await
     };
     // Nobody waits longer; a connection that carries nothing any more must not keep the next messages waiting for ever.
-    let late = || Err(sqlx::Error::PoolTimedOut);
-    tokio::time::timeout(limit, inserts).await.unwrap_or_else(|_| late()).map_err(StoreError::query("hold messages"))
+    let began = Instant::now();
+    match tokio::time::timeout_at(until, inserts).await {
+        Ok(done) => done.map_err(StoreError::query("hold messages")),
+        Err(_) => Err(StoreError::Slow(until.saturating_duration_since(began).as_millis() as u64)),
+    }
 }
 
-/// Takes back a row whose waiter gave up while it was being committed: the sender was told to come again.
-async fn withdraw(store: &Store, row: &HeldRow) {
-    let jobs: Vec<String> = row.jobs.iter().map(|job| job.key.clone()).collect();
-    if let Err(error) = store.done(&jobs).await {
-        tracing::warn!(
-            event = event::SYSTEM,
-            id = %row.id, %error, "jobs of a message that was deferred stay: they will find nothing"
-        );
-    }
-    for sql in ["DELETE FROM quarantine_recipients WHERE message_id = $1", "DELETE FROM quarantine WHERE id = $1"] {
-        if let Err(error) = sqlx::query(sql).bind(row.id.to_string()).execute(&store.write).await {
-            tracing::error!(
-                event = event::SYSTEM,
-                id = %row.id, %error, "a message that was deferred stays in quarantine as well"
-            );
+/// A row that may be there although its sender was told to come again; whole, for what a server may still be committing is waited
+/// for by the key that it holds.
+type Doubtful = Box<HeldRow>;
+
+/// Rows to be taken back, while the database is there.
+struct TakenBack {
+    rows: Vec<Doubtful>,
+    /// The next try.
+    next: Instant,
+}
+
+impl TakenBack {
+    async fn take(&mut self, store: &Store) {
+        let surplus = self.rows.len().saturating_sub(DOUBTFUL);
+        left(&self.rows.drain(..surplus).collect::<Vec<_>>());
+        // A few at a time: what is to be held meanwhile waits for the writer.
+        for _ in 0..TAKEN_BACK {
+            let Some(one) = self.rows.last().filter(|_| Instant::now() >= self.next) else { return };
+            match withdraw(store, one.id, Some(one)).await {
+                Ok(()) => drop(self.rows.pop()),
+                Err(error) => {
+                    let waiting = self.rows.len();
+                    tracing::warn!(
+                        event = event::SYSTEM,
+                        waiting, %error, "messages that were deferred may stay in quarantine for a while"
+                    );
+                    self.next = Instant::now() + RETRY;
+                }
+            }
         }
     }
+}
+
+fn left(doubtful: &[Doubtful]) {
+    for one in doubtful {
+        tracing::error!(
+            event = event::SYSTEM,
+            id = %one.id, "a message that was deferred may be in quarantine as well"
+        );
+    }
+}
+
+/// Takes back a row whose sender was told to come again, and its jobs, so that none acts on it. With `under_way`, also one that a
+/// server may still be committing: inserting its key waits for that to end.
+pub(super) async fn withdraw(store: &Store, id: MessageId, under_way: Option<&HeldRow>) -> Result<(), StoreError> {
+    let deletes = async {
+        let mut transaction = store.write.begin().await?;
+        if let Some(row) = under_way {
+            let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
+            sql.rows([row], |sql, row| row.bind(sql));
+            sql.push(" ON CONFLICT (id) DO NOTHING");
+            sql.execute(&mut *transaction).await?;
+        }
+        for job in under_way.iter().flat_map(|row| &row.jobs) {
+            sqlx::query("DELETE FROM outbox WHERE job_key = $1").bind(&job.key).execute(&mut *transaction).await?;
+        }
+        for sql in ["DELETE FROM quarantine_recipients WHERE message_id = $1", "DELETE FROM quarantine WHERE id = $1"] {
+            sqlx::query(sql).bind(id.to_string()).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await
+    };
+    let late = |_| Err(sqlx::Error::PoolTimedOut);
+    let done = tokio::time::timeout(TAKE_BACK, deletes).await.unwrap_or_else(late);
+    done.map_err(StoreError::query("take back a held message"))
 }
 
 async fn insert_ledger(store: &Store, rows: &[LedgerRow]) -> Result<(), StoreError> {

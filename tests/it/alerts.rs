@@ -213,6 +213,13 @@ async fn what_cannot_be_used_is_named_without_its_secret() {
     assert!(wrong(&|config| config.pagerduty.routing_key_file.clone_from(&odd)).contains("32 letters"));
     assert!(wrong(&|config| config.mail.to = vec!["ops".into()]).contains("`ops`"));
     assert!(wrong(&|config| config.slack.url_file = Some("/nowhere".into())).contains("/nowhere"));
+    // A button that leads nowhere would cost the whole message.
+    for link in
+        ["console.example", "javascript:alert(1)", "https://", &format!("https://x.example/{}", "y".repeat(3_000))]
+    {
+        let said = wrong(&|config| config.link_url = link.into());
+        assert!(said.contains("alerts.link_url"), "{link}: {said}");
+    }
 }
 
 #[tokio::test]

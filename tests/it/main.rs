@@ -12,6 +12,7 @@ mod architecture;
 mod archives;
 mod bodies;
 mod caches;
+mod callers;
 mod campaigns;
 mod cases;
 mod configuration;

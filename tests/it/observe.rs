@@ -52,8 +52,56 @@ fn every_line_of_the_log_says_what_kind_of_event_it_is() {
 }
 
 /// The log of a gateway that writes JSON; what it says before it logs is left out.
+fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_millis()).unwrap()
+}
+
 pub fn lines(gateway: &Gateway) -> Vec<Value> {
     gateway.log().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn levels_are_changed_by_command() {
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!("[http]\nenabled = true\nlisten = \"0.0.0.0:{}\"\n", http.port());
+    let gateway = Gateway::prepare(sink.address, &settings);
+    let level = async |arguments: &[&str]| gateway.command(&[&["log", "level"], arguments].concat()).await;
+    let early = level(&[]).await;
+    assert!(!early.ok && early.stderr.contains("admin.token") && early.stderr.contains("--token-file"), "{early:?}");
+    gateway.start().await;
+    while tokio::net::TcpStream::connect(http).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = level(&["--json"]).await;
+    assert!(before.ok, "{before:?}");
+    assert_eq!(before.json()[0], serde_json::json!({"configured": "info", "levels": {}, "until_ms": null}));
+    let changed = level(&["gateway=debug", "records=trace", "--for", "2h", "--json"]).await.json().remove(0);
+    assert_eq!(changed["levels"], serde_json::json!({"gateway": "debug", "records": "trace"}), "{changed}");
+    let minutes = (changed["until_ms"].as_i64().unwrap() - now_ms()) / 60_000;
+    assert!((110..=120).contains(&minutes), "{changed}");
+    assert!(level(&[]).await.text().contains("records trace until 20"));
+    assert_eq!(level(&["warn", "--json"]).await.json()[0]["levels"], serde_json::json!({"all": "warn"}));
+    for (arguments, said) in [
+        (&["cellar=debug"][..], "`cellar` is no room: all, admin"),
+        (&["gateway=loud"], "`loud` is no level: off, error"),
+        (&["debug", "--for", "2d"], "1 to 1440 minutes"),
+        (&["=debug"], "ROOM=LEVEL"),
+        (&["debug", "--reset"], "cannot be used with"),
+        (&["--url", "gopher://127.0.0.1/"], "--url: an http or https URL"),
+        (&["--url", "http://127.0.0.1:1"], "no gateway answers at http://127.0.0.1:1"),
+    ] {
+        let refused = level(arguments).await;
+        assert!(!refused.ok && refused.stderr.contains(said), "{arguments:?}: {refused:?}");
+    }
+    assert_eq!(level(&["--json"]).await.json()[0]["levels"], serde_json::json!({"all": "warn"}), "nothing was changed");
+    let other = gateway.data().join("other.token");
+    std::fs::write(&other, "not-the-token-of-it\n").unwrap();
+    let wrong = level(&["--token-file", other.to_str().unwrap()]).await;
+    assert!(!wrong.ok && wrong.stderr.contains("other.token") && !wrong.stderr.contains("not-the-token"), "{wrong:?}");
+    let reset = level(&["--reset"]).await;
+    assert!(reset.ok && reset.text().trim() == "configured info", "{reset:?}");
+    assert_eq!(level(&["--json"]).await.json(), before.json());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -161,6 +209,70 @@ async fn spans_reach_a_collector_and_mail_does_not_wait_for_it() {
         ["startTimeUnixNano", "endTimeUnixNano"].map(|name| message[name].as_str().unwrap().parse::<u128>().unwrap());
     assert!(times[0] <= times[1] && times[0] > 1_700_000_000_000_000_000, "{times:?}");
     assert!(message["parentSpanId"].as_str().unwrap().len() == 16);
+}
+
+#[cfg(feature = "otlp")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_spans_reach_the_collector_or_the_end_comes_all_the_same() {
+    use crate::support::client::Client;
+    use crate::support::endpoint::Endpoint;
+
+    let run = async |collector: std::net::SocketAddr| {
+        let sink = Sink::start().await;
+        // Nothing would go out for an hour.
+        let otlp = "deadline_ms = 1000\nlinger_ms = 3600000\nmax_batch_spans = 100\n";
+        let settings = format!("[otlp]\nendpoint = \"http://{collector}/v1/traces\"\n{otlp}");
+        let gateway = Gateway::start_with(sink.address, &settings).await;
+        let raw = b"From: a@firm.example\r\nTo: b@example.com\r\nSubject: hello\r\n\r\nHello\r\n";
+        let mut client = Client::connect(gateway.relay).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        drop(client);
+        assert!(gateway.terminate().await.success(), "{}", gateway.log());
+        gateway.log()
+    };
+    let collector = Endpoint::start(|_, _| "200 OK").await;
+    let log = run(collector.address).await;
+    assert!(!log.contains("last spans"), "{log}");
+    let names = collector.got().iter().map(|got| got.json().to_string()).collect::<String>();
+    for name in ["\"name\":\"message\"", "\"name\":\"relay\""] {
+        assert!(names.contains(name), "{name}: {names}");
+    }
+    // Takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    run(silent.local_addr().unwrap()).await;
+}
+
+/// Settings that are refused, and alerts that nobody takes, are failures of a kind.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_settings_and_untaken_alerts_are_counted_by_kind() {
+    let (sink, http, closed) = (Sink::start().await, free_port(), free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[alerts]\nevery_seconds = 1\n[alerts.webhook]\n\
+         url = \"http://{closed}/hook\"\nfrom = \"warning\"\n[alerts.thresholds]\n\
+         disk_free_ratio = {{ warning = 1.0, critical = 0.0 }}\n"
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    while tokio::net::TcpStream::connect(http).await.is_err() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    gateway.configure(sink.address, "[policy.default]\ntag_at = 99.0\nquarantine_at = 1.0\n");
+    // Before it listens to signals one would end it.
+    assert_eq!(request(http, "GET", "/alive", &[], "").await.status, 200);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    gateway.hang_up();
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap().trim().to_owned();
+    let bearer = format!("Authorization: Bearer {token}");
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let errors = request(http, "GET", "/health/metrics", &[&bearer], "").await.json()["errors"].take();
+        let count = |room: &str, category: &str| errors[room][category].as_f64().unwrap();
+        if count("app", "configuration") >= 1.0 && count("enforcement", "network") >= 1.0 {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < until, "{errors:#}\n{}", gateway.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test]

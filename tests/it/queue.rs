@@ -397,7 +397,7 @@ impl Handler for Scripted {
                 b"twice" if attempt == 1 => Err(Failure::again("not yet")),
                 b"twice" => Ok(()),
                 b"fails" => Err(Failure::again("it is broken")),
-                b"never" => Err(Failure::Never("makes no sense".into())),
+                b"never" => Err(Failure::never("makes no sense")),
                 b"panics" => panic!("as the test wants it"),
                 b"hangs" => std::future::pending().await,
                 b"reminded" => {
@@ -469,10 +469,24 @@ fn scripted(payload: &str) -> Job {
 }
 
 /// Every way a job can end.
+/// Failures of jobs and of the queue so far, by category.
+fn failures(registry: &prometheus::Registry) -> HashMap<String, f64> {
+    let families = registry.gather();
+    let all = families.iter().find(|family| family.name() == "mailweir_errors_total").unwrap();
+    let label = |metric: &prometheus::proto::Metric, name: &str| -> String {
+        metric.get_label().iter().find(|label| label.name() == name).unwrap().value().to_owned()
+    };
+    let ours = all.get_metric().iter().filter(|metric| label(metric, "room") == "deferred");
+    ours.map(|metric| (label(metric, "category"), metric.get_counter().get_value())).collect()
+}
+
 async fn outcomes(site: &Site) {
     let part = site.part();
     let running = Running::start(&part, quick()).await;
     let queue = part.open().await;
+    let registry = prometheus::Registry::new();
+    mailweir::observe::register(&registry).unwrap();
+    let before = failures(&registry);
     let mut jobs: Vec<Job> = ["ok", "twice", "fails", "never", "panics", "hangs", "reminded"].map(scripted).into();
     jobs.push(Job { kind: "of_tomorrow".into(), ..job("unknown", Priority::High) });
     queue.enqueue(&jobs).await.unwrap();
@@ -498,6 +512,14 @@ async fn outcomes(site: &Site) {
     let attempts = ["ok", "twice", "fails", "never", "panics", "hangs", "reminded"].map(|key| running.attempts(key));
     assert_eq!(attempts, [1, 2, 3, 1, 3, 3, 1]);
     assert_eq!(running.handler.reminded.load(Ordering::Relaxed), 1);
+    // All tests of this process count in one place.
+    let after = failures(&registry);
+    for (category, least) in
+        [("external", 4.0), ("validation", 1.0), ("internal", 3.0), ("resource", 3.0), ("configuration", 1.0)]
+    {
+        let (was, is) = (before[category], after[category]);
+        assert!(is - was >= least, "{category}: {was} to {is}");
+    }
     let history = running.crew.history(1_000);
     let outcomes =
         |key: &str| history.iter().rev().filter(|run| run.key == key).map(|run| run.outcome).collect::<Vec<_>>();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use serde_json::Value;
+use sqlx::{Connection, Executor};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -315,6 +316,31 @@ async fn what_could_not_be_asked_is_released_when_it_is_found_clean() {
     let record = scene.explained(&id, |record| results(record).iter().any(|(_, result)| !result.is_empty())).await;
     assert_eq!(results(&record), [("release".to_owned(), "released for b@example.com".to_owned())]);
     assert_eq!(record["second"]["change"], "better");
+}
+
+/// A commit whose answer was lost, and a crash before it could be taken back: nobody acts on such a copy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_sender_was_told_to_send_again_is_not_released() {
+    let settings = "wait = \"hold\"\nhold_seconds = 600";
+    let scene = Scene::start(settings, Around::default()).await;
+    scene.send("https://firm.example/x").await;
+    let (id, _) = scene.held().await;
+    scene.explained(&id, |record| record["action"] == "quarantine").await;
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite://{}", scene.gateway.data().join("mailweir.db").display());
+    let mut database = sqlx::AnyConnection::connect(&file).await.unwrap();
+    let deferred = "UPDATE messages SET record = replace(record, '\"action\":\"quarantine\"', '\"action\":\"defer\"')";
+    database.execute(deferred).await.unwrap();
+    assert_eq!(scene.explained(&id, |record| record["action"] == "defer").await["action"], "defer");
+    scene.urls.set(Fault::None);
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while !scene.gateway.command(&["quarantine", "list", "--json"]).await.json().is_empty() {
+        assert!(tokio::time::Instant::now() < until, "{}", scene.gateway.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(scene.gateway.log().contains("that copy is taken back"), "{}", scene.gateway.log());
+    assert!(scene.gateway.terminate().await.success());
+    assert!(scene.sink.mails().is_empty(), "it was not released");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

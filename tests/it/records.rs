@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mailweir::analysis::Code;
 use mailweir::mail::MessageId;
+use mailweir::observe::Fault;
 use mailweir::policy::{Action, Reason, Verdict};
 use mailweir::records::{
     ActionOrder, BY_CAMPAIGN, BY_LOOK, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record,
@@ -16,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::support::postgres::{Postgres, available};
 use crate::support::records::{Open, Place, id_at, now_ms, record};
+use crate::support::wire::Wire;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const RAW: &[u8] = b"Subject: x\r\n\r\nHello\r\n";
@@ -59,6 +61,86 @@ async fn postgresql() {
     assert!(open.records.ping().await.is_err());
     postgres.start_again().await;
     assert!(open.hold(&record(id_at(now_ms(), 3), "after", &["a@x.example"]), RAW).await.is_ok());
+    assert!(matches!(open.records.held_message(lost.id).await, Err(StoreError::NotHeld(_))));
+    open.close().await;
+}
+
+/// What is committed after its sender was told to come again is taken back, also when nobody can know whether it was.
+#[tokio::test]
+async fn a_commit_that_comes_too_late_is_taken_back() {
+    if !available("records::a_commit_that_comes_too_late") {
+        return;
+    }
+    let postgres = Postgres::start().await;
+    let place = Place::new(&postgres.url);
+    let open = place.open().await;
+    let mut beside = AnyConnection::connect(&postgres.url).await.unwrap();
+    // The commit takes two seconds, and leaves a trace.
+    let slow = "CREATE TABLE trace (id TEXT);
+        CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN PERFORM pg_sleep(2); INSERT INTO trace VALUES (NEW.id); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON quarantine
+        DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION slow();";
+    beside.execute(slow).await.unwrap();
+    let late = record(id_at(now_ms(), 1), "late", &["a@x.example"]);
+    let job = OutboxJob {
+        key: format!("waited:{}", late.id),
+        kind: "waited".into(),
+        priority: 0,
+        payload: ActionOrder { id: late.id, campaign: false, recipients: Vec::new() }.to_bytes(),
+        correlation: late.id.to_string(),
+        enqueued_ms: now_ms(),
+        not_before_ms: 0,
+    };
+    let until = tokio::time::Instant::now() + Duration::from_millis(300);
+    let result = open.records.hold_until(&late, RAW.into(), &[0], vec![job], until).await;
+    assert!(matches!(result, Err(StoreError::Slow(0..=300))), "{result:?}");
+    let mut count = async |table: &str| {
+        let sql = format!("SELECT count(*) FROM {table}");
+        sqlx::query_scalar::<_, i64>(sqlx::AssertSqlSafe(sql)).fetch_one(&mut beside).await.unwrap()
+    };
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    while count("trace").await == 0 {
+        assert!(tokio::time::Instant::now() < patience, "the late commit does not come");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while count("quarantine").await + count("quarantine_recipients").await + count("outbox").await > 0 {
+        assert!(tokio::time::Instant::now() < patience, "it is not taken back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(matches!(open.records.held_message(late.id).await, Err(StoreError::NotHeld(_))));
+    beside.execute("DROP TRIGGER slow ON quarantine").await.unwrap();
+    assert!(open.hold(&record(id_at(now_ms(), 2), "in time", &["a@x.example"]), RAW).await.is_ok());
+    open.close().await;
+}
+
+/// A server that says nothing any more costs no more time than there is.
+#[tokio::test]
+async fn a_silent_database_is_not_waited_for() {
+    if !available("records::a_silent_database") {
+        return;
+    }
+    let postgres = Postgres::start().await;
+    let server = postgres.url.split(['@', '/']).nth(3).unwrap().parse().unwrap();
+    let mut wire = Wire::to(server).await;
+    let place = Place::new(&postgres.url.replace(&server.to_string(), &wire.address.to_string()));
+    let open = place.open().await;
+    assert!(open.hold(&record(id_at(now_ms(), 1), "before", &["a@x.example"]), RAW).await.is_ok());
+    wire.hang();
+    let lost = record(id_at(now_ms(), 2), "meanwhile", &["a@x.example"]);
+    let (began, wait) = (tokio::time::Instant::now(), Duration::from_millis(400));
+    let result = open.records.hold_until(&lost, RAW.into(), &[0], Vec::new(), began + wait).await;
+    assert!(result.is_err_and(|error| error.is_retryable()));
+    // Not the five seconds of `store.commit_ms`.
+    assert!(began.elapsed() < Duration::from_millis(place.config.commit_ms) / 2, "{:?}", began.elapsed());
+    wire.cut().await;
+    wire.mend().await;
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    let mut number = 3;
+    while open.hold(&record(id_at(now_ms(), number), "after", &["a@x.example"]), RAW).await.is_err() {
+        assert!(tokio::time::Instant::now() < patience, "it is not asked again");
+        number += 1;
+    }
     assert!(matches!(open.records.held_message(lost.id).await, Err(StoreError::NotHeld(_))));
     open.close().await;
 }
@@ -496,7 +578,7 @@ async fn a_locked_database() {
     let mut other = AnyConnection::connect(&place.url()).await.unwrap();
     other.execute("BEGIN IMMEDIATE").await.unwrap();
     let one = record(id_at(now_ms(), 1), "locked", &["a@x.example"]);
-    assert!(matches!(open.hold(&one, RAW).await, Err(StoreError::Slow(300))));
+    assert!(matches!(open.hold(&one, RAW).await, Err(StoreError::Slow(1..=300))));
     other.execute("COMMIT").await.unwrap();
     other.close().await.unwrap();
     // The writer gets the lock now and finds that nobody waits any more.

@@ -9,6 +9,7 @@ use mailweir::admin::{Admin, Config, Surroundings, Workforce};
 use mailweir::analysis::{Code, Facts, Why};
 use mailweir::deferred::{self, Handlers, Pool, QueueConfig, WorkersConfig};
 use mailweir::enforcement::alert::Board;
+use mailweir::enforcement::signing::SigningConfig;
 use mailweir::enforcement::{Refused, Reinject, Release, ReleaseConfig};
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
 use mailweir::policy::{Action, Reason, Score, Term, Verdict};
@@ -58,6 +59,11 @@ pub struct Gateway {
 
 impl Gateway {
     pub async fn start(config: Config) -> Self {
+        Self::start_with(config, &SigningConfig::default()).await
+    }
+
+    /// With keys of those who sign.
+    pub async fn start_with(config: Config, signing: &SigningConfig) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = Registry::new();
         let metrics = Arc::new(records::Metrics::new(&registry).unwrap());
@@ -71,6 +77,7 @@ impl Gateway {
         let around = Surroundings { data: Some(folder.path().to_owned()), ..Surroundings::default() };
         let admin =
             Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work), around).unwrap();
+        let admin = admin.with_callers(signing, folder.path()).unwrap();
         let admin = admin.with_alerts(Board::new(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

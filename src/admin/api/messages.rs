@@ -1,19 +1,28 @@
-//! Judged messages: search and the record that explains one.
+//! Judged messages: search, the record that explains one, and the order to look at it again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Extension, State};
+use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::ask::{self, Asked, Id};
+use super::ask::{self, Asked, Id, JsonBody};
+use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
+use crate::admin::summary::now_ms;
+use crate::deferred::Placed;
 use crate::mail::MessageId;
+use crate::observe::event;
+use crate::pipeline::asked_look;
 use crate::policy::Action;
 use crate::records::{Explained, MessageQuery, MessageSummary};
+
+/// Longest comment of an order, in characters.
+const COMMENT_CHARS: usize = 500;
 
 /// What to look for. Every given condition must hold.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -162,4 +171,67 @@ pub(super) async fn one(State(shared): State<Arc<Shared>>, Id(id): Id) -> Result
     record
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("no record of message {id}; records are kept for store.ledger_days")))
+}
+
+/// Why a message is to be looked at again.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LookOrder {
+    /// What somebody found out since, for the log: 500 characters at most.
+    comment: String,
+}
+
+/// A second look that is ordered.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LookOrdered {
+    /// The gateway's id.
+    #[schema(value_type = String)]
+    id: MessageId,
+    /// Key of the job.
+    job: String,
+}
+
+/// Look at a message again, once: larger budgets, every service asked anew. What follows from a worse verdict is done as after
+/// any second look.
+#[utoipa::path(post, path = "/api/v1/messages/{id}/second-look", tag = "messages",
+    params(("id" = String, Path, description = "The gateway's id")), request_body(content = Option<LookOrder>, description = "May be left out"),
+    responses(
+        (status = 202, description = "Ordered, or it was already", body = LookOrdered),
+        (status = 404, description = "Unknown, or no longer kept", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It was looked at again; the record shows both", body = Problem, content_type = "application/problem+json"),
+        (status = 410, description = "Its bytes are not kept", body = Problem, content_type = "application/problem+json"),
+        Denied))]
+pub(super) async fn second_look(
+    State(shared): State<Arc<Shared>>,
+    Id(id): Id,
+    Extension(Peer(peer)): Extension<Peer>,
+    JsonBody(LookOrder { comment }): JsonBody<LookOrder>,
+) -> Result<(StatusCode, Json<LookOrdered>), Problem> {
+    let api = &shared.api;
+    let Some(work) = &api.work else { return Err(Problem::not_found("this process has no job queue")) };
+    let Some(record) = api.records.record(id).await? else {
+        return Err(Problem::not_found(format!("no record of message {id}; records are kept for store.ledger_days")));
+    };
+    if api.records.reassessment(id).await?.is_some() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "it was looked at again already; its record shows both verdicts",
+        ));
+    }
+    if !api.records.is_kept(id).await? {
+        let detail = "its bytes are not kept: only what is held or waits for a second look is";
+        return Err(Problem::new(StatusCode::GONE, detail));
+    }
+    let comment: String = comment.chars().filter(|c| !c.is_control()).take(COMMENT_CHARS).collect();
+    let job = asked_look(&record, now_ms());
+    let key = job.key.clone();
+    let placed = work.queue.enqueue(&[job]).await.map_err(|error| {
+        tracing::warn!(event = event::API, %id, %error, "a second look could not be ordered");
+        Problem::unavailable("the job queue does not answer", 5)
+    })?;
+    if placed.iter().any(|placed| !matches!(placed, Placed::Queued | Placed::Duplicate)) {
+        return Err(Problem::unavailable("the job queue is full", 60));
+    }
+    tracing::info!(event = event::AUDIT, action = "message.second_look", by = %peer, %id, comment, "changed by HTTP");
+    Ok((StatusCode::ACCEPTED, Json(LookOrdered { id, job: key })))
 }

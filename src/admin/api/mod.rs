@@ -106,6 +106,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
     OpenApiRouter::new()
         .routes(routes!(messages::list))
         .routes(routes!(messages::one))
+        .routes(routes!(messages::second_look))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::view, settle::delete))
         .routes(routes!(quarantine::raw))

@@ -7,6 +7,7 @@ pub(super) mod dev;
 pub(super) mod doctor;
 pub(super) mod explain;
 pub(super) mod keys;
+pub(super) mod log;
 pub(super) mod quarantine;
 pub(super) mod queue;
 pub(super) mod replay;

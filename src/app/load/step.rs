@@ -100,7 +100,7 @@ impl Handler for Sleeper {
         async move {
             let begun_ms = now_ms();
             let us = std::str::from_utf8(&job.payload).ok().and_then(|text| text.parse().ok());
-            let us = us.ok_or_else(|| Failure::Never("the job does not say how long it takes".into()))?;
+            let us = us.ok_or_else(|| Failure::never("the job does not say how long it takes"))?;
             sleep(Duration::from_micros(us)).await;
             let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
             tally.waits.add(begun_ms.saturating_sub(job.enqueued_ms).max(0).unsigned_abs() * 1_000);

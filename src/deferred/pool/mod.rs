@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::with_causes;
 use super::shares::Shares;
 use super::{Claim, Job, Metrics, Outbox, Queue, QueueConfig, QueueError, WorkersConfig};
-use crate::observe::{self, Fault, event};
+use crate::observe::{self, Category, Fault, event};
 
 pub use crew::{Crew, JobRun, Outcome, Sample, ScalingEvent, WorkerState, WorkerStatus};
 
@@ -39,6 +39,8 @@ pub enum Failure {
         error: String,
         /// Pause at least this long, as when a service said so.
         not_before: Duration,
+        /// What kind of thing it was.
+        category: Category,
     },
     /// What it needs is not there now, or somebody does not take what is given: tried by time (`workers.patience`), no attempt
     /// is used up.
@@ -47,27 +49,62 @@ pub enum Failure {
         error: String,
         /// Pause at least this long.
         not_before: Duration,
+        /// What kind of thing it was.
+        category: Category,
     },
     /// It got on, and there is more of it than fits one turn: it goes on at once.
     More,
     /// No attempt will ever succeed.
-    Never(String),
+    Never {
+        /// What happened.
+        error: String,
+        /// What kind of thing it was.
+        category: Category,
+    },
 }
 
 impl Failure {
-    /// To be tried again whenever it suits.
+    /// To be tried again whenever it suits: somebody else did not do what was asked.
     pub fn again(error: impl Into<String>) -> Self {
-        Self::Again { error: error.into(), not_before: Duration::ZERO }
+        Self::Again { error: error.into(), not_before: Duration::ZERO, category: Category::External }
+    }
+
+    /// What the job asks for makes no sense.
+    pub fn never(error: impl Into<String>) -> Self {
+        Self::Never { error: error.into(), category: Category::Validation }
     }
 
     /// To be tried by time.
     pub fn later(error: impl Into<String>) -> Self {
-        Self::Later { error: error.into(), not_before: Duration::ZERO }
+        Self::Later { error: error.into(), not_before: Duration::ZERO, category: Category::External }
     }
 
     /// As the error says of itself: what may help another time is no fault of the job's.
     pub fn of(error: &dyn Fault) -> Self {
-        if error.is_retryable() { Self::later(error.to_string()) } else { Self::Never(error.to_string()) }
+        let failure = if error.is_retryable() { Self::later } else { Self::never };
+        failure(error.to_string()).because(error.category())
+    }
+
+    /// The same with another kind of cause.
+    #[must_use]
+    pub fn because(mut self, what: Category) -> Self {
+        match &mut self {
+            Self::Again { category, .. } | Self::Later { category, .. } | Self::Never { category, .. } => {
+                *category = what
+            }
+            Self::More => {}
+        }
+        self
+    }
+
+    /// What kind of thing it was; `None`: nothing went wrong.
+    pub fn category(&self) -> Option<Category> {
+        match self {
+            Self::Again { category, .. } | Self::Later { category, .. } | Self::Never { category, .. } => {
+                Some(*category)
+            }
+            Self::More => None,
+        }
     }
 }
 

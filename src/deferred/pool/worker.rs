@@ -15,7 +15,7 @@ use super::{Failure, Held, Shop};
 use crate::deferred::queue::now_ms;
 use crate::deferred::retry::{after_failure, chance};
 use crate::deferred::{Reason, Settlement};
-use crate::observe::event;
+use crate::observe::{self, Category, event};
 
 /// Works until it is told to retire, or nothing more comes.
 pub(super) async fn work(
@@ -110,10 +110,12 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
     if job.attempt > config.attempts {
         let last = job.last_error.as_deref().unwrap_or("none");
         let error = format!("{} workers died over it or lost it; last error: {last}", held.claim.lost_by());
+        observe::count("deferred", Category::Internal);
         return Some(Settlement::Dead { reason: Reason::Poison, error });
     }
     let Some(handler) = shop.handlers.get(&job.kind) else {
         let error = format!("nobody here handles jobs of kind `{}`", job.kind);
+        observe::count("deferred", Category::Configuration);
         return Some(Settlement::Dead { reason: Reason::UnknownKind, error });
     };
     let soon = CancellationToken::new();
@@ -134,11 +136,15 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
     let failure = match ended {
         Ok(Ok(Ok(()))) => return Some(Settlement::Done),
         Ok(Ok(Err(failure))) => failure,
-        Ok(Err(_panic)) => Failure::again("the handler panicked"),
+        Ok(Err(_panic)) => Failure::again("the handler panicked").because(Category::Internal),
         Err(_elapsed) => {
             let error = format!("not done within {} s", hard.as_secs());
-            if handler.delivers() { Failure::later(error) } else { Failure::again(error) }
+            let failure = if handler.delivers() { Failure::later(error) } else { Failure::again(error) };
+            failure.because(Category::Resource)
         }
     };
+    if let Some(category) = failure.category() {
+        observe::count("deferred", category);
+    }
     Some(after_failure(config, job, failure, now_ms(), chance()))
 }

@@ -33,7 +33,8 @@ pub struct AlertsConfig {
     pub mix_seconds: u32,
     /// Messages within that time below which nothing is said of the mix; four times as many are needed before it.
     pub mix_minimum_messages: u32,
-    /// Page that links in alerts lead to, such as the console's address. Empty: no links.
+    /// Page that links and the button of Slack lead to, as people reach it with a browser (http or https): a dashboard of
+    /// Grafana, say, or what to do. Empty: no links.
     pub link_url: String,
     /// From where on something is bad.
     pub thresholds: Thresholds,
@@ -47,7 +48,8 @@ pub struct AlertsConfig {
     pub webhook: WebhookConfig,
     /// Delivery, the same for each channel.
     pub delivery: DeliveryConfig,
-    /// How each channel may be called.
+    /// How each channel may be called. There are no looks of our own (`look_seconds`): that a server takes a connection does not
+    /// say that it takes a message. What waits is the probe, `recovery_seconds` later at most.
     pub call: CallConfig,
     /// Certificates (PEM) that channels are checked against besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -80,7 +82,12 @@ impl Default for AlertsConfig {
                 max_wait_ms: 5_000,
                 max_answer_bytes: 64 << 10,
                 // Whoever is told of trouble is told again soon.
-                breaker: BreakerConfig { recovery_seconds: 15, success_threshold: 1, ..BreakerConfig::default() },
+                breaker: BreakerConfig {
+                    recovery_seconds: 15,
+                    success_threshold: 1,
+                    look_seconds: 0,
+                    ..BreakerConfig::default()
+                },
                 // Slack takes one message a second.
                 rate: RateConfig { per_second: 1, burst: 10, ..RateConfig::default() },
                 retry: RetryConfig { attempts: 3, backoff: Curve::ExponentialJitter, base_ms: 200, max_ms: 2_000 },

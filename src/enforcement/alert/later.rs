@@ -18,7 +18,7 @@ use super::metrics::AlertMetrics;
 use super::{Alert, Board, DeliveryConfig, Line, Notice, Severity, What};
 use crate::deferred::{self, Handler, Job, Placed, Priority, Queue};
 use crate::egress::Failure;
-use crate::observe::event;
+use crate::observe::{self, Category, Fault, event};
 
 /// Kind of the jobs.
 pub const DELIVER_ALERT: &str = "alert_delivery";
@@ -90,11 +90,13 @@ impl AlertJobs {
 
     async fn deliver(&self, job: &Job) -> Result<(), deferred::Failure> {
         let waiting: Waiting =
-            serde_json::from_slice(&job.payload).map_err(|error| deferred::Failure::Never(error.to_string()))?;
+            serde_json::from_slice(&job.payload).map_err(|error| deferred::Failure::never(error.to_string()))?;
         let Waiting { channel: name, tried, mut notice } = waiting;
         let channel = self.channels.iter().find(|one| one.name().as_str() == name);
-        let channel =
-            channel.ok_or_else(|| deferred::Failure::Never(format!("no channel `{name}` is configured any more")))?;
+        let channel = channel.ok_or_else(|| {
+            let error = format!("no channel `{name}` is configured any more");
+            deferred::Failure::never(error).because(Category::Configuration)
+        })?;
         let count = |outcome: &str| self.metrics.deliveries.with_label_values(&[&name, outcome]).inc();
         let turn = channel.turn().await;
         if notice.node == self.node
@@ -112,19 +114,21 @@ impl AlertJobs {
             count("ok");
             return Ok(());
         };
+        let category = failure.category();
+        observe::count("enforcement", category);
         if is_final(&failure) {
             count("refused");
-            return Err(deferred::Failure::Never(failure.to_string()));
+            return Err(deferred::Failure::never(failure.to_string()).because(category));
         }
         if tried.saturating_add(1) >= self.later.config.attempts {
             count("given_up");
-            return Err(deferred::Failure::Never(failure.to_string()));
+            return Err(deferred::Failure::never(failure.to_string()).because(category));
         }
         count("retried");
         if self.later.put(&name, &notice, tried.saturating_add(1), &failure).await {
             Ok(())
         } else {
-            Err(deferred::Failure::again(failure.to_string()))
+            Err(deferred::Failure::again(failure.to_string()).because(category))
         }
     }
 

@@ -6,6 +6,8 @@
 //! the prefix is a setting. Keys have ids and follow each other with an overlap. `deploy/webhooks` verifies it in other
 //! languages. Not here: HTTP itself.
 
+#[cfg(not(feature = "redis"))]
+mod alone;
 mod config;
 mod error;
 mod key;
@@ -15,6 +17,8 @@ mod rotation;
 mod shared;
 mod signature;
 
+#[cfg(not(feature = "redis"))]
+pub use alone::SiteNonces;
 pub use config::SigningConfig;
 pub use error::{KeyFileError, SignatureError};
 pub use key::{KeyInfo, KeyState, Keys, SigningKey};

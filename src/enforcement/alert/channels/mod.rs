@@ -30,10 +30,12 @@ use crate::egress::{
     Backoff, Curve, Failure, Fence, HttpClient, HttpError, Names, NamesConfig, NamesError, Registry, TlsRoots,
 };
 use crate::enforcement::signing::SigningConfig;
-use crate::observe::event;
+use crate::observe::{self, Fault, event};
 
 pub use mail::Mailer;
 
+/// Longest link, in bytes: Slack's limit of a button.
+const LINK_BYTES: usize = 3_000;
 /// Longest secret file read, in bytes.
 const SECRET_BYTES: usize = 8 << 10;
 
@@ -144,6 +146,10 @@ impl Channel {
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn configured(config: &AlertsConfig, ways: &Ways) -> Result<Vec<Self>, ChannelError> {
+        // Slack refuses a whole message for a button that leads nowhere, and an alert must not be lost by that.
+        if !config.link_url.is_empty() && (config.link_url.len() > LINK_BYTES || web_url(&config.link_url).is_none()) {
+            return Err(ChannelError::Url { key: "link_url" });
+        }
         let mut channels = Vec::new();
         let mut web = Web { config, ways, clients: None };
         if let Some(file) = &config.slack.url_file {
@@ -220,8 +226,7 @@ struct Web<'a> {
 impl Web<'_> {
     fn client(&mut self, name: ChannelName, key: &'static str, url: &str) -> Result<(HttpClient, Url), ChannelError> {
         let wrong = ChannelError::Url { key };
-        let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let Some((url, host)) = parsed.and_then(|url| Some((url.clone(), url.host_str()?.to_owned()))) else {
+        let Some((url, host)) = web_url(url).and_then(|url| Some((url.clone(), url.host_str()?.to_owned()))) else {
             return Err(wrong);
         };
         if self.clients.is_none() {
@@ -241,6 +246,10 @@ impl Web<'_> {
         let host = host.trim_matches(['[', ']']).to_owned();
         Ok((HttpClient::new(dependency, names.clone(), fence.clone(), [host], roots, 0)?, url))
     }
+}
+
+fn web_url(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 fn secret(key: &'static str, file: &Path) -> Result<String, ChannelError> {
@@ -323,6 +332,7 @@ async fn deliver_all(
                 count("ok");
                 break;
             };
+            observe::count("enforcement", failure.category());
             if is_final(&failure) {
                 tracing::error!(
                     event = event::SYSTEM,

@@ -102,6 +102,10 @@ mod tests {
         assert_eq!(blocks.len(), 1 + LINES + 2);
         assert!(blocks.iter().all(|block| block["text"]["text"].as_str().is_none_or(|text| text.len() < 3_000)));
         assert!(text.contains("and 42 more"));
+        let button = &blocks.last().unwrap()["elements"][0];
+        assert_eq!((&button["type"], &button["url"]), (&"button".into(), &"https://console.example".into()));
+        notice.link_url.clear();
+        assert!(!super::message(&notice).to_string().contains("button"));
         for line in &mut notice.lines {
             (line.note, line.key, line.title) = ("&".repeat(300), "&".repeat(300), "&".repeat(300));
         }

@@ -1,0 +1,32 @@
+//! Nonces of a build that has no Redis in it: each gateway remembers its own.
+
+use super::{MemoryNonces, NonceError, Nonces, SigningConfig};
+use crate::deferred::QueueError;
+
+/// Nonces as the settings say.
+#[derive(Debug)]
+pub enum SiteNonces {
+    /// This gateway has callers of its own.
+    Memory(MemoryNonces),
+}
+
+impl SiteNonces {
+    /// In memory.
+    ///
+    /// # Errors
+    /// When the settings want them in Redis.
+    pub fn new(config: &SigningConfig) -> Result<Self, QueueError> {
+        if config.nonces_url.is_empty() {
+            return Ok(Self::Memory(MemoryNonces::new(config.max_nonces)));
+        }
+        let place = config.nonces_url.split("://").next().unwrap_or_default().to_owned();
+        Err(QueueError::Address { setting: "signing.nonces_url", place, why: "this build has no Redis in it".into() })
+    }
+}
+
+impl Nonces for SiteNonces {
+    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NonceError> {
+        let Self::Memory(nonces) = self;
+        nonces.first_use(nonce, until_ms, now_ms).await
+    }
+}

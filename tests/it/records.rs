@@ -87,7 +87,7 @@ async fn a_commit_that_comes_too_late_is_taken_back() {
         key: format!("waited:{}", late.id),
         kind: "waited".into(),
         priority: 0,
-        payload: ActionOrder { id: late.id, campaign: false, recipients: Vec::new() }.to_bytes(),
+        payload: ActionOrder::new(late.id, "").to_bytes(),
         correlation: late.id.to_string(),
         enqueued_ms: now_ms(),
         not_before_ms: 0,

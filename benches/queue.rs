@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use mailweir::analysis::Site;
 use mailweir::deferred::{
     Failure, Handler, Handlers, Job, Metrics, Pool, Queue, QueueConfig, ScalingConfig, Settlement, WorkersConfig, open,
 };
-use mailweir::analysis::Site;
 use mailweir::enrichment::{SenderAuth, Services};
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path as MailPath};
 use mailweir::pipeline::{self, Abilities, Answer, Deep, Inspect, Pipeline, ReassessConfig, Standing, Transaction};
@@ -118,7 +118,10 @@ async fn verdict(again: bool) -> f64 {
         let transaction = Transaction {
             id: MessageId::new(number, [1; 10]),
             connection: Arc::new(Connection::unknown(Door::Relay)),
-            envelope: Envelope { sender: MailPath::new("a@firm.example"), recipients: vec![MailPath::new("b@example.org")] },
+            envelope: Envelope {
+                sender: MailPath::new("a@firm.example"),
+                recipients: vec![MailPath::new("b@example.org")],
+            },
             raw: raw.into(),
             received: SystemTime::now(),
             abilities: Abilities { edit_headers: true, drop_recipients: true, hold_at_mta: false },

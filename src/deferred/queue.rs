@@ -67,6 +67,11 @@ impl Claim {
     pub fn lost_by(&self) -> u32 {
         self.ticket.delivery.saturating_sub(1)
     }
+
+    /// The job after an attempt that does not count. Who ended in order did not die over it: those before are forgiven too.
+    pub(super) fn excused(&self, error: &str) -> Job {
+        Job { attempt: self.job.attempt.saturating_sub(self.ticket.delivery), ..self.job.failed(error) }
+    }
 }
 
 /// What becomes of a claimed job.
@@ -79,6 +84,13 @@ pub enum Settlement {
         /// Not before this, milliseconds since 1970.
         due_ms: i64,
         /// Why it failed.
+        error: String,
+    },
+    /// Failed for no fault of its own; to be tried again, and no attempt is used up.
+    Later {
+        /// Not before this, milliseconds since 1970.
+        due_ms: i64,
+        /// What is away.
         error: String,
     },
     /// Not to be tried again.
@@ -159,6 +171,9 @@ pub trait Queue: fmt::Debug + Send + Sync {
 
     /// What is in it.
     fn depth(&self) -> Answer<'_, Depth>;
+
+    /// Takes in dead letters that were never jobs here: what cannot be queued, or what somebody else gave up.
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()>;
 
     /// Dead letters, the newest first.
     fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>>;

@@ -57,7 +57,7 @@ pub struct Pipeline {
     broken: Returning,
     /// What was deferred because something could not be asked.
     deferred: Returning,
-    stages: Stages,
+    pub(super) stages: Stages,
 }
 
 /// A message judged, before anything was done about it.
@@ -146,7 +146,8 @@ impl Pipeline {
         let judged = Instant::now();
         let untouchable = effort.again.then(|| Untouchable::of(&message, &transaction.envelope));
         let mut asking = Asking::new(&standing.services, question.now, until, untouchable);
-        if effort.again && standing.services.max_pictures() > 0 {
+        let late = || effort.soon.is_cancelled();
+        if effort.again && standing.services.max_pictures() > 0 && !late() {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;
         }
@@ -157,6 +158,9 @@ impl Pipeline {
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
         for round in 0..asks::ROUNDS {
+            if late() {
+                break;
+            }
             let asked = Instant::now();
             let about_text = async {
                 if round > 0 {
@@ -190,6 +194,9 @@ impl Pipeline {
         };
         let mut record = record::with_degraded_rules(record);
         record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
+        if late() {
+            record.degraded.push("soft_deadline=timeout".into());
+        }
         Inspected { record, judgement, message }
     }
 
@@ -450,8 +457,9 @@ impl Pipeline {
             super::AfterPanics::Quarantine => {
                 let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
+                let jobs = reassess::for_unjudged(&record, &standing.deep.config);
                 let until = Instant::now() + standing.config.deadline();
-                let held = self.settle(&mut record, &transaction, (&all, Vec::new()), until).await;
+                let held = self.settle(&mut record, &transaction, (&all, jobs), until).await;
                 held.map(|()| {
                     self.remember(record, &Answer::Hold, None);
                     Answer::Hold
@@ -502,12 +510,7 @@ struct Judging<'j> {
 }
 
 impl<'j> Judging<'j> {
-    fn new(
-        standing: &'j Standing,
-        effort: &'j Effort<'j>,
-        transaction: &'j Transaction,
-        message: &'j Message,
-    ) -> Self {
+    fn new(standing: &'j Standing, effort: &'j Effort<'j>, transaction: &'j Transaction, message: &'j Message) -> Self {
         let from = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
         let sender = transaction.envelope.sender.address();
         let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };

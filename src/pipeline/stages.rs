@@ -38,7 +38,8 @@ impl Stages {
         deferred: Duration,
     ) -> OnFailure {
         let failed = |names: &[&str]| {
-            let mut degraded = record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
+            let mut degraded =
+                record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
             degraded.any(|what| names.contains(&what))
         };
         let stages = [

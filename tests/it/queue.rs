@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Claim, Crew, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
-    QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
+    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority,
+    Queue, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -428,6 +428,33 @@ async fn dead_letters(part: &Part) {
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);
+
+    // What could not be queued is buried from outside, and can be replayed as any other.
+    let large =
+        Job { payload: vec![0; 100_000].into(), last_error: Some("too large".into()), ..job("large", Priority::Low) };
+    let buried = DeadJob { job: large, reason: Reason::Refused, dead_ms: now_ms() };
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    assert_eq!(queue.dead(9).await.unwrap(), [buried]);
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    let claims = queue.claim([9, 9, 9]).await.unwrap();
+    let claim = claims.into_iter().find(|claim| claim.job.key == "large").unwrap();
+    assert_eq!((claim.job.key.as_str(), claim.job.payload.len()), ("large", 100_000));
+
+    // Failed for no fault of its own: it waits, and no attempt is used up.
+    let later = |error: &str| Settlement::Later { due_ms: now_ms(), error: error.into() };
+    assert!(settle(&*queue, &claim, later("away")).await);
+    for _ in 0..7 {
+        let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+        assert_eq!((claim.job.attempt, claim.job.last_error.as_deref()), (1, Some("away")));
+        assert!(settle(&*queue, &claim, later("away")).await);
+    }
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert!(settle(&*queue, &claim, Settlement::Again { due_ms: now_ms(), error: "broke".into() }).await);
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert_eq!(claim.job.attempt, 2);
+    assert!(settle(&*queue, &claim, later("away")).await);
+    assert_eq!(claim_soon(&*queue, [0, 0, 1]).await[0].job.attempt, 2, "what was used up stays so");
 }
 
 async fn bounds(site: &Site) {

@@ -91,7 +91,7 @@ impl Callers {
         let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
         Keys::load(&key_file, signing, now_ms)?;
         let nonces = SiteNonces::new(signing)?;
-        let since_ms = if signing.nonces_url.is_empty() { now_ms / 1_000 * 1_000 } else { 0 };
+        let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 };
         Ok(Self { allowed, signing: signing.clone(), key_file, verifier: Verifier::new(signing, nonces), since_ms })
     }
 

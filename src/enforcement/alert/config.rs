@@ -224,13 +224,15 @@ impl Default for AlertMailConfig {
 pub struct WebhookConfig {
     /// Where to. Empty: not told.
     pub url: String,
+    /// File that holds the address instead, so that a secret in it stays out of the configuration.
+    pub url_file: Option<PathBuf>,
     /// The least severity that is told.
     pub from: Severity,
 }
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        Self { url: String::new(), from: Severity::Warning }
+        Self { url: String::new(), url_file: None, from: Severity::Warning }
     }
 }
 

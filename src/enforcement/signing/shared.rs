@@ -55,11 +55,12 @@ impl SiteNonces {
     /// # Errors
     /// When the address is not understood.
     pub fn new(config: &SigningConfig) -> Result<Self, QueueError> {
-        if config.nonces_url.is_empty() {
+        let address = config.nonces_address()?;
+        if address.is_empty() {
             return Ok(Self::Memory(MemoryNonces::new(config.max_nonces)));
         }
         let deadline = Duration::from_millis(config.nonces_ms);
-        Ok(Self::Redis(Box::new(RedisNonces::new(&config.nonces_url, deadline)?)))
+        Ok(Self::Redis(Box::new(RedisNonces::new(&address, deadline)?)))
     }
 }
 

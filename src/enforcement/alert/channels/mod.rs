@@ -175,8 +175,12 @@ impl Channel {
                 Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
             channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind, turn: Mutex::default() });
         }
-        if !config.webhook.url.is_empty() {
-            let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &config.webhook.url)?;
+        let address = match &config.webhook.url_file {
+            Some(file) => secret("webhook.url_file", file)?,
+            None => config.webhook.url.clone(),
+        };
+        if !address.is_empty() {
+            let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &address)?;
             let kind = Kind::Webhook(Box::new(webhook::Webhook::new(client, url, &ways.signing, &ways.data)));
             channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind, turn: Mutex::default() });
         }

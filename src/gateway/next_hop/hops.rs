@@ -65,6 +65,8 @@ pub(super) struct Limits {
 struct HopState {
     idle: Vec<Link>,
     down_until: Option<Instant>,
+    /// Since when no connection has come about.
+    failing_since: Option<Instant>,
     learned: Option<(Extensions, Instant)>,
 }
 
@@ -100,6 +102,10 @@ impl NextHops {
         if hops.is_empty() {
             return Err(ConfigError::NoHops);
         }
+        for hop in &hops {
+            // Until somebody has tried nothing is known against it.
+            metrics.up.with_label_values(&[hop.config.name.as_str()]).set(1);
+        }
         let (groups, domains) = routes(config, &hops)?;
         Ok(Self { hops, groups, domains, metrics })
     }
@@ -132,13 +138,18 @@ impl NextHops {
             for link in hop.take_overdue() {
                 link.close().await;
             }
-            if hop.is_unlearned() && !hop.is_down() {
+            if (hop.is_unlearned() || hop.failing_for().is_some()) && !hop.is_down() {
                 match self.connect(hop, None).await {
                     Ok(link) => self.give_back(link).await,
                     Err(error) => tracing::debug!(hop = hop.config.name, %error, "next hop cannot be asked"),
                 }
             }
         }
+    }
+
+    /// Each hop, and for how long it could not be connected to; none when the last connection came about, or nobody tried.
+    pub fn standing(&self) -> Vec<(String, Option<Duration>)> {
+        self.hops.iter().map(|hop| (hop.config.name.clone(), hop.failing_for())).collect()
     }
 
     /// Closes all idle connections.
@@ -231,7 +242,12 @@ impl NextHops {
         let outcome = Link::connect(hop, source, permit).await;
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         self.metrics.connections.with_label_values(&[hop.config.name.as_str(), result]).inc();
+        self.metrics.up.with_label_values(&[hop.config.name.as_str()]).set(outcome.is_ok().into());
         let mut state = hop.lock();
+        state.failing_since = match &outcome {
+            Ok(_) => None,
+            Err(_) => state.failing_since.or_else(|| Some(Instant::now())),
+        };
         match &outcome {
             Ok(link) => {
                 state.down_until = None;
@@ -260,6 +276,10 @@ impl Hop {
 
     fn is_down(&self) -> bool {
         self.lock().down_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn failing_for(&self) -> Option<Duration> {
+        self.lock().failing_since.map(|since| since.elapsed())
     }
 
     fn is_unlearned(&self) -> bool {

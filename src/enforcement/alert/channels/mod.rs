@@ -275,7 +275,7 @@ pub(super) fn is_final(failure: &Failure) -> bool {
 pub type Delivery = BoxFuture<'static, ()>;
 
 /// The queues of all channels.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Channels {
     queues: Vec<(ChannelName, Severity, mpsc::Sender<Notice>)>,
     metrics: Option<AlertMetrics>,
@@ -303,15 +303,26 @@ impl Channels {
     pub fn tell(&self, node: &str, link_url: &str, changes: &[Change], at_ms: i64) {
         for (name, from, queue) in &self.queues {
             let Some(notice) = Notice::new(node, link_url, changes, *from, at_ms) else { continue };
-            if queue.try_send(notice).is_err() {
-                tracing::error!(
-                    event = event::SYSTEM,
-                    channel = name.as_str(),
-                    "an alert is not delivered: too many wait for this channel"
-                );
-                if let Some(metrics) = &self.metrics {
-                    metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
-                }
+            self.put(*name, queue, notice);
+        }
+    }
+
+    /// Tells the webhook that we watch; never waits.
+    pub fn beat(&self, node: &str, at_ms: i64) {
+        for (name, _, queue) in self.queues.iter().filter(|(name, ..)| *name == ChannelName::Webhook) {
+            self.put(*name, queue, Notice { node: node.to_owned(), at_ms, link_url: String::new(), lines: Vec::new() });
+        }
+    }
+
+    fn put(&self, name: ChannelName, queue: &mpsc::Sender<Notice>, notice: Notice) {
+        if queue.try_send(notice).is_err() {
+            tracing::error!(
+                event = event::SYSTEM,
+                channel = name.as_str(),
+                "an alert is not delivered: too many wait for this channel"
+            );
+            if let Some(metrics) = &self.metrics {
+                metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
             }
         }
     }
@@ -337,6 +348,12 @@ async fn deliver_all(
                 break;
             };
             observe::count("enforcement", failure.category());
+            if notice.lines.is_empty() {
+                // That we watched a while ago helps nobody: the next one tells.
+                tracing::warn!(event = event::SYSTEM, channel = name, %failure, "a heartbeat was not taken");
+                count("given_up");
+                break;
+            }
             if is_final(&failure) {
                 tracing::error!(
                     event = event::SYSTEM,

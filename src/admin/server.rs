@@ -88,6 +88,15 @@ impl Admin {
         self
     }
 
+    /// Lets whoever has this token see metrics and health.
+    ///
+    /// # Errors
+    /// When the token is of no use.
+    pub fn with_metrics_token(self, token: &str) -> Result<Self, AdminError> {
+        self.front.access.allow_metrics(token)?;
+        Ok(self)
+    }
+
     /// Lets those of `http.callers` ask who sign their requests so; their keys are in the file that these settings name.
     ///
     /// # Errors

@@ -202,7 +202,7 @@ async fn admin_with(
     let token = data::admin_token(config)?;
     let (records, release) = (Arc::clone(records), Arc::new(release));
     let admin = Admin::new(&config.http, token, records, release, registry.clone(), Some(work), surroundings)?;
-    let admin = admin.with_callers(&config.signing, &config.data)?;
+    let admin = admin.with_metrics_token(&data::metrics_token(config)?)?.with_callers(&config.signing, &config.data)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
     // Its metric is there in any case.
     let demo = DemoLoad::new(config, registry)?;

@@ -49,4 +49,5 @@ mod signing;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;
+mod watch;
 mod yara;

@@ -1,6 +1,5 @@
 //! Who may ask: bearer tokens (RFC 6750, 2.1: header only, never the query), one for everything and one for metrics and health,
-//! and a bound on guessing. Who signs instead is known
-//! to `callers`.
+//! and a bound on guessing. Who signs instead is known to `callers`.
 //!
 //! Only the tokens' hashes are kept, and hashes are compared in constant time: neither time nor a core dump tells the token.
 //! Wrong tokens are counted by address; an address over the limit is refused whatever it sends, or the limit would not keep

@@ -40,8 +40,9 @@ pub struct Config {
     /// All that come through one proxy have one address. A request without any token is refused but not counted.
     pub failed_tokens_per_minute: u32,
     /// Who may ask without the token, by signing each request (`[signing]`): ids of keys (`mailweir keys list`), and what each
-    /// may: `metrics`: these and health; `read`; `respond`: besides, silence and acknowledge alerts and order second looks; `admin`: everything. `"*"` is
-    /// every key that is good and has no line of its own. Empty: nobody.
+    /// may: `metrics`: look at these and at health; `read`: at everything but what is in held messages; `respond`: besides, silence
+    /// and acknowledge alerts and order second looks; `admin`: everything. `"*"` is every key that is good and has no line of its
+    /// own. Empty: nobody.
     pub callers: BTreeMap<String, Role>,
     /// Free space of the body store below which `/health` says DEGRADED, in bytes. Folders only.
     pub low_space_bytes: u64,

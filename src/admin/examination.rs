@@ -313,7 +313,8 @@ impl Examination {
         let lost = states.iter().all(|(_, down)| down.is_some());
         let check = |(name, down): (String, Option<Duration>)| {
             let seconds = down.map(|down| down.as_secs());
-            let problem = seconds.map(|seconds| format!("it could not be reached for {seconds} s: its mail is deferred"));
+            let problem =
+                seconds.map(|seconds| format!("it could not be reached for {seconds} s: its mail is deferred"));
             // With none of them nothing can be passed on.
             Check::of(format!("next_hop:{name}"), lost, problem, json!({ "down_seconds": seconds }))
         };

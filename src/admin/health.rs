@@ -119,7 +119,7 @@ impl Health {
         let (asking, before) = {
             let mut asked = self.asked();
             // What came in after nobody waited for it any more.
-            if let Some(known) = asked.asking.as_ref().and_then(|asking| asking.peek().copied()) {
+            if let Some(known) = asked.asking.clone().and_then(FutureExt::now_or_never) {
                 asked.last = known.or(asked.last);
                 asked.asking = None;
             }

@@ -61,7 +61,8 @@ pub(super) fn told(text: &str) -> String {
     let mut told = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("://") {
-        let from = rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).map_or(0, |end| end + 1);
+        let from =
+            rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).map_or(0, |end| end + 1);
         // A blank within an address is a mistake, and then not its end: rather too much is hidden.
         let end = rest[at..].find(|c: char| c == '\n' || ENDS.contains(&c)).map_or(rest.len(), |end| at + end);
         told.push_str(&rest[..from]);
@@ -139,7 +140,11 @@ mod tests {
     #[test]
     fn addresses_are_shown_without_their_secrets() {
         for (text, hook, expected) in [
-            ("postgres://weir:h/u?n#t@er@db/mail?sslmode=require", false, "postgres://weir:***@db/mail?sslmode=require"),
+            (
+                "postgres://weir:h/u?n#t@er@db/mail?sslmode=require",
+                false,
+                "postgres://weir:***@db/mail?sslmode=require",
+            ),
             ("redis://:hunter2@a:1/0", false, "redis://:***@a:1/0"),
             ("https://hunter2@a.example/", false, "https://***:***@a.example/"),
             ("redis-sentinel://u:hunter2@a:1,b:2/m/0", false, "redis-sentinel://u:***@a:1,b:2/m/0"),
@@ -153,7 +158,10 @@ mod tests {
         }
         let error = "mailweir.toml:3:1: expected `x`\n    url = \"redis://u:hunter2@a\" # see https://k:hunter2@b/hunter2\n    ^";
         let told = told(error);
-        assert!(!told.contains(MARKER) && told.contains("url = \"redis://u:***@a\"") && told.ends_with("\n    ^"), "{told}");
+        assert!(
+            !told.contains(MARKER) && told.contains("url = \"redis://u:***@a\"") && told.ends_with("\n    ^"),
+            "{told}"
+        );
     }
 
     /// Every setting that takes a text, filled with an address full of the marker: none is shown, changed or not.
@@ -177,10 +185,12 @@ mod tests {
                 (format!("redis://:{MARKER}@127.0.0.1:1/0"), "z"),
             ] {
                 let with = |value: &str| {
-                    let variable = format!("{}{}", super::super::config::PREFIX, name.replace('.', "__").to_uppercase());
+                    let variable =
+                        format!("{}{}", super::super::config::PREFIX, name.replace('.', "__").to_uppercase());
                     super::super::config::load(None, None, [(variable, value.to_owned())].into_iter())
                 };
-                let (Ok(one), Ok(two)) = (with(&marked), with(&marked.replace(MARKER, &format!("{MARKER}{more}")))) else {
+                let (Ok(one), Ok(two)) = (with(&marked), with(&marked.replace(MARKER, &format!("{MARKER}{more}"))))
+                else {
                     continue;
                 };
                 filled += 1;

@@ -110,7 +110,8 @@ impl StreamClient {
             Target::Inet { host, port } => (host, *port),
         };
         let addresses = allowed(&self.names, &self.fence, host, Reach::Configured).await?;
-        let inner = race(addresses, |address| TcpStream::connect((address, port))).await.map_err(Failure::unreachable)?;
+        let inner =
+            race(addresses, |address| TcpStream::connect((address, port))).await.map_err(Failure::unreachable)?;
         // Without it small frames wait for acknowledgements.
         let _ = inner.set_nodelay(true);
         Ok(Stream { inner: Box::new(inner), limit })

@@ -232,7 +232,8 @@ async fn a_refused_event_keeps_no_other_back() {
     let pagerduty = channels.iter().find(|channel| channel.name().as_str() == "pagerduty").unwrap();
     let mut notice = Notice::test("gw.example.com", "", What::Fired, 0);
     let line = notice.lines[0].clone();
-    notice.lines = ["a", "b", "c"].map(|key| mailweir::enforcement::alert::Line { key: key.into(), ..line.clone() }).into();
+    notice.lines =
+        ["a", "b", "c"].map(|key| mailweir::enforcement::alert::Line { key: key.into(), ..line.clone() }).into();
     let failure = pagerduty.deliver(&notice).await.unwrap_err();
     assert!(failure.to_string().contains("400"), "{failure}");
     let keys: Vec<_> = endpoint.got().iter().map(|got| got.json()["dedup_key"].clone()).collect();
@@ -257,8 +258,12 @@ async fn the_heart_beats() {
     drop(watch);
     futures_util::future::join_all(deliveries).await;
     let got = endpoint.got();
-    assert!(got.iter().all(|got| got.path.starts_with("/hook") && got.json()["alerts"] == serde_json::json!([])), "{got:?}");
-    let seconds: Vec<i64> = got.iter().map(|got| got.json()["at_ms"].as_i64().unwrap() / 1_000 - 1_767_225_600).collect();
+    assert!(
+        got.iter().all(|got| got.path.starts_with("/hook") && got.json()["alerts"] == serde_json::json!([])),
+        "{got:?}"
+    );
+    let seconds: Vec<i64> =
+        got.iter().map(|got| got.json()["at_ms"].as_i64().unwrap() / 1_000 - 1_767_225_600).collect();
     assert_eq!(seconds, [0, 60, 121]);
 }
 

@@ -220,10 +220,16 @@ async fn a_revoked_key_is_not_taken() {
     assert_eq!(send(&gateway, ACK, &by_old()).await.status, 201);
     let file = site.signing.key_file.clone().unwrap();
     let config = site.folder.path().join("mailweir.toml");
-    fs::write(&config, format!("data = {:?}\n[signing]\nkey_file = {file:?}\n", site.folder.path().join("data"))).unwrap();
+    fs::write(&config, format!("data = {:?}\n[signing]\nkey_file = {file:?}\n", site.folder.path().join("data")))
+        .unwrap();
     let revoke = |id: &str| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mailweir"));
-        command.arg("--config").arg(&config).args(["keys", "revoke", id, "--json"]).env("USER", "ann").env_remove("SUDO_USER");
+        command
+            .arg("--config")
+            .arg(&config)
+            .args(["keys", "revoke", id, "--json"])
+            .env("USER", "ann")
+            .env_remove("SUDO_USER");
         command.output().unwrap()
     };
     assert!(!revoke("k0").status.success(), "there is none of this name");

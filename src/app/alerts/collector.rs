@@ -213,8 +213,8 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
     let messages = ["mailweir_relay_messages_total", "mailweir_milter_messages_total"];
     let recipients = "mailweir_relay_recipients_total";
     let deferred = messages.iter().chain([&recipients]).map(|name| sum(name, &put_off)).sum();
-    let answered =
-        messages.iter().map(|name| sum(name, &|_| true)).sum::<u64>() + sum(recipients, &|metric| !answer(metric, &["taken"]));
+    let answered = messages.iter().map(|name| sum(name, &|_| true)).sum::<u64>()
+        + sum(recipients, &|metric| !answer(metric, &["taken"]));
     // What waits: whether its time has come or not; what is being worked on does not.
     let mut queues: BTreeMap<String, u64> = BTreeMap::new();
     for metric in metrics("mailweir_queue_jobs").unwrap_or_default() {
@@ -271,10 +271,7 @@ fn look_at(certificates: &[(String, PathBuf)], feeds: &[(String, PathBuf)]) -> F
         let newest = newest(folder)?;
         Some((name.clone(), now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS))
     };
-    Files {
-        certificates: certificates.iter().map(days).collect(),
-        feeds: feeds.iter().filter_map(age).collect(),
-    }
+    Files { certificates: certificates.iter().map(days).collect(), feeds: feeds.iter().filter_map(age).collect() }
 }
 
 /// When the newest file below a folder was changed.

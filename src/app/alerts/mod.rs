@@ -97,7 +97,8 @@ impl Alerting {
         let board = Board::new(&config.data);
         let settings = config.alerts.clone();
         // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
-        let watch = move || Watch::new(node.clone(), settings.clone(), board.clone(), channels.clone(), metrics.clone());
+        let watch =
+            move || Watch::new(node.clone(), settings.clone(), board.clone(), channels.clone(), metrics.clone());
         let collector = Collector::new(config, records, outside, (dependencies, next_hops), registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
         Self { every, watch: Box::new(watch), collector, deliveries, config: Arc::clone(config) }

@@ -26,7 +26,9 @@ pub(in crate::app) fn run(
     match command {
         ConfigCommand::Check { json } => check(&terminal, loaded, *json),
         ConfigCommand::Explain { filter, json } => explain(&terminal, &loaded?, filter.as_deref(), *json),
-        ConfigCommand::Print { json: true } => Ok(terminal.json(&secrets::whole(&loaded?.config)?).map(|()| ExitCode::SUCCESS)?),
+        ConfigCommand::Print { json: true } => {
+            Ok(terminal.json(&secrets::whole(&loaded?.config)?).map(|()| ExitCode::SUCCESS)?)
+        }
         ConfigCommand::Print { json: false } => {
             terminal.line(toml::to_string_pretty(&secrets::whole(&loaded?.config)?)?.trim_end())?;
             Ok(ExitCode::SUCCESS)

@@ -129,11 +129,8 @@ impl Gauges {
             measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
         }
         self.services(&readings.services, now_ms, &mut measures);
-        let several = [
-            (Kind::Disk, &readings.disks),
-            (Kind::FeedAge, &readings.feeds),
-            (Kind::NextHop, &readings.next_hops),
-        ];
+        let several =
+            [(Kind::Disk, &readings.disks), (Kind::FeedAge, &readings.feeds), (Kind::NextHop, &readings.next_hops)];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));

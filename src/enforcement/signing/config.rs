@@ -57,7 +57,8 @@ impl SigningConfig {
         let Some(file) = &self.nonces_url_file else { return Ok(self.nonces_url.clone()) };
         let place = format!("(signing.nonces_url_file {})", file.display());
         let read = std::fs::read_to_string(file);
-        let wrong = |why: std::io::Error| QueueError::Address { setting: "signing.nonces_url", place, why: why.to_string() };
+        let wrong =
+            |why: std::io::Error| QueueError::Address { setting: "signing.nonces_url", place, why: why.to_string() };
         read.map(|text| text.trim().to_owned()).map_err(wrong)
     }
 

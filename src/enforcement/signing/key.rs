@@ -123,7 +123,14 @@ impl SigningKey {
         let mut chance = [0; 36];
         getrandom::fill(&mut chance).map_err(|_| KeyFileError::Chance)?;
         let (id, secret) = chance.split_at(4);
-        Ok(Self { id: format!("k{}", hex(id)), secret: hex(secret), created_ms: now_ms, active_from_ms, revoked_ms: None, revoked_by: None })
+        Ok(Self {
+            id: format!("k{}", hex(id)),
+            secret: hex(secret),
+            created_ms: now_ms,
+            active_from_ms,
+            revoked_ms: None,
+            revoked_by: None,
+        })
     }
 
     /// The secret's digits: for whoever gives it to a receiver.

@@ -65,6 +65,8 @@ pub(super) struct Limits {
 struct HopState {
     idle: Vec<Link>,
     down_until: Option<Instant>,
+    /// Mail has asked for it, or it was there once: that it is not there matters.
+    wanted: bool,
     /// Since when no connection has come about.
     failing_since: Option<Instant>,
     learned: Option<(Extensions, Instant)>,
@@ -139,7 +141,7 @@ impl NextHops {
                 link.close().await;
             }
             if (hop.is_unlearned() || hop.failing_for().is_some()) && !hop.is_down() {
-                match self.connect(hop, None).await {
+                match self.connect(hop, None, false).await {
                     Ok(link) => self.give_back(link).await,
                     Err(error) => tracing::debug!(hop = hop.config.name, %error, "next hop cannot be asked"),
                 }
@@ -147,7 +149,8 @@ impl NextHops {
         }
     }
 
-    /// Each hop, and for how long it could not be connected to; none when the last connection came about, or nobody tried.
+    /// Each hop, and for how long it could not be connected to; none when the last connection came about, or
+    /// no mail has needed one yet.
     pub fn standing(&self) -> Vec<(String, Option<Duration>)> {
         self.hops.iter().map(|hop| (hop.config.name.clone(), hop.failing_for())).collect()
     }
@@ -211,7 +214,7 @@ impl NextHops {
             if hop.is_down() {
                 continue;
             }
-            match self.connect(hop, source).await {
+            match self.connect(hop, source, true).await {
                 Ok(link) => return Ok((link, false)),
                 Err(error) => {
                     tracing::warn!(
@@ -236,18 +239,19 @@ impl NextHops {
         }
     }
 
-    async fn connect(&self, hop: &Arc<Hop>, source: Option<SocketAddr>) -> Result<Link, LinkError> {
+    async fn connect(&self, hop: &Arc<Hop>, source: Option<SocketAddr>, for_mail: bool) -> Result<Link, LinkError> {
         let waiting = timeout(hop.limits.connect, hop.permits.clone().acquire_owned());
         let Ok(Ok(permit)) = waiting.await else { return Err(LinkError::Busy) };
         let outcome = Link::connect(hop, source, permit).await;
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         self.metrics.connections.with_label_values(&[hop.config.name.as_str(), result]).inc();
-        self.metrics.up.with_label_values(&[hop.config.name.as_str()]).set(outcome.is_ok().into());
         let mut state = hop.lock();
+        state.wanted |= for_mail || outcome.is_ok();
         state.failing_since = match &outcome {
-            Ok(_) => None,
-            Err(_) => state.failing_since.or_else(|| Some(Instant::now())),
+            Err(_) if state.wanted => state.failing_since.or_else(|| Some(Instant::now())),
+            _ => None,
         };
+        self.metrics.up.with_label_values(&[hop.config.name.as_str()]).set(state.failing_since.is_none().into());
         match &outcome {
             Ok(link) => {
                 state.down_until = None;

@@ -30,7 +30,10 @@ impl NextHopMetrics {
                 &["hop", "result"],
             )?,
             up: IntGaugeVec::new(
-                Opts::new("mailweir_next_hop_up", "0 when the last connection to the next hop did not come about, else 1"),
+                Opts::new(
+                    "mailweir_next_hop_up",
+                    "0 when the last connection to a next hop that mail needs did not come about, else 1",
+                ),
                 &["hop"],
             )?,
         };

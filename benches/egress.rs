@@ -42,7 +42,7 @@ async fn main() {
     };
     url_service.service.fresh_seconds = 3_600;
     let links = Services::new(&Config { url_service, ..Config::default() }, &outside).unwrap();
-    let ask = FunctionAsk::Link { url: "https://www.firm.example/x".into(), mode: None };
+    let ask = FunctionAsk::Link { url: "https://www.firm.example/x".into(), mode: None, follow: None };
     measure("a rule's question out of the cache", async || {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
         assert!(black_box(links.answer(&ask, 0, until).await).known().is_some());
@@ -58,8 +58,15 @@ async fn main() {
     let message = Message::parse(raw.clone(), &MessageLimits::default());
     let envelope = Envelope { sender: Path::new("a@a.example"), recipients: vec![Path::new("b@b.example")] };
     let connection = Connection::unknown(Door::Scan);
-    let question =
-        Question { message: &message, envelope: &envelope, connection: &connection, raw: &raw, now: 0, again: false };
+    let question = Question {
+        message: &message,
+        envelope: &envelope,
+        connection: &connection,
+        raw: &raw,
+        now: 0,
+        again: false,
+        led_to: &[],
+    };
     measure("an answer out of the cache", async || {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
         let facts = services.ask(&question, until).await;

@@ -106,6 +106,11 @@ pub(super) fn is_redirector(host: &str, path: &str) -> bool {
     REDIRECTORS.iter().any(|(known, start)| is_named(domain, known) && path.starts_with(start))
 }
 
+/// Whether a link does nothing but lead on: to a host that shortens links, or through an open redirector.
+pub fn leads_on(url: &url::Url) -> bool {
+    url.host_str().is_some_and(|host| is_shortener(host) || is_redirector(host, url.path()))
+}
+
 /// Whether a label looks made by chance: long, and with few vowels or many changes between letters and digits.
 pub(super) fn looks_random(label: &str) -> bool {
     let letters = label.chars().filter(char::is_ascii_alphabetic).count();

@@ -26,6 +26,9 @@ pub use facts::{
     Arc, ArcResult, DkimResult, DkimSignature, Dmarc, DmarcPolicy, DmarcResult, Fact, Facts, Spf, SpfResult, Why,
 };
 pub use history::{Contact, History, HistoryKeys, Membership, Prevalence, Profile};
-pub use services::{BlockLists, DomainAge, Listing, ListingOf, ServiceFacts, TextReading, UrlReading, UrlVerdict};
+pub use hosts::leads_on;
+pub use services::{
+    BlockLists, DomainAge, FollowedLink, LinkEnd, Listing, ListingOf, ServiceFacts, TextReading, UrlReading, UrlVerdict,
+};
 pub use signal::{Code, Group, Signal};
 pub use site::{Input, Site, Vip};

@@ -18,6 +18,9 @@ pub struct ServiceFacts {
     pub text: Fact<TextReading>,
     /// When the domains of sender and links were registered.
     pub domains: Fact<Vec<DomainAge>>,
+    /// Where links lead that were followed, in a second look. What stopped a link is part of the answer: this one is not known
+    /// only when nobody follows any.
+    pub followed: Fact<Vec<FollowedLink>>,
 }
 
 impl Default for ServiceFacts {
@@ -28,6 +31,7 @@ impl Default for ServiceFacts {
             urls: Fact::Unknown(Why::Disabled),
             text: Fact::Unknown(Why::Disabled),
             domains: Fact::Unknown(Why::Disabled),
+            followed: Fact::Unknown(Why::Disabled),
         }
     }
 }
@@ -117,6 +121,46 @@ pub struct TextReading {
     pub percent: u8,
     /// What it wants, in a word of the analyser's.
     pub intent: String,
+}
+
+/// Where a link led.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowedLink {
+    /// The link of the message.
+    pub url: String,
+    /// Where it led from there, in order; the last is where it ends. Empty: nowhere else.
+    pub hops: Vec<String>,
+    /// Why it goes no further.
+    pub end: LinkEnd,
+}
+
+impl FollowedLink {
+    /// Where it leads in the end.
+    pub fn effective(&self) -> &str {
+        self.hops.last().unwrap_or(&self.url)
+    }
+}
+
+/// Why a link was followed no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LinkEnd {
+    /// Something stands there, with this status.
+    Page(u16),
+    /// It leads back to where it was before.
+    Loop,
+    /// There are more hops than are followed.
+    TooManyHops,
+    /// It leads into a private network: not opened.
+    Fenced,
+    /// Opening it could do something in the recipient's name: not opened.
+    Acts,
+    /// Nobody answers there, or the certificate is not good.
+    Unreachable,
+    /// No answer in time.
+    Timeout,
+    /// Not asked: as much is under way as is allowed.
+    NotAsked,
 }
 
 /// When a domain was registered.

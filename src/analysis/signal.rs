@@ -180,6 +180,7 @@ catalogue! {
     DiskImageAttached "DISK_IMAGE_ATTACHED" Attachments "A disk image is attached.";
     TypeMismatch "TYPE_MISMATCH" Attachments "A file is of another kind than its name says.";
     MacroDocument "MACRO_DOCUMENT" Attachments "An Office document holds macros.";
+    MacroRuns "MACRO_RUNS" Attachments "A macro that runs by itself starts programs or loads files.";
     ExternalTemplate "EXTERNAL_TEMPLATE" Attachments "An Office document loads something from elsewhere.";
     EncryptedAttachment "ENCRYPTED_ATTACHMENT" Attachments "An attachment cannot be opened without a password.";
     PasswordOpens "PASSWORD_OPENS" Attachments "An attachment was opened with a password that the message gives.";

@@ -62,6 +62,8 @@ pub(super) struct View<'a> {
     pub(super) files: Vec<File>,
     /// Hosts that QR codes lead to.
     pub(super) codes: &'a [String],
+    /// Files whose macros run by themselves and start or load something, and the word that says so.
+    pub(super) macros: &'a [(String, String)],
 }
 
 impl<'a> View<'a> {
@@ -101,6 +103,7 @@ impl<'a> View<'a> {
             hosts,
             files,
             codes: &depth.codes,
+            macros: &depth.macros,
         }
     }
 

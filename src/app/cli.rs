@@ -473,7 +473,7 @@ pub(in crate::app) enum CacheCommand {
         /// What they are about: `host:NAME`, `domain:NAME`, `message:SHA256`, `dependency:NAME`; may be given several times.
         #[arg(long, value_name = "TAG")]
         tag: Vec<String>,
-        /// All answers of a service: clamd, block_lists, url_service, text_service, rdap.
+        /// All answers of a service: clamd, block_lists, url_service, text_service, rdap, redirects.
         #[arg(long, value_name = "NAME")]
         dependency: Option<String>,
         /// All answers there are.

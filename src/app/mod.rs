@@ -58,7 +58,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     let loaded = loaded?;
     match command.unwrap_or(Command::Serve) {
         Command::Serve => Box::pin(serve::serve(loaded, &common)).await.map(|()| ExitCode::SUCCESS),
-        Command::Worker => Box::pin(worker::run(loaded.config, &common)).await.map(|()| ExitCode::SUCCESS),
+        Command::Worker => Box::pin(worker::run(loaded, &common)).await.map(|()| ExitCode::SUCCESS),
         Command::Queue(command) => commands::queue::run(&command, &loaded.config, &common).await,
         Command::Scan(options) => commands::scan::run(&options, &loaded.config, &common).await,
         Command::Explain(options) => commands::explain::run(&options, &loaded.config, &common).await,

@@ -1,5 +1,6 @@
 //! `mailweir worker`: works on the queue and takes no mail. Any number of them, on any number of machines, started and stopped
-//! at will; all of them share the queue (Redis) and the records (PostgreSQL) with the gateways.
+//! at will; all of them share the queue (Redis) and the records (PostgreSQL) with the gateways. It reloads as the gateway does:
+//! second looks that begin after SIGHUP, or after a change of the file, judge by the new settings.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::alerts::Tellers;
 use super::cli::Common;
-use super::config::Config;
+use super::config::Loaded;
+use super::reload::Reload;
 use super::serve::{admin_side, look_again, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
@@ -24,7 +26,8 @@ use crate::records::{self, Records};
 ///
 /// # Errors
 /// What could not be set up.
-pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
+pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
+    let config = loaded.config.clone();
     let levels = telemetry::start(&config)?;
     let config = Arc::new(config);
     data::prepare(&config)?;
@@ -49,7 +52,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
-    let admin = admin_side(&config, &records, &registry, &next_hops, &work, levels).await?;
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work, Arc::clone(&levels)).await?;
 
     let terminal = Terminal::new(common.colour);
     let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION"), " worker"))];
@@ -65,7 +68,10 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
         tokio::spawn(async move { admin.serve(listener, draining, stop).await })
     });
     let working = work.start();
-    let following = tokio::spawn(async move { outside.follow().await });
+    let follower = Arc::clone(&outside);
+    let reload = Reload::new(loaded, common.clone(), Arc::clone(&seen), levels, outside, &registry)?;
+    let reloading = tokio::spawn(reload.run());
+    let following = tokio::spawn(async move { follower.follow().await });
     let looking = tokio::spawn(look_again(seen));
     tracing::info!(
         event = event::SYSTEM,
@@ -74,6 +80,7 @@ pub(super) async fn run(config: Config, common: &Common) -> anyhow::Result<()> {
     );
     draining.cancel();
     working.finish().await;
+    reloading.abort();
     following.abort();
     looking.abort();
     http_stop.cancel();

@@ -17,7 +17,10 @@ pub fn is_picture(bytes: &[u8]) -> bool {
     FileType::detect(bytes, "") == FileType::Image
 }
 
-/// All codes of a picture, or of all pictures in a PDF.
+/// Pictures of one Office file that are looked at.
+const MAX_OFFICE_PICTURES: usize = 50;
+
+/// All codes of a picture, or of all pictures in a PDF or an Office file of 2007 and later.
 pub fn codes_of(file: &File) -> Vec<QrCode> {
     match file.kind {
         FileType::Image => file.qr().to_vec(),
@@ -26,6 +29,11 @@ pub fn codes_of(file: &File) -> Vec<QrCode> {
             let files = file.pdf().map(|pdf| pdf.files.as_slice()).unwrap_or_default();
             let pictures = files.iter().filter(|(_, bytes)| is_picture(bytes));
             let read = pictures.flat_map(|(_, bytes)| codes(bytes, &file.limits, &file.means).unwrap_or_default());
+            read.take(file.limits.max_codes).collect()
+        }
+        FileType::OfficeXml => {
+            let pictures = pictures_in(&file.name, file.bytes.clone(), &file.limits, MAX_OFFICE_PICTURES);
+            let read = pictures.iter().flat_map(|bytes| codes(bytes, &file.limits, &file.means).unwrap_or_default());
             read.take(file.limits.max_codes).collect()
         }
         _ => Vec::new(),

@@ -63,6 +63,31 @@ impl Vba {
     }
 }
 
+/// What macros do that install something, in the words of [`SUSPICIOUS`].
+const HARMFUL: [&str; 4] = ["runs a program unseen", "runs PowerShell", "runs code in memory", "loads a file"];
+/// Words that start programs, and hardly anything else.
+const STARTERS: [&str; 4] = ["Shell", "ShellExecute", "WScript.Shell", "Shell.Application"];
+
+impl Vba {
+    /// The word by which a macro that runs by itself starts programs or loads files.
+    pub fn attack(&self) -> Option<&str> {
+        self.auto_exec().next()?;
+        let harms = |word: &&Keyword| {
+            word.kind == "Suspicious"
+                && (HARMFUL.contains(&word.description.as_str()) || STARTERS.contains(&word.keyword.as_str()))
+        };
+        self.keywords.iter().find(harms).map(|word| word.keyword.as_str())
+    }
+
+    /// Addresses in the source and in what it hides, as texts.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        let open =
+            self.keywords.iter().filter(|k| k.kind == "IOC" && k.description == "URL").map(|k| k.keyword.as_str());
+        let hidden = self.hex().chain(self.base64()).flat_map(str::split_whitespace);
+        open.chain(hidden.filter(|word| word.contains("://")))
+    }
+}
+
 const AUTO: &[&str] = &[
     "AutoExec",
     "AutoOpen",
@@ -353,6 +378,11 @@ mod tests {
         assert!(found.contains(&"http://example.com/a") && found.contains(&"run.exe") && found.contains(&"192.0.2.1"));
         assert_eq!(vba.hex().collect::<Vec<_>>(), ["evil.exe"]);
         assert_eq!(vba.base64().collect::<Vec<_>>(), ["hello world"]);
+        assert_eq!((vba.attack(), vba.addresses().collect::<Vec<_>>()), (Some("Shell"), vec!["http://example.com/a"]));
+        let quiet = Vba { keywords: keywords("Sub Tidy()\r\nShell \"calc\"\r\nEnd Sub", 100), ..Vba::default() };
+        assert_eq!(quiet.attack(), None, "only when somebody starts it");
+        let plain = Vba { keywords: keywords("Sub AutoOpen()\r\nOpen x\r\nRun y\r\nEnd Sub", 100), ..Vba::default() };
+        assert_eq!(plain.attack(), None, "what macros of offices do");
     }
 
     /// The example of [MS-OVBA] 3.2.3: a run of one letter.

@@ -15,6 +15,19 @@ pub enum QueueError {
         /// What is wrong with it.
         why: String,
     },
+    /// A file of certificates or of a key cannot be used.
+    #[error("{setting}: its {what} {}", file.display())]
+    Pem {
+        /// The setting that holds the address they are for.
+        setting: &'static str,
+        /// Which of them.
+        what: &'static str,
+        /// Path.
+        file: std::path::PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
     /// A setting that cannot be used.
     #[error("{setting} {why}")]
     Setting {
@@ -92,7 +105,7 @@ impl QueueError {
 impl Fault for QueueError {
     fn category(&self) -> Category {
         match self {
-            Self::Address { .. } | Self::Setting { .. } => Category::Configuration,
+            Self::Address { .. } | Self::Pem { .. } | Self::Setting { .. } => Category::Configuration,
             Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Outbox { .. } => Category::Database,
             #[cfg(feature = "redis")]
             Self::Redis { .. } => Category::Network,
@@ -102,7 +115,7 @@ impl Fault for QueueError {
     }
 
     fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Address { .. } | Self::Setting { .. } | Self::Migrate { .. })
+        !matches!(self, Self::Address { .. } | Self::Pem { .. } | Self::Setting { .. } | Self::Migrate { .. })
     }
 }
 

@@ -24,7 +24,7 @@ mod scaling;
 mod shares;
 mod sqlite;
 
-pub use config::{QueueConfig, ScalingConfig, WorkersConfig};
+pub use config::{PatienceConfig, QueueConfig, ScalingConfig, WorkersConfig};
 pub use error::QueueError;
 pub use job::{DeadJob, Job, JobError, Priority, Reason};
 pub use metrics::Metrics;
@@ -32,7 +32,9 @@ pub use outbox::{Outbox, OutboxError, pump};
 pub use pool::{
     Crew, Failure, Handler, Handlers, JobRun, Outcome, Pool, Sample, ScalingEvent, WorkerState, WorkerStatus,
 };
-pub use queue::{Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, ServerFacts, Settlement, Ticket, Waiting, open};
+pub use queue::{
+    Answer, Claim, DEAD_PAGE_MAX, Depth, Placed, Queue, ServerFacts, Settlement, Ticket, Waiting, check, open,
+};
 #[cfg(feature = "redis")]
-pub use redis::{LinkUse, RedisLink};
+pub use redis::{LinkUse, RedisAddress, RedisLink};
 pub use scaling::{Cause, Change, Load, Mode, Scaling};

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::with_causes;
 use super::queue::now_ms;
-use super::{Job, Metrics, Placed, Queue, QueueConfig, QueueError};
+use super::{DeadJob, Job, Metrics, Placed, Queue, QueueConfig, QueueError, Reason};
 use crate::observe::{self, Fault, event};
 
 /// Jobs moved at a time.
@@ -114,9 +114,9 @@ async fn move_some(
                     event = event::SYSTEM,
                     job = job.key,
                     why,
-                    "a job that can never be queued is thrown away"
+                    "a job that can never be queued is a dead letter now"
                 );
-                hopeless.push(job.key.clone());
+                hopeless.push(DeadJob { job: job.failed(&why), reason: Reason::Refused, dead_ms: now });
             }
         }
     }
@@ -124,7 +124,10 @@ async fn move_some(
         outbox.queued(&queued).await.map_err(failed("note what is queued"))?;
     }
     if !hopeless.is_empty() {
-        outbox.done(&hopeless).await.map_err(failed("forget"))?;
+        // First a dead letter, then forgotten: never neither.
+        queue.bury(&hopeless).await?;
+        let keys: Vec<String> = hopeless.into_iter().map(|dead| dead.job.key).collect();
+        outbox.done(&keys).await.map_err(failed("forget"))?;
     }
     Ok(match full {
         true => Moved::Full,

@@ -67,6 +67,11 @@ impl Claim {
     pub fn lost_by(&self) -> u32 {
         self.ticket.delivery.saturating_sub(1)
     }
+
+    /// The job after an attempt that does not count. Who ended in order did not die over it: those before are forgiven too.
+    pub(super) fn excused(&self, error: &str) -> Job {
+        Job { attempt: self.job.attempt.saturating_sub(self.ticket.delivery), ..self.job.failed(error) }
+    }
 }
 
 /// What becomes of a claimed job.
@@ -79,6 +84,13 @@ pub enum Settlement {
         /// Not before this, milliseconds since 1970.
         due_ms: i64,
         /// Why it failed.
+        error: String,
+    },
+    /// Failed for no fault of its own; to be tried again, and no attempt is used up.
+    Later {
+        /// Not before this, milliseconds since 1970.
+        due_ms: i64,
+        /// What is away.
         error: String,
     },
     /// Not to be tried again.
@@ -160,6 +172,9 @@ pub trait Queue: fmt::Debug + Send + Sync {
     /// What is in it.
     fn depth(&self) -> Answer<'_, Depth>;
 
+    /// Takes in dead letters that were never jobs here: what cannot be queued, or what somebody else gave up.
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()>;
+
     /// Dead letters, the newest first.
     fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>>;
 
@@ -188,20 +203,34 @@ pub trait Queue: fmt::Debug + Send + Sync {
 /// Names what could not be opened and why. That Redis is not there at the moment is no error.
 pub async fn open(config: &QueueConfig, data: &Path) -> Result<Arc<dyn Queue>, QueueError> {
     config.check()?;
-    let url = match &config.url_file {
-        Some(file) => {
-            let read = std::fs::read_to_string(file);
-            let place = format!("(queue.url_file {})", file.display());
-            read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?
-                .trim()
-                .to_owned()
-        }
-        None => config.url.clone(),
-    };
+    let url = address(config)?;
     if url.is_empty() {
         return Ok(Arc::new(Embedded::open(config, &data.join("queue.sqlite")).await?));
     }
     by_address(config, &url)
+}
+
+/// Refuses settings under which no queue could be opened: reads address and certificates, and connects to nothing.
+///
+/// # Errors
+/// Names the setting or file.
+pub fn check(config: &QueueConfig) -> Result<(), QueueError> {
+    config.check()?;
+    let url = address(config)?;
+    if url.is_empty() { Ok(()) } else { by_address(config, &url).map(drop) }
+}
+
+fn address(config: &QueueConfig) -> Result<String, QueueError> {
+    match &config.url_file {
+        Some(file) => {
+            let read = std::fs::read_to_string(file);
+            let place = format!("(queue.url_file {})", file.display());
+            let read =
+                read.map_err(|error| QueueError::Address { setting: "queue.url", place, why: error.to_string() })?;
+            Ok(read.trim().to_owned())
+        }
+        None => Ok(config.url.clone()),
+    }
 }
 
 #[cfg(feature = "redis")]

@@ -250,6 +250,10 @@ impl Embedded {
                 let set = "UPDATE jobs SET owner = '', delivery = 0, ready_ms = ?, attempt = ?, last_error = ?";
                 (format!("{set} {ours}"), Some((*due_ms, failed)))
             }
+            Settlement::Later { due_ms, error } => {
+                let set = "UPDATE jobs SET owner = '', delivery = 0, ready_ms = ?, attempt = ?, last_error = ?";
+                (format!("{set} {ours}"), Some((*due_ms, claim.excused(error))))
+            }
             Settlement::Back => {
                 (format!("UPDATE jobs SET owner = '', delivery = delivery - 1, ready_ms = ? {ours}"), None)
             }
@@ -265,12 +269,18 @@ impl Embedded {
         if let Settlement::Dead { reason, error } = settlement
             && settled
         {
-            self.bury(on, &claim.job.failed(error), *reason, now).await?;
+            self.bury_one(on, &claim.job.failed(error), *reason, now).await?;
         }
         Ok(settled)
     }
 
-    async fn bury(&self, on: &mut SqliteConnection, job: &Job, reason: Reason, now: i64) -> Result<(), sqlx::Error> {
+    async fn bury_one(
+        &self,
+        on: &mut SqliteConnection,
+        job: &Job,
+        reason: Reason,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO dead (key, kind, priority, payload, correlation, enqueued_ms, attempt, last_error, \
              reason, dead_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -423,6 +433,16 @@ impl Queue for Embedded {
         self.within("measure the queue", async { self.measure().await.map_err(QueueError::query("measure the queue")) })
     }
 
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()> {
+        let work = self.write("bury jobs", async move |on| {
+            for one in dead {
+                self.bury_one(on, &one.job, one.reason, one.dead_ms).await?;
+            }
+            Ok(())
+        });
+        self.within("bury jobs", work)
+    }
+
     fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>> {
         let work = async move { self.list_dead(limit).await.map_err(QueueError::query("list dead letters")) };
         self.within("list dead letters", work)
@@ -433,7 +453,7 @@ impl Queue for Embedded {
             let chosen = "(json_type(?1) = 'null' OR key IN (SELECT value FROM json_each(?1)))";
             let again = format!(
                 "INSERT INTO jobs (key, kind, priority, payload, correlation, enqueued_ms, ready_ms, attempt, last_error) \
-                 SELECT key, kind, priority, payload, correlation, enqueued_ms, ?2, 0, last_error FROM dead WHERE {chosen} \
+                 SELECT key, kind, priority, payload, correlation, ?2, ?2, 0, last_error FROM dead WHERE {chosen} \
                  ON CONFLICT (key) DO NOTHING RETURNING key"
             );
             let again = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(again)).bind(these(keys)).bind(now_ms());

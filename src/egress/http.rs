@@ -99,6 +99,11 @@ impl Request {
         Self { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), answers: &[] }
     }
 
+    /// HEAD.
+    pub fn head(url: Url) -> Self {
+        Self { method: Method::HEAD, ..Self::get(url) }
+    }
+
     /// POST of JSON.
     pub fn post_json(url: Url, body: impl Into<Bytes>) -> Self {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
@@ -170,6 +175,19 @@ impl Answer {
     }
 }
 
+/// What stands at a stranger's place.
+#[derive(Debug, Clone)]
+pub struct Visit {
+    /// Any status.
+    pub status: u16,
+    /// Where it sends on to.
+    pub location: Option<Url>,
+    /// Whether it says to be a page.
+    pub html: bool,
+    /// The beginning of the body, decompressed.
+    pub start: Vec<u8>,
+}
+
 /// HTTP to one dependency.
 #[derive(Debug, Clone)]
 pub struct HttpClient {
@@ -226,6 +244,39 @@ impl HttpClient {
     ) -> Result<T, Failure> {
         let read = &read;
         self.dependency.call(repeat, until, |_| async move { read(self.exchange(request).await?) }).await
+    }
+
+    /// Looks at a stranger's place: every status is an answer, no redirect is followed, and of the body no more than
+    /// `max_bytes` are read. That a place does not answer in time or at all says nothing of the others: it does not count
+    /// for the breaker.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn visit(&self, until: Instant, request: &Request, max_bytes: usize) -> Result<Visit, Failure> {
+        let attempt = async |cut: Instant| {
+            let left = cut.saturating_duration_since(Instant::now());
+            // A little less than what the dependency gives: there it would count.
+            let looked = tokio::time::timeout(left.mul_f64(0.9), self.look(request, max_bytes)).await;
+            let after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+            Ok(looked.unwrap_or(Err(Failure::Timeout { after_ms })))
+        };
+        self.dependency.call(Repeat::Never, Some(until), attempt).await?
+    }
+
+    async fn look(&self, request: &Request, max_bytes: usize) -> Result<Visit, Failure> {
+        self.gate.check(&request.url)?;
+        let sent = self.client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
+        let mut response = sent.send().await.map_err(failure)?;
+        let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        let (status, location) = (response.status().as_u16(), target(&response, &request.url));
+        let html = kind.to_ascii_lowercase().contains("html");
+        let mut start = Vec::new();
+        while start.len() < max_bytes && location.is_none() {
+            // What broke off is looked at as far as it came.
+            let Ok(Some(chunk)) = response.chunk().await else { break };
+            start.extend_from_slice(&chunk[..chunk.len().min(max_bytes - start.len())]);
+        }
+        Ok(Visit { status, location, html, start })
     }
 
     async fn exchange(&self, request: &Request) -> Result<Answer, Failure> {

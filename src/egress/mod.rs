@@ -26,7 +26,7 @@ pub use config::{CallConfig, RateConfig, RetryConfig};
 pub use dependency::{Dependency, Repeat};
 pub use failure::Failure;
 pub use fence::{Fence, Fenced, Reach};
-pub use http::{Answer, HttpClient, HttpError, Request, TlsRoots};
+pub use http::{Answer, HttpClient, HttpError, Request, TlsRoots, Visit};
 pub use limiter::Limiter;
 pub use metrics::Metrics;
 pub use names::{Names, NamesConfig, NamesError};

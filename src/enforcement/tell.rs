@@ -3,7 +3,9 @@
 //!
 //! Each is done once: what has a result on the record is not done again. A channel that does not take it has the job come again;
 //! one that refuses it for good ends it, and the record says so. When several channels are told, one that took it is enough: the
-//! others are named in the result. A crash between telling and noting may tell twice: rather twice than never.
+//! others are named in the result. A crash between telling and noting may tell twice: rather twice than never. A silence that
+//! covers it (`*`, `second_verdict`, or the key `second_verdict:ID`) holds for `alert`: the result names who ordered it, and it is
+//! not told later. Silences are those in the data folder of the process that works.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -13,11 +15,13 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::ActionsConfig;
-use super::actions::{NOBODY, done, now_ms};
+use super::actions::{NOBODY, done, now_ms, ordered};
 use super::alert::{
-    AlertMailConfig, AlertsConfig, Channel, ChannelError, Line, Notice, Severity, Ways, WebhookConfig, What,
+    Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity,
+    Ways, WebhookConfig, What,
 };
 use crate::deferred::{Failure, Handler, Job};
+use crate::mail::MessageId;
 use crate::observe::{self, Fault};
 use crate::policy::Action;
 use crate::records::{ActionOrder, Change, Explained, Records};
@@ -36,6 +40,7 @@ pub struct Tell {
     actions: ActionsConfig,
     ways: Ways,
     operators: Vec<Channel>,
+    board: Board,
     webhook: Option<Channel>,
 }
 
@@ -60,7 +65,8 @@ impl Tell {
             ..bare(alerts)
         };
         let webhook = Channel::configured(&only, &ways)?.pop();
-        let tell = Self { records, alerts: alerts.clone(), actions: actions.clone(), ways, operators, webhook };
+        let board = Board::new(&ways.data);
+        let tell = Self { records, alerts: alerts.clone(), actions: actions.clone(), ways, operators, board, webhook };
         // The addresses are looked at now, not when the first message turns bad.
         tell.mail_to(&actions.notify.to)?;
         Ok(tell)
@@ -77,20 +83,28 @@ impl Tell {
     }
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
+        let Some(order) = ordered(&self.records, job).await? else { return Ok(()) };
         let again = |error: crate::records::StoreError| Failure::of(&error);
         let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
         };
-        if explained.actions.iter().any(|action| action.kind == job.kind && action.result.is_some()) {
-            return Ok(());
-        }
         let result = match job.kind.as_str() {
-            ALERT => self.by(self.operators.iter(), &self.notice(&explained, &order, false)).await?,
+            ALERT => match self.silence(order.id).await {
+                Some(silence) => format!("silenced by {}", silence.by),
+                None => self.by(self.operators.iter(), &self.notice(&explained, &order, false)).await?,
+            },
             WEBHOOK => self.by(self.webhook.iter(), &self.notice(&explained, &order, false)).await?,
             _ => self.notify(&explained, &order).await?,
         };
         done(&self.records, job, &order, &result).await
+    }
+
+    /// The silence that covers what is told of a message.
+    async fn silence(&self, id: MessageId) -> Option<Order> {
+        let (board, now_ms) = (self.board.clone(), now_ms(SystemTime::now()));
+        // Files: read where they keep nobody waiting. That they cannot be read is no silence.
+        let orders = tokio::task::spawn_blocking(move || board.orders(now_ms)).await.unwrap_or_default();
+        orders.into_iter().find(|order| order.act == Act::Silence && order.covers(&key(id), now_ms))
     }
 
     /// Mails the configured people, and each recipient by himself: none is to see the others.
@@ -126,7 +140,7 @@ impl Tell {
             }
         }
         match (took.is_empty(), passing) {
-            (true, Some(error)) => Err(Failure::again(error)),
+            (true, Some(error)) => Err(Failure::later(error)),
             (true, None) if refused.is_empty() => Ok(NOBODY.to_owned()),
             (true, None) => Ok(format!("refused by {}", refused.join("; "))),
             (false, _) if refused.is_empty() => Ok(format!("told by {}", took.join(", "))),
@@ -149,8 +163,8 @@ impl Tell {
         let line = Line {
             what: What::Fired,
             severity,
-            key: format!("message:{}", order.id),
-            kind: "second_verdict".into(),
+            key: key(order.id),
+            kind: SECOND_VERDICT.into(),
             title: match people {
                 true => "A message to you turned out to be dangerous".into(),
                 false => format!("A message is judged worse at a second look: {}", order.id),
@@ -176,6 +190,11 @@ impl Tell {
     }
 }
 
+/// The key that a second verdict is told and silenced by.
+fn key(id: MessageId) -> String {
+    format!("{SECOND_VERDICT}:{id}")
+}
+
 /// The settings of alerts without any channel.
 fn bare(alerts: &AlertsConfig) -> AlertsConfig {
     let none = AlertsConfig::default();
@@ -185,5 +204,9 @@ fn bare(alerts: &AlertsConfig) -> AlertsConfig {
 impl Handler for Tell {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         self.tell(job).boxed()
+    }
+
+    fn delivers(&self) -> bool {
+        true
     }
 }

@@ -139,7 +139,8 @@ impl BlockLists {
         let sender = question.envelope.sender.address();
         let senders = from.chain(sender.as_ref()).filter_map(|address| registrable_domain(&address.domain));
         let links = question.message.links().iter().filter(|link| link.is_web() && link.ip().is_none());
-        let links = links.filter_map(|link| link.registrable());
+        let led_to = question.led_to.iter().filter_map(url::Url::domain).filter_map(registrable_domain);
+        let links = led_to.chain(links.filter_map(|link| link.registrable()));
         let mut asked: Vec<Asked> = Vec::new();
         let mut of_links = 0;
         for (of, domain) in senders.map(|d| (ListingOf::Sender, d)).chain(links.map(|d| (ListingOf::Link, d))) {

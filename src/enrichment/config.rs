@@ -31,6 +31,8 @@ pub struct Config {
     pub rdap: RdapConfig,
     /// Text in pictures, read by Tesseract in the second look.
     pub ocr: OcrConfig,
+    /// Where links lead, found by following them in the second look.
+    pub redirects: RedirectsConfig,
     /// What rules ask of the services above: `network.whois`, `ml.link_analysis`, `ml.nlu_classifier`.
     pub functions: FunctionsConfig,
 }
@@ -44,6 +46,7 @@ impl Config {
             ("url_service", self.url_service.enabled, &self.url_service.service),
             ("text_service", self.text_service.enabled, &self.text_service.service),
             ("rdap", self.rdap.enabled, &self.rdap.service),
+            ("redirects", self.redirects.enabled, &self.redirects.service),
         ]
         .into_iter()
         .filter_map(|(name, enabled, service)| enabled.then_some((name, service)))
@@ -152,6 +155,13 @@ pub struct CacheConfig {
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
+    /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
+    /// own.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate (with its chain), for a server that asks for one, as PEM.
+    pub cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub key_file: Option<PathBuf>,
     /// Beginning of all keys in Redis. Sites that ask other services, or ask them otherwise, need different ones.
     pub prefix: String,
     /// Answers larger than this, as JSON, are compressed.
@@ -169,6 +179,9 @@ impl Default for CacheConfig {
         Self {
             url: String::new(),
             url_file: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
             prefix: "mailweir".into(),
             compress_above_bytes: 1_024,
             max_answer_bytes: 256 * 1024,
@@ -380,6 +393,44 @@ impl Default for RdapConfig {
             bootstrap_file: None,
             max_domains: 3,
             on_failure: OnFailure::Open,
+            service: ServiceConfig::default(),
+        }
+    }
+}
+
+/// Where links lead, found by following them in the second look, never while the sender waits: links of shorteners and open
+/// redirectors, and those that rules ask about and the URL analyser has no answer for. Off unless switched on: whoever sent the
+/// message learns that somebody looks, and from which address, and a link that was made for one reader could act for him. So links
+/// are not opened that carry a recipient's address or what looks like a token, or that speak of leaving, confirming, accepting
+/// and the like; that goes for every hop.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RedirectsConfig {
+    /// Whether links are followed.
+    pub enabled: bool,
+    /// Links of one message that are followed.
+    pub max_links: usize,
+    /// Hops of one link.
+    pub max_hops: usize,
+    /// Bytes of a page that are read, to find where it sends on to.
+    pub max_page_bytes: usize,
+    /// Time for all links of a message, within that of the second look.
+    pub deadline_ms: u64,
+    /// As what we look. No cookies and no referrer are sent with it.
+    pub user_agent: String,
+    /// Answers, calls: as `[enrichment.clamd.service]`. `call.deadline_ms` is the time for one hop.
+    pub service: ServiceConfig,
+}
+
+impl Default for RedirectsConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            max_links: 5,
+            max_hops: 8,
+            max_page_bytes: 64 << 10,
+            deadline_ms: 10_000,
+            user_agent: "Mozilla/5.0 (compatible)".into(),
             service: ServiceConfig::default(),
         }
     }

@@ -1,7 +1,9 @@
 //! Functions of rules that services answer, in the shape that the data model gives their results.
 //!
 //! `network.whois` is answered by the registries (RDAP); `ml.link_analysis` and `ml.nlu_classifier` by the two analysers, when
-//! they give the member `link_analysis` or `nlu`: without it they have no answer, and what a rule rests on it stays undecided.
+//! they give the member `link_analysis` or `nlu`: without it they have no answer, and what a rule rests on it stays undecided. In a
+//! second look a link that the analyser has no answer for is followed, where that is switched on: then it is known where it leads,
+//! and nothing else of it (`"partial": true`).
 //! An answer larger than `functions.max_answer_bytes` counts as none: it is frozen into the record.
 
 use bytes::Bytes;
@@ -9,7 +11,7 @@ use serde_json::{Value as Json, json};
 use tokio::time::Instant;
 
 use super::ocr::Ocr;
-use super::{Config, Services};
+use super::{Config, Services, Untouchable};
 use crate::analysis::{Fact, Why};
 use crate::content::{self, ContentLimits};
 
@@ -27,6 +29,8 @@ pub enum FunctionAsk {
         url: String,
         /// How thoroughly, in the rule's word.
         mode: Option<String>,
+        /// In a second look: what must not be opened when it is followed.
+        follow: Option<Untouchable>,
     },
     /// What is written in a picture, or in the pictures in a file. Only in a second look: it takes seconds.
     Picture {
@@ -63,7 +67,7 @@ impl Config {
         let asked = self.functions.max_asks > 0;
         [
             (FunctionNeed::Whois, self.rdap.enabled),
-            (FunctionNeed::Link, self.url_service.enabled),
+            (FunctionNeed::Link, self.url_service.enabled || self.redirects.enabled),
             (FunctionNeed::Text, self.text_service.enabled),
             (FunctionNeed::Ocr, self.ocr.program().is_some()),
         ]
@@ -87,10 +91,18 @@ impl Services {
                 Some(rdap) => rdap.fact("rdap", rdap.service.whois(domain, now, until).await),
                 None => off,
             },
-            FunctionAsk::Link { url, mode } => match &self.urls {
-                Some(urls) => urls.fact("url_service", urls.service.analysis(url, mode.as_deref(), until).await),
-                None => off,
-            },
+            FunctionAsk::Link { url, mode, follow } => {
+                let answer = match &self.urls {
+                    Some(urls) => urls.fact("url_service", urls.service.analysis(url, mode.as_deref(), until).await),
+                    None => off,
+                };
+                match (&answer, &self.redirects, follow) {
+                    (Fact::Known(Some(_)), _, _) | (_, None, _) | (_, _, None) => answer,
+                    (_, Some(redirects), Some(untouchable)) => {
+                        redirects.analysis(url, untouchable, until).await.map_or(answer, |led| Fact::Known(Some(led)))
+                    }
+                }
+            }
             FunctionAsk::Picture { name, bytes } => self.written_in(name, bytes, until).await,
             FunctionAsk::Text { text, subject } => match &self.text {
                 Some(service) => {

@@ -11,7 +11,9 @@ mod config;
 mod functions;
 mod metrics;
 mod ocr;
+mod opening;
 mod rdap;
+mod redirects;
 mod sender_auth;
 mod services;
 mod shelf;
@@ -22,10 +24,12 @@ mod url_service;
 
 pub use config::{
     BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OcrConfig, OnFailure, RdapConfig,
-    SenderAuthConfig, ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
+    RedirectsConfig, SenderAuthConfig, ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig,
+    ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;
+pub use opening::Untouchable;
 pub use sender_auth::{ResolverError, SenderAuth, authentication_results, forged_results};
 pub use services::{Outside, Question, ServiceError, ServiceLook, Services};
 pub use shelf::{Look, News, Shelf, Shelved, Stamp};

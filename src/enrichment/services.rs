@@ -12,6 +12,7 @@ use super::block_lists::{BlockLists, dependency_name};
 use super::clamd::Clamd;
 use super::ocr::Ocr;
 use super::rdap::{RDAP, Rdap};
+use super::redirects::Redirects;
 use super::text_service::TextService;
 use super::tiers::Tiers;
 use super::url_service::UrlService;
@@ -139,6 +140,8 @@ pub struct Question<'a> {
     pub now: i64,
     /// It was asked about before, and what was kept since is not good enough.
     pub again: bool,
+    /// Where its links led when they were followed.
+    pub led_to: &'a [Url],
 }
 
 /// The way to HTTP services.
@@ -230,6 +233,7 @@ pub struct Services {
     pub(super) rdap: Option<Watched<Rdap>>,
     pub(super) functions: FunctionsConfig,
     pub(super) ocr: Option<Ocr>,
+    pub(super) redirects: Option<Redirects>,
 }
 
 impl Services {
@@ -238,7 +242,7 @@ impl Services {
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn new(config: &Config, outside: &Outside) -> Result<Self, ServiceError> {
-        let Config { clamd, block_lists, url_service, text_service, rdap, .. } = config;
+        let Config { clamd, block_lists, url_service, text_service, rdap, redirects, .. } = config;
         let zones = if block_lists.enabled { block_lists.zones.as_slice() } else { &[] };
         let zones: Vec<String> = zones.iter().map(|zone| dependency_name(&zone.name)).collect();
         let fixed = [
@@ -246,6 +250,7 @@ impl Services {
             ("url_service", url_service.enabled),
             ("text_service", text_service.enabled),
             (RDAP, rdap.enabled),
+            ("redirects", redirects.enabled),
         ];
         let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
         // These are nobody's here.
@@ -287,13 +292,23 @@ impl Services {
             rdap: rdap.transpose()?,
             functions: config.functions.clone(),
             ocr: Ocr::find(&config.ocr),
+            redirects: made(redirects.enabled).map(|()| Redirects::new(redirects, outside, &way)).transpose()?,
         };
         outside.dependencies.keep(stays);
         Ok(services)
     }
 
-    /// Asks all but the text analyser, at once. What does not answer by `until` is unknown; the rest stands.
+    /// Asks all but the text analyser, at once; in a second look links are followed first, so that all are asked about where they
+    /// lead, too. What does not answer by `until` is unknown; the rest stands.
     pub async fn ask(&self, question: &Question<'_>, until: Instant) -> ServiceFacts {
+        let redirects = self.redirects.as_ref().filter(|_| question.again);
+        let followed = match redirects {
+            Some(redirects) => Some(Box::pin(redirects.follow(question, until)).await),
+            None => None,
+        };
+        let ends = followed.iter().flatten().filter(|link| !link.hops.is_empty());
+        let led_to: Vec<Url> = ends.filter_map(|link| Url::parse(link.effective()).ok()).collect();
+        let question = &Question { led_to: &led_to, ..*question };
         let (malware, lists, urls, domains) = tokio::join!(
             async {
                 let clamd = self.clamd.as_ref()?;
@@ -322,6 +337,7 @@ impl Services {
             urls: urls.unwrap_or(off.urls),
             text: off.text,
             domains: domains.unwrap_or(off.domains),
+            followed: followed.map_or(off.followed, Fact::Known),
         }
     }
 

@@ -60,8 +60,11 @@ impl UrlService {
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
         let mut seen = HashSet::new();
         let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
-        let urls = followed
-            .filter_map(|link| link.url.as_ref().map(bare))
+        let urls = question
+            .led_to
+            .iter()
+            .chain(followed.filter_map(|link| link.url.as_ref()))
+            .map(bare)
             .filter(|url| url.len() <= MAX_URL && seen.insert(url.clone()))
             .take(self.max_urls);
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();

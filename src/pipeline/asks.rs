@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::analysis::{Answers, Fact, Why};
-use crate::enrichment::{FunctionAsk, Services};
+use crate::enrichment::{FunctionAsk, Services, Untouchable};
 use crate::policy::mql::{About, Ask, Capability};
 
 /// Runs of the rules after the first.
@@ -30,15 +30,15 @@ pub(super) struct Asking<'s> {
     now: i64,
     until: Instant,
     asked: BTreeSet<(&'static str, String)>,
-    /// It is a second look: there is time for pictures.
-    again: bool,
+    /// It is a second look: there is time for pictures and for following links, but for these.
+    again: Option<Untouchable>,
     /// What could not be asked, and why: `nlu=timeout`.
     pub(super) failed: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl<'s> Asking<'s> {
     /// `now`: seconds since 1970, when the message came.
-    pub(super) fn new(services: &'s Services, now: i64, until: Instant, again: bool) -> Self {
+    pub(super) fn new(services: &'s Services, now: i64, until: Instant, again: Option<Untouchable>) -> Self {
         Self { services, now, until, asked: BTreeSet::new(), again, failed: BTreeSet::new() }
     }
 
@@ -60,7 +60,7 @@ impl<'s> Asking<'s> {
     pub(super) async fn ask(&mut self, asks: Vec<Ask>, answers: &mut Answers) -> bool {
         let mut put = Vec::new();
         for ask in asks {
-            let Some(question) = question(&ask, self.again) else { continue };
+            let Some(question) = question(&ask, self.again.as_ref()) else { continue };
             let id = (ask.function, ask.key.clone());
             if self.asked.len() < self.services.max_asks() && self.asked.insert(id) {
                 put.push((ask, question));
@@ -89,15 +89,17 @@ impl<'s> Asking<'s> {
 }
 
 /// The question that a service understands; `None`: nobody answers that function.
-fn question(ask: &Ask, again: bool) -> Option<FunctionAsk> {
-    if let (About::File { name, bytes }, "beta.ocr", true) = (&ask.about, ask.function, again) {
+fn question(ask: &Ask, again: Option<&Untouchable>) -> Option<FunctionAsk> {
+    if let (About::File { name, bytes }, "beta.ocr", true) = (&ask.about, ask.function, again.is_some()) {
         return Some(FunctionAsk::Picture { name: name.clone(), bytes: bytes.clone() });
     }
     let About::Text(text) = &ask.about else { return None };
     let named = |name: &str| ask.named.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
     Some(match ask.function {
         "network.whois" | "beta.whois" => FunctionAsk::Whois { domain: text.clone() },
-        "ml.link_analysis" | "beta.linkanalysis" => FunctionAsk::Link { url: text.clone(), mode: named("mode") },
+        "ml.link_analysis" | "beta.linkanalysis" => {
+            FunctionAsk::Link { url: text.clone(), mode: named("mode"), follow: again.cloned() }
+        }
         "ml.nlu_classifier" | "beta.ml_topic" => FunctionAsk::Text { text: text.clone(), subject: named("subject") },
         _ => return None,
     })

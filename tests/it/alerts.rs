@@ -7,19 +7,23 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use mailweir::app::mock_services::{Fault, Mock, Service};
+use mailweir::deferred::{Handler, Job};
 use mailweir::egress;
 use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Order, Severity, Watch};
 use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, Ways, What};
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
-use mailweir::enforcement::{Refused, Reinject};
+use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
 use mailweir::mail::{Envelope, Message, MessageLimits};
+use mailweir::records::{ActionOrder, BY_LOOK, WantedAction};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 use crate::support::client::Client;
 use crate::support::endpoint::{Endpoint, Got};
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::request;
+use crate::support::records::{id_at, now_ms, record};
 use crate::support::sink::Sink;
 
 const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -31,7 +35,7 @@ struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
 impl Reinject for Server {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
         if envelope.recipients[0].text.starts_with("nobody") {
-            return Err(Refused("the next hop answered 550 no such user".into()));
+            return Err(Refused { why: "the next hop answered 550 no such user".into(), for_good: true });
         }
         self.0.lock().unwrap().push((envelope, raw));
         Ok("250 ok".into())
@@ -288,6 +292,49 @@ async fn an_acknowledgement_is_seen_once() {
         ("firing", Some(Severity::Critical), Some(Severity::Critical))
     );
     assert!(board.state().unwrap().unwrap().unread.contains(&Kind::QueueDepth));
+}
+
+/// A second verdict is told once, however often its job is run; a silence keeps the operators from it, and nobody else.
+#[tokio::test]
+async fn a_second_verdict_is_told_once_and_may_be_silenced() {
+    let endpoint = Endpoint::start(|got, _| contract(got)).await;
+    let (folder, place) = (tempfile::tempdir().unwrap(), crate::support::records::Place::new(""));
+    let opened = place.open().await;
+    let mut alerts = AlertsConfig { enabled: true, ..config(&folder, endpoint.address) };
+    alerts.mail.to.clear();
+    let mut actions = ActionsConfig::default();
+    actions.webhook.url = format!("http://{}/second", endpoint.address);
+    let tell = Tell::new(Arc::clone(&opened.records), &alerts, &actions, ways(&folder, &Server::default())).unwrap();
+    let told = async |number: u16, kind: &str| {
+        let id = id_at(now_ms(), number);
+        opened.note(&[record(id, "bill", &["b@example.com"])]).await;
+        let order = ActionOrder::new(id, BY_LOOK);
+        let wanted = WantedAction { kind: kind.into(), cause: BY_LOOK, recipients: vec!["b@example.com".into()] };
+        opened.records.want_actions(id, vec![wanted], Vec::new(), now_ms()).await.unwrap();
+        let before = endpoint.got().len();
+        let job = Job::new(kind, format!("{kind}:{id}"), order.to_bytes(), now_ms());
+        // The worker dies after the effect: the queue gives the job to another, and to a third.
+        for _ in 0..3 {
+            tell.run(&job, CancellationToken::new()).await.unwrap();
+        }
+        let actions = opened.records.explained(id).await.unwrap().unwrap().actions;
+        (endpoint.got().len() - before, actions[0].result.clone().unwrap(), id)
+    };
+    let (sent, result, id) = told(1, ALERT).await;
+    assert_eq!((sent, result.as_str()), (3, "told by slack, pagerduty, webhook"), "each channel once");
+    let board = Board::new(folder.path());
+    let silence = |pattern: &str| board.add(&Order::silence(pattern, 60, "ann", "a drill", now_ms()).unwrap()).unwrap();
+    silence("disk");
+    silence(&format!("second_verdict:{id}"));
+    assert_eq!(told(2, ALERT).await.0, 3, "another message");
+    silence("second_verdict");
+    let (sent, result, _) = told(3, ALERT).await;
+    assert_eq!((sent, result.as_str()), (0, "silenced by ann"));
+    let (sent, result, _) = told(4, WEBHOOK).await;
+    assert_eq!((sent, result.as_str()), (1, "told by webhook"), "the operator's program hears everything");
+    // It holds on to the records.
+    drop(tell);
+    opened.close().await;
 }
 
 /// Asks the gateway over HTTP with its token.

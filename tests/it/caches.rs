@@ -68,6 +68,7 @@ impl Node {
             raw: &raw,
             now: 0,
             again: false,
+            led_to: &[],
         };
         let until = tokio::time::Instant::now() + PATIENCE;
         self.services.ask(&question, until).await.urls.known().is_some()

@@ -337,6 +337,41 @@ fn no_time_for_one_more_file() {
     assert_eq!(outcome(first, 2), Outcome::Match);
 }
 
+/// An answer that says it is partial gives what stands in it; the rest is not known, neither null nor empty.
+#[test]
+fn a_partial_answer_leaves_the_rest_unknown() {
+    let message = Message::parse("Subject: x\r\n\r\nhttps://a.example/x\r\n".into(), &MessageLimits::default());
+    let outcome = |source: &str, partial: bool| {
+        let mut facts = Facts::unknown(Why::Disabled);
+        let answer = serde_json::json!({"partial": partial, "effective_url": "https://evil.test/login"});
+        facts.answers.insert("ml.link_analysis", "https://a.example/x".into(), answer);
+        let (site, content) = (Site::default(), ContentLimits::default());
+        let view = View {
+            message: &message,
+            envelope: None,
+            connection: None,
+            facts: &facts,
+            site: &site,
+            content: &content,
+            now: 0,
+        };
+        let mut builder = Builder::new(Arc::new(Lists::default()));
+        builder.rule(source).unwrap();
+        builder.build().run(view, Budget::default(), &|| false).outcomes[0]
+    };
+    let leads = "any(body.links, ml.link_analysis(.).effective_url.domain.root_domain == 'evil.test')";
+    assert_eq!(outcome(leads, true), Outcome::Match);
+    let unknown = |source: &str| {
+        let undecided = outcome(source, true);
+        assert!(matches!(undecided, Outcome::Undecided(needs) if needs.has(Capability::LinkAnalysis)), "{undecided:?}");
+    };
+    let clean = "any(body.links, ml.link_analysis(.).credphish.disposition != 'benign')";
+    unknown(clean);
+    let loads = "any(body.links, length(ml.link_analysis(.).files_downloaded) == 0)";
+    unknown(loads);
+    assert_eq!(outcome(loads, false), Outcome::Match, "a whole answer without files: none were loaded");
+}
+
 /// What is looked for before a rule is run has to let through all that is near enough, and no more is true than is.
 #[test]
 fn texts_so_many_changes_apart() {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Claim, Crew, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
-    QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
+    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority,
+    Queue, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
 };
 use tempfile::TempDir;
 use tokio::net::TcpStream;
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::request;
 use crate::support::records::now_ms;
-use crate::support::redis::{Keep, Redis, available};
+use crate::support::redis::{Certificates, Keep, Redis, available};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -28,13 +28,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Where the queues of a test are. Each part has one of its own.
 struct Site {
     url: String,
+    /// Authorities, our certificate, our key.
+    certificates: Option<[std::path::PathBuf; 3]>,
     data: TempDir,
     parts: AtomicU32,
 }
 
 impl Site {
     fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), data: tempfile::tempdir().unwrap(), parts: AtomicU32::new(0) }
+        Self { url: url.to_owned(), certificates: None, data: tempfile::tempdir().unwrap(), parts: AtomicU32::new(0) }
+    }
+
+    fn with_certificates(mut self, ours: &Certificates) -> Self {
+        self.certificates = Some(["ca.pem", "client.pem", "client.key"].map(|name| ours.file(name)));
+        self
     }
 
     /// Settings of a queue that nobody else has.
@@ -42,8 +49,15 @@ impl Site {
         let number = self.parts.fetch_add(1, Ordering::Relaxed);
         let folder = self.data.path().join(number.to_string());
         std::fs::create_dir(&folder).unwrap();
+        let [ca_file, cert_file, key_file] = match &self.certificates {
+            Some(files) => files.clone().map(Some),
+            None => Default::default(),
+        };
         let config = QueueConfig {
             url: self.url.clone(),
+            ca_file,
+            cert_file,
+            key_file,
             prefix: format!("part{number}"),
             max_jobs: 10_000,
             command_ms: 10_000,
@@ -137,6 +151,133 @@ async fn redis_cluster() {
     }
     let redis = Redis::start_cluster().await;
     contract(&Site::new(&format!("redis-cluster://127.0.0.1:{}", redis.port))).await;
+}
+
+#[tokio::test]
+async fn redis_cluster_of_three() {
+    if !available("queue::redis_cluster_of_three") {
+        return;
+    }
+    let [first, second, third] = Redis::start_cluster_of_three(Keep::Nothing).await;
+    // Parts of the contract have keys of their own, and so they are on different nodes.
+    contract(&Site::new(&format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", first.port, third.port))).await;
+    let used = [&first, &second, &third].iter().filter(|node| !node.ask("DBSIZE").starts_with(":0")).count();
+    assert!(used > 1, "all on one node");
+}
+
+/// A server with a certificate of a private authority, which asks for ours.
+#[tokio::test]
+async fn redis_over_tls() {
+    if !available("queue::redis_over_tls") {
+        return;
+    }
+    let ours = Certificates::new();
+    let redis = Redis::start_tls(&ours, &[]).await;
+    let site = Site::new(&format!("rediss://127.0.0.1:{}", redis.tls_port)).with_certificates(&ours);
+    contract(&site).await;
+    refused(&site, &ours).await;
+}
+
+#[tokio::test]
+async fn redis_over_tls_as_a_cluster() {
+    if !available("queue::redis_over_tls_as_a_cluster") {
+        return;
+    }
+    let (ours, bus) = (Certificates::new(), free_port().port().to_string());
+    let cluster = ["--cluster-enabled", "yes", "--cluster-port", &bus, "--tls-cluster", "yes"];
+    let redis = Redis::start_tls(&ours, &cluster).await;
+    assert!(redis.ask("CLUSTER ADDSLOTSRANGE 0 16383").starts_with("+OK"));
+    redis.wait("cluster", || redis.ask("CLUSTER INFO").contains("cluster_state:ok")).await;
+    let site = Site::new(&format!("rediss-cluster://127.0.0.1:{}", redis.tls_port)).with_certificates(&ours);
+    contract(&site).await;
+    refused(&site, &ours).await;
+}
+
+#[tokio::test]
+async fn redis_over_tls_behind_a_sentinel() {
+    if !available("queue::redis_over_tls_behind_a_sentinel") {
+        return;
+    }
+    let ours = Certificates::new();
+    let mut redis = Redis::start_tls(&ours, &["--tls-replication", "yes"]).await;
+    let tls = free_port().port();
+    let more = format!("tls-port {tls}\ntls-replication yes\n{}", ours.arguments("\n"));
+    redis.watch(redis.tls_port, &more).await;
+    let site = Site::new(&format!("rediss-sentinel://127.0.0.1:{tls}/main")).with_certificates(&ours);
+    contract(&site).await;
+    refused(&site, &ours).await;
+}
+
+/// Who is not who the certificates say is not spoken to, and the reason is said.
+async fn refused(site: &Site, ours: &Certificates) {
+    let strangers = Certificates::new();
+    let error_of = async |change: &dyn Fn(&mut QueueConfig)| {
+        let mut part = site.part();
+        change(&mut part.config);
+        let queue = match open(&part.config, &part.folder).await {
+            Ok(queue) => queue,
+            Err(error) => return chain(&error),
+        };
+        chain(&queue.depth().await.unwrap_err())
+    };
+    let wrong = error_of(&|config| config.ca_file = Some(strangers.file("ca.pem"))).await;
+    assert!(wrong.contains("UnknownIssuer"), "{wrong}");
+    let machine = error_of(&|config| config.ca_file = None).await;
+    assert!(machine.contains("UnknownIssuer"), "{machine}");
+    // The server says what it wants only after the handshake, or closes.
+    let nobody = |config: &mut QueueConfig| (config.cert_file, config.key_file) = (None, None);
+    assert!(!error_of(&nobody).await.is_empty());
+    let half = error_of(&|config| config.key_file = None).await;
+    assert!(half.contains("queue.url") && half.contains("come together"), "{half}");
+    let clear = error_of(&|config| config.url = config.url.replacen("rediss", "redis", 1)).await;
+    assert!(clear.contains("without TLS"), "{clear}");
+    let none = error_of(&|config| config.ca_file = Some("/nowhere/ca.pem".into())).await;
+    assert!(none.contains("/nowhere/ca.pem") && none.contains("No such file"), "{none}");
+    let key = error_of(&|config| config.ca_file = Some(ours.file("client.key"))).await;
+    assert!(key.contains("client.key") && key.contains("authorities"), "{key}");
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let below = error.source().map(chain).unwrap_or_default();
+    format!("{error}: {below}")
+}
+
+/// What the program says of certificates before it starts: `config check` of files, `doctor` of the server too.
+#[tokio::test]
+async fn the_program_names_certificates() {
+    if !available("queue::the_program_names_certificates") {
+        return;
+    }
+    let (ours, strangers) = (Certificates::new(), Certificates::new());
+    let redis = Redis::start_tls(&ours, &["--tls-auth-clients", "no"]).await;
+    let url = format!("rediss://127.0.0.1:{}", redis.tls_port);
+    let told = async |command: &[&str], ca: &str| {
+        let of = |section: &str| format!("[{section}]\nurl = \"{url}\"\nca_file = \"{ca}\"\n");
+        let nonces = format!("[signing]\nnonces_url = \"{url}\"\nnonces_ca_file = \"{ca}\"\n");
+        // However busy this machine is.
+        let patient = "[cache.call]\ndeadline_ms = 10000\n";
+        let settings = format!("{}{}{patient}{nonces}", of("queue"), of("cache"));
+        let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &settings);
+        gateway.command(command).await.text()
+    };
+    let (good, wrong) = (ours.file("ca.pem"), strangers.file("ca.pem"));
+    let good = good.to_str().unwrap();
+    let check = told(&["config", "check"], good).await;
+    assert!(check.starts_with("ok"), "{check}");
+    let check = told(&["config", "check"], "/nowhere/ca.pem").await;
+    assert!(check.contains("not usable") && check.contains("/nowhere/ca.pem"), "{check}");
+    let line = |doctor: &str, what: &str| {
+        doctor.lines().find(|line| line.split_whitespace().nth(1) == Some(what)).unwrap_or_default().to_owned()
+    };
+    let doctor = told(&["doctor"], good).await;
+    for what in ["queue", "cache"] {
+        assert!(line(&doctor, what).starts_with("ok"), "{doctor}");
+    }
+    let doctor = told(&["doctor"], wrong.to_str().unwrap()).await;
+    for what in ["queue", "cache"] {
+        let line = line(&doctor, what);
+        assert!(line.starts_with("problem") && line.contains("UnknownIssuer"), "{doctor}");
+    }
 }
 
 /// What is put in comes out as it was, in order, once; another with its key only after it is done.
@@ -287,6 +428,33 @@ async fn dead_letters(part: &Part) {
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);
+
+    // What could not be queued is buried from outside, and can be replayed as any other.
+    let large =
+        Job { payload: vec![0; 100_000].into(), last_error: Some("too large".into()), ..job("large", Priority::Low) };
+    let buried = DeadJob { job: large, reason: Reason::Refused, dead_ms: now_ms() };
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    assert_eq!(queue.dead(9).await.unwrap(), [buried]);
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    let claims = queue.claim([9, 9, 9]).await.unwrap();
+    let claim = claims.into_iter().find(|claim| claim.job.key == "large").unwrap();
+    assert_eq!((claim.job.key.as_str(), claim.job.payload.len()), ("large", 100_000));
+
+    // Failed for no fault of its own: it waits, and no attempt is used up.
+    let later = |error: &str| Settlement::Later { due_ms: now_ms(), error: error.into() };
+    assert!(settle(&*queue, &claim, later("away")).await);
+    for _ in 0..7 {
+        let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+        assert_eq!((claim.job.attempt, claim.job.last_error.as_deref()), (1, Some("away")));
+        assert!(settle(&*queue, &claim, later("away")).await);
+    }
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert!(settle(&*queue, &claim, Settlement::Again { due_ms: now_ms(), error: "broke".into() }).await);
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert_eq!(claim.job.attempt, 2);
+    assert!(settle(&*queue, &claim, later("away")).await);
+    assert_eq!(claim_soon(&*queue, [0, 0, 1]).await[0].job.attempt, 2, "what was used up stays so");
 }
 
 async fn bounds(site: &Site) {
@@ -683,6 +851,24 @@ async fn a_worker_process() {
     until("it is dead: nobody handles its kind", async || handle.depth().await.unwrap().dead == 1).await;
     assert!(gateway.terminate().await.success(), "{}", gateway.log());
     assert!(gateway.log().contains("worker\n  queue") && gateway.log().contains("stopped"), "{}", gateway.log());
+}
+
+/// SIGHUP does not end a worker process: it judges by the new settings from then on, and wrong ones change nothing.
+#[tokio::test]
+async fn a_worker_process_reloads() {
+    let hop = ([127, 0, 0, 1], 9).into();
+    let gateway = Gateway::prepare(hop, "[log]\nlevel = \"info\"\n");
+    gateway.start_worker();
+    until("it works", async || gateway.log().contains("worker\n  queue")).await;
+    gateway.configure(hop, "[log]\nlevel = \"info\"\n[policy.default]\ntag_at = 41.0\n");
+    let reloads = || gateway.log().matches("configuration reloaded").count();
+    // By the signal, by the file, or by both.
+    gateway.hang_up();
+    until("it is reloaded", async || reloads() > 0 && gateway.log().contains("tag_at: ")).await;
+    gateway.configure(hop, "[policy.default]\ntag_at = 99.0\nquarantine_at = 1.0\n");
+    gateway.hang_up();
+    until("it is refused", async || gateway.log().contains("the old one stays in effect")).await;
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
 }
 
 /// What the API shows of queue and workers, and what can be ordered.

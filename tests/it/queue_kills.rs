@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::postgres::{self, Postgres};
 use crate::support::records::{Place, id_at, now_ms, record};
-use crate::support::redis::{Keep, Redis, available};
+use crate::support::redis::{Keep, Redis, ask, available};
 use crate::support::wire::Wire;
 
 const ROUNDS: u64 = 100;
@@ -201,28 +201,132 @@ async fn rounds(place: &Place, url: &str, mut redis: Option<Redises>) {
     }
     enough.store(true, Ordering::Relaxed);
     causing.await.unwrap();
+    each_has_its_result(&opened.records, &log, [first, second]).await;
+    opened.close().await;
+}
+
+/// Waits until every job has its one result and nothing is due any more, and ends the processes.
+async fn each_has_its_result(records: &Records, log: &Log, processes: [Process; 2]) {
     let enqueued = log.enqueued.load(Ordering::Relaxed);
     // Everything gets its result, and then nothing is due any more.
     let all = async {
         while log.results.load(Ordering::Relaxed) < enqueued
-            || !opened.records.unfinished(i64::MAX, 10).await.unwrap().is_empty()
+            || !records.unfinished(i64::MAX, 10).await.unwrap().is_empty()
         {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
     if tokio::time::timeout(Duration::from_secs(60), all).await.is_err() {
-        let left = opened.records.unfinished(i64::MAX, 5).await.unwrap();
+        let left = records.unfinished(i64::MAX, 5).await.unwrap();
         let left: Vec<String> = left.into_iter().map(|job| job.key).collect();
         panic!("{} results of {enqueued} jobs; left: {left:?}", log.results.load(Ordering::Relaxed));
     }
-    first.finish().await;
-    second.finish().await;
+    for process in processes {
+        process.finish().await;
+    }
     let effects = log.effects.lock().unwrap().clone();
     let (results, repeated) = (log.results.load(Ordering::Relaxed), effects.values().filter(|n| **n > 1).count());
-    println!("{enqueued} jobs, {ROUNDS} rounds: {results} results, effects of {}, {repeated} repeated", effects.len());
+    println!("{enqueued} jobs: {results} results, effects of {}, {repeated} repeated", effects.len());
     assert_eq!((results, effects.len() as u64), (enqueued, enqueued));
     assert!(enqueued > 300, "only {enqueued} jobs: no load");
+}
+
+/// A queue at `url` under load; `calamity` happens to it meanwhile.
+async fn under_load<F: Future<Output = ()>>(url: &str, calamity: impl FnOnce(Arc<Log>) -> F) {
+    let place = Place::new("");
+    let opened = place.open().await;
+    let (log, enough) = (Arc::new(Log::default()), Arc::new(AtomicBool::new(false)));
+    let causing = tokio::spawn(cause(Arc::clone(&opened.records), Arc::clone(&log), Arc::clone(&enough)));
+    let config = settings(url);
+    let first = Process::start(&config, &place, &opened.records, &log).await;
+    let second = Process::start(&config, &place, &opened.records, &log).await;
+    more_results(&log, 100).await;
+    calamity(Arc::clone(&log)).await;
+    more_results(&log, 100).await;
+    enough.store(true, Ordering::Relaxed);
+    causing.await.unwrap();
+    each_has_its_result(&opened.records, &log, [first, second]).await;
     opened.close().await;
+}
+
+/// Waits for that many further results: the queue goes on.
+async fn more_results(log: &Log, more: u64) {
+    let goal = log.results.load(Ordering::Relaxed) + more;
+    let reached = async {
+        while log.results.load(Ordering::Relaxed) < goal {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), reached).await.expect("the queue goes on");
+}
+
+/// The master dies; its replica, which may lack the last writes, takes its place; the old one comes back as its replica.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failover_loses_nothing() {
+    if !available("queue_kills::a_failover_loses_nothing") {
+        return;
+    }
+    let mut master = Redis::start(Keep::Nothing).await;
+    let mut replica = master.start_replica().await;
+    let sentinel = replica.watch(master.port, "").await;
+    let known = format!("{}\r\n", replica.port);
+    replica.wait("sentinel", || ask(sentinel, "SENTINEL REPLICAS main").contains(&known)).await;
+    let url = format!("redis-sentinel://127.0.0.1:{sentinel}/main");
+    let promoted = || ask(sentinel, "SENTINEL GET-MASTER-ADDR-BY-NAME main").contains(&known);
+    under_load(&url, async |log| {
+        master.kill();
+        replica.wait("failover", promoted).await;
+        replica.wait("master", || replica.ask("ROLE").contains("master")).await;
+        more_results(&log, 100).await;
+        master.start_again().await;
+        replica.wait("old master", || master.ask("INFO replication").contains("role:slave")).await;
+    })
+    .await;
+    assert!(replica.ask("DBSIZE").starts_with(':'), "the replica has the queue now");
+}
+
+/// The slot of the queue moves to another node under load, key by key; then that node is killed, and comes back with its log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slot_moves_and_a_node_restarts() {
+    if !available("queue_kills::a_slot_moves_and_a_node_restarts") {
+        return;
+    }
+    let mut nodes = Redis::start_cluster_of_three(Keep::All).await;
+    let url = format!("redis-cluster://127.0.0.1:{},127.0.0.1:{}", nodes[0].port, nodes[1].port);
+    under_load(&url, async |log| {
+        let slot = nodes[0].ask("CLUSTER KEYSLOT {mailweir}").trim_matches([':', '\r', '\n']).to_owned();
+        let keys_of = |node: &Redis| -> Vec<String> {
+            let said = node.ask(&format!("CLUSTER GETKEYSINSLOT {slot} 100"));
+            said.lines().filter(|line| line.starts_with('{')).map(str::to_owned).collect()
+        };
+        let from = nodes.iter().position(|node| !keys_of(node).is_empty()).unwrap();
+        let to = (from + 1) % 3;
+        let id = |at: usize| nodes[at].ask("CLUSTER MYID").lines().nth(1).unwrap().to_owned();
+        let (old, new) = (id(from), id(to));
+        let order = |at: usize, order: &str| {
+            let said = nodes[at].ask(&format!("CLUSTER SETSLOT {slot} {order}"));
+            assert!(said.starts_with("+OK"), "{said}");
+        };
+        order(to, &format!("IMPORTING {old}"));
+        order(from, &format!("MIGRATING {new}"));
+        loop {
+            let keys = keys_of(&nodes[from]);
+            let Some(key) = keys.first() else { break };
+            let said = nodes[from].ask(&format!("MIGRATE 127.0.0.1 {} {key} 0 5000", nodes[to].port));
+            assert!(said.starts_with("+OK") || said.starts_with("+NOKEY"), "{said}");
+            // Half of the queue here and half of it there, for a while.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        for at in [to, from, (from + 2) % 3] {
+            order(at, &format!("NODE {new}"));
+        }
+        more_results(&log, 100).await;
+        assert!(!keys_of(&nodes[to]).is_empty() && keys_of(&nodes[from]).is_empty());
+        nodes[to].kill();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        nodes[to].start_again().await;
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,5 @@
 //! A Redis of its own: a server in a temporary folder, a port of its own, killed on drop; as one server, as a cluster of one
-//! node, or behind a sentinel. Where it is not installed, tests are left out by [`available`], except in CI.
+//! node or of three, or behind a sentinel, with a replica and without; in the clear and over TLS. Where it is not installed, tests are left out by [`available`], except in CI.
 #![allow(clippy::disallowed_methods)] // Starts redis-server; nothing here comes from mail.
 
 use std::fs;
@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -25,6 +26,8 @@ pub enum Keep {
 /// A server that may or may not run at the moment.
 pub struct Redis {
     pub port: u16,
+    /// Its other port, where it speaks TLS.
+    pub tls_port: u16,
     keep: Keep,
     arguments: Vec<String>,
     folder: TempDir,
@@ -57,9 +60,48 @@ impl Redis {
     async fn start_with(keep: Keep, arguments: &[&str]) -> Self {
         let folder = tempfile::Builder::new().prefix("mailweir-redis-").tempdir().unwrap();
         let arguments = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mut redis = Self { port: free_port().port(), keep, arguments, folder, server: None, sentinel: None };
+        let port = free_port().port();
+        let mut redis = Self { port, tls_port: 0, keep, arguments, folder, server: None, sentinel: None };
         redis.start_again().await;
         redis
+    }
+
+    /// One server that speaks TLS too, as `certificates` say, and asks callers for a certificate.
+    pub async fn start_tls(certificates: &Certificates, arguments: &[&str]) -> Self {
+        let port = free_port().port();
+        let given = format!("--tls-port {port} {}", certificates.arguments("--"));
+        let mut arguments: Vec<&str> = arguments.to_vec();
+        arguments.extend(given.split_whitespace());
+        let mut redis = Self::start_with(Keep::Nothing, &arguments).await;
+        redis.tls_port = port;
+        redis
+    }
+
+    /// A replica of this server, when it has all.
+    pub async fn start_replica(&self) -> Self {
+        let master = self.port.to_string();
+        let replica = Self::start_with(Keep::Nothing, &["--replicaof", "127.0.0.1", &master]).await;
+        self.wait("replica", || replica.ask("INFO replication").contains("master_link_status:up")).await;
+        replica
+    }
+
+    /// Three masters that share the slots.
+    pub async fn start_cluster_of_three(keep: Keep) -> [Self; 3] {
+        let node = async || {
+            let bus = free_port().port().to_string();
+            let timeout = ["--cluster-node-timeout", "2000"];
+            Self::start_with(keep, &[&["--cluster-enabled", "yes", "--cluster-port", &bus], &timeout[..]].concat())
+                .await
+        };
+        let nodes = [node().await, node().await, node().await];
+        let mut command = Command::new("redis-cli");
+        command.args(["--cluster", "create"]).args(nodes.each_ref().map(|node| format!("127.0.0.1:{}", node.port)));
+        let made = command.args(["--cluster-replicas", "0", "--cluster-yes"]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        for node in &nodes {
+            node.wait("cluster", || node.ask("CLUSTER INFO").contains("cluster_state:ok")).await;
+        }
+        nodes
     }
 
     /// A cluster of one node that has all slots.
@@ -76,17 +118,24 @@ impl Redis {
     /// A server, and a sentinel that knows it as `main`; gives the sentinel's port too.
     pub async fn start_sentinel() -> (Self, u16) {
         let mut redis = Self::start(Keep::Nothing).await;
+        let port = redis.watch(redis.port, "").await;
+        (redis, port)
+    }
+
+    /// Starts a sentinel that knows `master` as `main`, quick to judge, and gives its port. `more`: further lines of its file.
+    pub async fn watch(&mut self, master: u16, more: &str) -> u16 {
         let port = free_port().port();
-        let file = redis.folder.path().join("sentinel.conf");
+        let file = self.folder.path().join("sentinel.conf");
         let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {}\nsentinel monitor main 127.0.0.1 {} 1\n",
-            redis.folder.path().display(),
-            redis.port
+            "port {port}\nbind 127.0.0.1\ndir {}\nlogfile {}\n{more}\nsentinel monitor main 127.0.0.1 {master} 1\n\
+             sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n",
+            self.folder.path().display(),
+            self.folder.path().join("sentinel.log").display(),
         );
         fs::write(&file, text).unwrap();
-        redis.sentinel = Some(spawn(&[file.to_str().unwrap(), "--sentinel"], redis.folder.path()));
-        redis.wait("sentinel", || ask(port, "SENTINEL GET-MASTER-ADDR-BY-NAME main").starts_with('*')).await;
-        (redis, port)
+        self.sentinel = Some(spawn(&[file.to_str().unwrap(), "--sentinel"], self.folder.path()));
+        self.wait("sentinel", || ask(port, "SENTINEL GET-MASTER-ADDR-BY-NAME main").starts_with('*')).await;
+        port
     }
 
     /// Starts the server and waits until it answers.
@@ -100,7 +149,7 @@ impl Redis {
         self.wait("redis-server", || self.ask("PING").starts_with("+PONG")).await;
     }
 
-    async fn wait(&self, what: &str, is_there: impl Fn() -> bool) {
+    pub async fn wait(&self, what: &str, is_there: impl Fn() -> bool) {
         for _ in 0..1_000 {
             if is_there() {
                 return;
@@ -128,7 +177,52 @@ impl Redis {
     }
 }
 
-fn ask(port: u16, command: &str) -> String {
+/// Certificates of an authority of its own, in a folder: `ca.pem`, `server.pem` for 127.0.0.1, `client.pem`, and keys.
+pub struct Certificates {
+    folder: TempDir,
+}
+
+impl Certificates {
+    pub fn new() -> Self {
+        use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut authority = CertificateParams::new(Vec::<String>::new()).unwrap();
+        // Authorities of one name are taken for one, and who has his issuer's name for his own issuer.
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        authority.distinguished_name.push(DnType::CommonName, format!("authority {number}"));
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        write("ca.pem", authority.self_signed(&key).unwrap().pem());
+        let issuer = Issuer::new(authority, key);
+        for (name, host) in [("server", "127.0.0.1"), ("client", "client.example")] {
+            let key = KeyPair::generate().unwrap();
+            let mut parameters = CertificateParams::new(vec![host.to_owned()]).unwrap();
+            parameters.distinguished_name.push(DnType::CommonName, name);
+            write(&format!("{name}.pem"), parameters.signed_by(&key, &issuer).unwrap().pem());
+            write(&format!("{name}.key"), key.serialize_pem());
+        }
+        Self { folder }
+    }
+
+    pub fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Settings of a server, each with `before` before it.
+    pub fn arguments(&self, before: &str) -> String {
+        let file = |name| self.file(name).display().to_string();
+        format!(
+            "{before}tls-cert-file {} {before}tls-key-file {} {before}tls-ca-cert-file {}",
+            file("server.pem"),
+            file("server.key"),
+            file("ca.pem")
+        )
+    }
+}
+
+pub fn ask(port: u16, command: &str) -> String {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return String::new() };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(2)));
     let mut answer = [0; 4_096];

@@ -24,7 +24,7 @@ const MAX_TAGS: usize = 100;
 pub(super) struct NewInvalidation {
     /// `host:NAME`, `domain:NAME`, `message:SHA256` or `dependency:NAME`; 100 at most.
     tags: Vec<String>,
-    /// All answers of a service: `clamd`, `block_lists`, `block_list:ZONE`, `url_service`, `text_service`, `rdap`.
+    /// All answers of a service: `clamd`, `block_lists`, `block_list:ZONE`, `url_service`, `text_service`, `rdap`, `redirects`.
     dependency: Option<String>,
     /// All answers there are.
     everything: bool,

@@ -13,6 +13,9 @@ pub(super) fn detect(view: &View<'_>, out: &mut Signals) {
         yara(file, out);
         pages(file, out);
     }
+    for (name, word) in view.macros {
+        out.add(Code::MacroRuns, 1.0, format!("{name}: {word}"));
+    }
     // In the text of the message as well: that is where an operator writes it to try the gateway.
     let in_text = |p: &Part| matches!(p.kind, PartKind::Plain | PartKind::Html) && has_eicar(p.bytes());
     if view.files.iter().any(|f| f.is(Trait::Eicar)) || view.input.message.parts().iter().any(in_text) {

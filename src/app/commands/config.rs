@@ -8,6 +8,9 @@ use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
 use crate::app::{alerts, secrets, shelf, standing, telemetry};
+use crate::deferred;
+#[cfg(feature = "redis")]
+use crate::enforcement::signing::SiteNonces;
 
 #[derive(Serialize)]
 struct Setting<'a> {
@@ -64,7 +67,9 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
     telemetry::filter(&config.log.level)?;
     let (_, rules) = standing::build(config, false, &shelf::outside(config, &prometheus::Registry::new())?)?;
-    config.queue.check()?;
+    deferred::check(&config.queue)?;
+    #[cfg(feature = "redis")]
+    SiteNonces::new(&config.signing)?;
     config.workers.check()?;
     alerts::check(config)?;
     let mut relay = config.relay.clone();

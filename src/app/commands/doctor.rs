@@ -12,8 +12,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::cli::{Common, Doctor};
 use crate::app::config::{Config, Loaded};
-use crate::app::standing;
 use crate::app::terminal::{Terminal, Tone, plain};
+use crate::app::{shelf, standing};
 use crate::deferred;
 use crate::enrichment::{Outside, SenderAuth, ServiceLook, Services};
 use crate::records::{Metrics, Records};
@@ -54,6 +54,7 @@ pub(in crate::app) async fn run(options: &Doctor, loaded: &Loaded, common: &Comm
     let mut looks = vec![configuration(loaded), clock(), data_folder(config)];
     looks.push(store(config).await);
     looks.push(queue(config).await);
+    looks.extend(cache(config).await);
     looks.push(resolver(config).await);
     looks.extend(services(config).await);
     looks.extend(ports(config).await);
@@ -158,6 +159,20 @@ async fn queue(config: &Config) -> Look {
         Ok(Err(error)) => look("queue", Finding::Problem, format!("{error:#}: jobs wait in the outbox")),
         Err(_) => look("queue", Finding::Problem, "no answer within 5 s: jobs wait in the outbox"),
     }
+}
+
+/// The cache that gateways share, where there is one.
+async fn cache(config: &Config) -> Option<Look> {
+    let shelf = match shelf::open(config) {
+        Ok(shelf) => shelf?,
+        Err(error) => return Some(look("cache", Finding::Problem, format!("{error:#}"))),
+    };
+    let without = "answers of services are kept in memory only";
+    Some(match timeout(PATIENCE, shelf.news(None)).await {
+        Ok(Ok(_)) => look("cache", Finding::Ok, format!("{} answers", shelf.place())),
+        Ok(Err(error)) => look("cache", Finding::Problem, format!("{}: {error}: {without}", shelf.place())),
+        Err(_) => look("cache", Finding::Problem, format!("{}: no answer within 5 s: {without}", shelf.place())),
+    })
 }
 
 async fn resolver(config: &Config) -> Look {

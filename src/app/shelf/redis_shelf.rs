@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use redis::Script;
 
-use crate::deferred::{LinkUse, QueueError, RedisLink};
+use crate::deferred::{LinkUse, QueueError, RedisAddress, RedisLink};
 use crate::egress::Failure;
 use crate::enrichment::{CacheConfig, Look, News, Shelf, Shelved, Stamp, Tag};
 
@@ -27,8 +27,14 @@ impl RedisShelf {
     pub(super) fn new(config: &CacheConfig, url: &str) -> anyhow::Result<Self> {
         // A little less than the caller's: then it is this that ends a call, and the connection is given up.
         let deadline = config.call.deadline().mul_f64(0.9);
+        let address = RedisAddress {
+            url,
+            ca_file: config.ca_file.as_deref(),
+            cert_file: config.cert_file.as_deref(),
+            key_file: config.key_file.as_deref(),
+        };
         Ok(Self {
-            link: RedisLink::new(url, deadline, LINK)?,
+            link: RedisLink::new(address, deadline, LINK)?,
             root: format!("{{{}:answers}}", config.prefix),
             look: Script::new(include_str!("look.lua")),
             put: Script::new(include_str!("put.lua")),

@@ -8,16 +8,15 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, MultiplexedConnection};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
-use redis::sentinel::{SentinelClient, SentinelNodeConnectionInfo, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline, RedisError,
-    RedisFuture, RedisResult, ScriptInvocation, ServerErrorKind, TlsMode, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult,
+    ScriptInvocation, ServerErrorKind, Value,
 };
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::target::{RedisAddress, Target, place};
 use crate::deferred::QueueError;
 use crate::observe::event;
 
@@ -50,12 +49,6 @@ struct State {
     /// Tells connections apart, so that a failed call gives up the one that it used and no other.
     made: u64,
     failed: Option<(Instant, RedisError)>,
-}
-
-enum Target {
-    One(Box<Client>),
-    Sentinel(Box<SentinelClient>),
-    Cluster(Box<ClusterClient>),
 }
 
 #[derive(Clone)]
@@ -99,17 +92,13 @@ impl std::fmt::Debug for RedisLink {
 }
 
 impl RedisLink {
-    /// Reads the address; nothing is connected yet. `deadline`: of each call, connecting included.
+    /// Reads the address and the certificates; nothing is connected yet. `deadline`: of each call, connecting included.
     ///
     /// # Errors
-    /// When the address is not understood.
-    pub fn new(url: &str, deadline: Duration, its: LinkUse) -> Result<Self, QueueError> {
-        let place = place(url);
-        let target = target(url, deadline).map_err(|error| QueueError::Address {
-            setting: its.setting,
-            place: place.clone(),
-            why: error.to_string(),
-        })?;
+    /// When they are not understood.
+    pub fn new(address: RedisAddress<'_>, deadline: Duration, its: LinkUse) -> Result<Self, QueueError> {
+        let place = place(address.url);
+        let target = Target::new(&address, deadline, its.setting)?;
         let state = Mutex::new(State { target, wire: None, made: 0, failed: None });
         Ok(Self { place, its, deadline, state })
     }
@@ -234,59 +223,15 @@ fn is_answer(error: &RedisError) -> bool {
     }
 }
 
-fn target(url: &str, deadline: Duration) -> RedisResult<Target> {
-    let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
-    let tls = scheme.starts_with("rediss");
-    let each = |hosts: &str, login: &str, path: &str| {
-        let scheme = if tls { "rediss" } else { "redis" };
-        hosts.split(',').map(|host| format!("{scheme}://{login}{host}{path}")).collect::<Vec<String>>()
-    };
-    let (login, hosts) = match rest.rsplit_once('@') {
-        Some((login, hosts)) => (format!("{login}@"), hosts),
-        None => (String::new(), rest),
-    };
-    let wrong = |what| RedisError::from((ErrorKind::InvalidClientConfig, what));
-    match scheme.trim_start_matches("rediss").trim_start_matches("redis") {
-        "" | "+unix" => Ok(Target::One(Box::new(Client::open(url)?))),
-        "-cluster" => {
-            let nodes = each(hosts.trim_end_matches('/'), &login, "");
-            let cluster = ClusterClientBuilder::new(nodes).connection_timeout(deadline).response_timeout(deadline);
-            Ok(Target::Cluster(Box::new(cluster.build()?)))
-        }
-        "-sentinel" => {
-            let (hosts, path) = hosts.split_once('/').ok_or(wrong("the master's name is missing: …/MASTER"))?;
-            let (master, database) = path.split_once('/').unwrap_or((path, "0"));
-            if master.is_empty() {
-                return Err(wrong("the master's name is missing: …/MASTER"));
-            }
-            // The login is the master's. Read in the form of an address, as everywhere.
-            let node = format!("redis://{login}localhost/{database}").into_connection_info()?;
-            let mut node_info =
-                SentinelNodeConnectionInfo::default().set_redis_connection_info(node.redis_settings().clone());
-            if tls {
-                node_info = node_info.set_tls_mode(TlsMode::Secure);
-            }
-            let kind = SentinelServerType::Master;
-            let client = SentinelClient::build(each(hosts, "", ""), master, Some(node_info), kind)?;
-            Ok(Target::Sentinel(Box::new(client)))
-        }
-        _ => Err(wrong("use redis://, rediss://, redis+unix://, redis-sentinel:// or redis-cluster://")),
-    }
-}
-
-/// The address without login and parameters.
-fn place(url: &str) -> String {
-    let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
-    let rest = rest.split('?').next().unwrap_or_default();
-    let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
-    format!("{scheme}://{rest}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const USE: LinkUse = LinkUse { setting: "queue.url", without: "", keeps: true };
+
+    fn plain(url: &str) -> RedisAddress<'_> {
+        RedisAddress { url, ..RedisAddress::default() }
+    }
 
     #[test]
     fn addresses() {
@@ -298,16 +243,16 @@ mod tests {
             ("redis-cluster://weir:s3cret@a.example:1,b.example:2", "redis-cluster://a.example:1,b.example:2"),
         ];
         for (url, shown) in good {
-            let link =
-                RedisLink::new(url, Duration::from_secs(1), USE).unwrap_or_else(|error| panic!("{url}: {error}"));
+            let link = RedisLink::new(plain(url), Duration::from_secs(1), USE)
+                .unwrap_or_else(|error| panic!("{url}: {error}"));
             assert_eq!(link.place, shown);
         }
         for url in ["", "redis", "http://a", "redis-sentinel://a:1", "redis-sentinel://a:1/", "redis-x://a", "redis://"]
         {
-            let error = RedisLink::new(url, Duration::from_secs(1), USE).unwrap_err().to_string();
+            let error = RedisLink::new(plain(url), Duration::from_secs(1), USE).unwrap_err().to_string();
             assert!(error.contains("queue.url"), "{url}: {error}");
         }
-        let error = RedisLink::new("redis-x://u:s3cret@a", Duration::from_secs(1), USE).unwrap_err().to_string();
+        let error = RedisLink::new(plain("redis-x://u:s3cret@a"), Duration::from_secs(1), USE).unwrap_err().to_string();
         assert!(!error.contains("s3cret"), "{error}");
     }
 }

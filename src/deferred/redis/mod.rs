@@ -16,6 +16,7 @@
 
 mod form;
 mod link;
+mod target;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +32,7 @@ use super::{
     Settlement, Ticket,
 };
 pub use link::{LinkUse, RedisLink};
+pub use target::RedisAddress;
 
 const LINK: LinkUse = LinkUse { setting: "queue.url", without: "jobs wait in the outbox", keeps: true };
 /// Jobs in one script: others wait while it runs.
@@ -60,6 +62,7 @@ struct Scripts {
     claim: Script,
     reclaim: Script,
     beat: Script,
+    bury: Script,
     settle: Script,
     depth: Script,
     dead: Script,
@@ -75,6 +78,7 @@ impl Scripts {
             claim: Script::new(include_str!("claim.lua")),
             reclaim: Script::new(include_str!("reclaim.lua")),
             beat: Script::new(include_str!("beat.lua")),
+            bury: Script::new(include_str!("bury.lua")),
             settle: Script::new(include_str!("settle.lua")),
             depth: Script::new(include_str!("depth.lua")),
             dead: Script::new(include_str!("dead.lua")),
@@ -91,8 +95,14 @@ impl Streams {
         let key = |name: &str| format!("{{{}}}:{name}", config.prefix);
         let stream = |at: usize| key(Priority::ALL[at].as_str());
         let later = |at: usize| key(&format!("later:{}", Priority::ALL[at].as_str()));
+        let address = RedisAddress {
+            url,
+            ca_file: config.ca_file.as_deref(),
+            cert_file: config.cert_file.as_deref(),
+            key_file: config.key_file.as_deref(),
+        };
         Ok(Self {
-            link: RedisLink::new(url, Duration::from_millis(config.command_ms), LINK)?,
+            link: RedisLink::new(address, Duration::from_millis(config.command_ms), LINK)?,
             keys: [
                 key("jobs"),
                 stream(0),
@@ -214,6 +224,9 @@ impl Streams {
                     Settlement::Again { due_ms, error } => {
                         call.arg("again").arg(*due_ms).arg(form::encode(&job.failed(error)))
                     }
+                    Settlement::Later { due_ms, error } => {
+                        call.arg("again").arg(*due_ms).arg(form::encode(&claim.excused(error)))
+                    }
                     Settlement::Dead { reason, error } => {
                         let dead = DeadJob { job: job.failed(error), reason: *reason, dead_ms: now };
                         call.arg("dead").arg(0).arg(form::encode_dead(&dead))
@@ -237,7 +250,7 @@ impl Streams {
     async fn revive(&self, dead: &[DeadJob]) -> Result<u64, QueueError> {
         let mut call = self.call(&self.scripts.replay);
         for dead in dead {
-            let job = Job { attempt: 0, not_before_ms: 0, ..dead.job.clone() };
+            let job = Job { attempt: 0, not_before_ms: 0, enqueued_ms: now_ms(), ..dead.job.clone() };
             call.arg(&job.key).arg(form::encode(&job)).arg(job.priority.place() + 1);
         }
         self.link.run::<u64>("replay dead letters", &call).await
@@ -315,6 +328,18 @@ impl Queue for Streams {
                 };
             }
             Ok(depth)
+        }
+        .boxed()
+    }
+
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()> {
+        async move {
+            for one in dead {
+                let mut call = self.call(&self.scripts.bury);
+                call.arg(self.max_dead).arg(one.dead_ms).arg(&one.job.key).arg(form::encode_dead(one));
+                self.link.run::<i64>("bury jobs", &call).await?;
+            }
+            Ok(())
         }
         .boxed()
     }

@@ -8,6 +8,8 @@ use super::kind::Kind;
 const TEXT: usize = 500;
 /// Longest silence, in minutes: 90 days.
 pub const MAX_SILENCE_MINUTES: u32 = 90 * 24 * 60;
+/// The kind that a second verdict is told as: no reading of the gateway, but it can be silenced like one.
+pub const SECOND_VERDICT: &str = "second_verdict";
 /// How long an acknowledgement waits to be seen.
 const ACKNOWLEDGE_MS: i64 = 60 * 60 * 1_000;
 
@@ -76,7 +78,8 @@ impl Order {
 
     fn new(act: Act, pattern: &str, until_ms: i64, by: &str, comment: &str) -> Result<Self, OrderError> {
         let kind = pattern.split_once(':').map_or(pattern, |(kind, _)| kind);
-        if pattern.len() > TEXT || (pattern != "*" && Kind::parse(kind).is_none()) {
+        let known = Kind::parse(kind).is_some() || (act == Act::Silence && kind == SECOND_VERDICT);
+        if pattern.len() > TEXT || (pattern != "*" && !known) {
             return Err(OrderError::Pattern(pattern.chars().take(80).collect()));
         }
         let mut chance = [0; 8];

@@ -30,6 +30,13 @@ pub struct SigningConfig {
     pub nonces_url: String,
     /// File that holds that address instead, so that a password stays out of the configuration.
     pub nonces_url_file: Option<PathBuf>,
+    /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
+    /// own.
+    pub nonces_ca_file: Option<PathBuf>,
+    /// Our certificate (with its chain), for a server that asks for one, as PEM.
+    pub nonces_cert_file: Option<PathBuf>,
+    /// Its key, as PEM.
+    pub nonces_key_file: Option<PathBuf>,
     /// How long Redis may take to answer, in milliseconds.
     pub nonces_ms: u64,
 }
@@ -46,6 +53,9 @@ impl Default for SigningConfig {
             max_nonces: 100_000,
             nonces_url: String::new(),
             nonces_url_file: None,
+            nonces_ca_file: None,
+            nonces_cert_file: None,
+            nonces_key_file: None,
             nonces_ms: 1_000,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use redis::Script;
 
 use super::{MemoryNonces, NonceError, Nonces, SigningConfig};
-use crate::deferred::{LinkUse, QueueError, RedisLink};
+use crate::deferred::{LinkUse, QueueError, RedisAddress, RedisLink};
 
 const LINK: LinkUse =
     LinkUse { setting: "signing.nonces_url", without: "no signed request is taken meanwhile", keeps: true };
@@ -20,13 +20,13 @@ pub struct RedisNonces {
 }
 
 impl RedisNonces {
-    /// Reads the address; nothing is connected yet.
+    /// Reads the address and the certificates; nothing is connected yet.
     ///
     /// # Errors
-    /// When it is not understood.
-    pub fn new(url: &str, deadline: Duration) -> Result<Self, QueueError> {
+    /// When they are not understood.
+    pub fn new(address: RedisAddress<'_>, deadline: Duration) -> Result<Self, QueueError> {
         let use_once = "return redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) and 1 or 0";
-        Ok(Self { link: RedisLink::new(url, deadline, LINK)?, use_once: Script::new(use_once) })
+        Ok(Self { link: RedisLink::new(address, deadline, LINK)?, use_once: Script::new(use_once) })
     }
 }
 
@@ -53,14 +53,20 @@ impl SiteNonces {
     /// In Redis where `nonces_url` is set, else in memory.
     ///
     /// # Errors
-    /// When the address is not understood.
+    /// When the address or its certificates are not understood.
     pub fn new(config: &SigningConfig) -> Result<Self, QueueError> {
         let address = config.nonces_address()?;
         if address.is_empty() {
             return Ok(Self::Memory(MemoryNonces::new(config.max_nonces)));
         }
         let deadline = Duration::from_millis(config.nonces_ms);
-        Ok(Self::Redis(Box::new(RedisNonces::new(&address, deadline)?)))
+        let address = RedisAddress {
+            url: &address,
+            ca_file: config.nonces_ca_file.as_deref(),
+            cert_file: config.nonces_cert_file.as_deref(),
+            key_file: config.nonces_key_file.as_deref(),
+        };
+        Ok(Self::Redis(Box::new(RedisNonces::new(address, deadline)?)))
     }
 }
 

@@ -199,6 +199,8 @@ impl<'m> Source<'m> for Answer<'m> {
         let Some(place) = self.class.place(field) else { return Value::Null };
         match (&self.class.fields[place].kind, self.json.get(field)) {
             (kind, Some(json)) => typed(json, kind, store),
+            // Whoever answered knows no more than he gave.
+            (_, None) if self.json["partial"] == true => Value::Unavailable(Needs::of(Capability::LinkAnalysis)),
             // An array that is not given is empty, as everywhere in the model.
             (Type::Array(_), None) => Value::Array(&[]),
             (_, None) => Value::Null,

@@ -64,12 +64,15 @@ struct Asks {
     measuring: tokio::sync::Mutex<Option<JoinHandle<Option<u64>>>>,
 }
 
+/// What is being asked; none when asking broke down.
+type Asking = Shared<BoxFuture<'static, Option<(Instant, Vitals)>>>;
+
 /// What was last asked, and when.
 #[derive(Default)]
 struct Asked {
     last: Option<(Instant, Vitals)>,
     /// What is being asked: one asks for many.
-    asking: Option<Shared<BoxFuture<'static, Option<(Instant, Vitals)>>>>,
+    asking: Option<Asking>,
 }
 
 /// What was measured.

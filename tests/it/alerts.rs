@@ -260,7 +260,9 @@ async fn the_heart_beats() {
         watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000);
     }
     drop(watch);
-    futures_util::future::join_all(deliveries).await;
+    for delivery in deliveries {
+        delivery.await;
+    }
     let got = endpoint.got();
     assert!(
         got.iter().all(|got| got.path.starts_with("/hook") && got.json()["alerts"] == serde_json::json!([])),

@@ -42,7 +42,12 @@ async fn main() {
     };
     url_service.service.fresh_seconds = 3_600;
     let links = Services::new(&Config { url_service, ..Config::default() }, &outside).unwrap();
-    let ask = FunctionAsk::Link { url: "https://www.firm.example/x".into(), mode: None, follow: None };
+    let ask = FunctionAsk::Link {
+        url: "https://www.firm.example/x".into(),
+        mode: None,
+        untouchable: Default::default(),
+        follow: false,
+    };
     measure("a rule's question out of the cache", async || {
         let until = tokio::time::Instant::now() + std::time::Duration::from_secs(1);
         assert!(black_box(links.answer(&ask, 0, until).await).known().is_some());

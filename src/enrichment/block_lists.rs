@@ -12,6 +12,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, timeout_at};
+use url::Host;
 
 use super::cache::Cache;
 use super::services::{Outside, Question};
@@ -75,11 +76,17 @@ impl BlockLists {
 
     /// What all lists say about a message; each that fails is named.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Found, Failure> {
-        let (addresses, domains) = (addresses(question), self.domains(question));
+        let (addresses, urls) = (addresses(question), self.urls(question));
+        let domains = domains(question, &urls);
         let again = question.again;
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
-            for asked in if zone.config.of == ZoneOf::Addresses { &addresses } else { &domains } {
+            let about = match zone.config.of {
+                ZoneOf::Addresses => &addresses,
+                ZoneOf::Domains => &domains,
+                ZoneOf::Urls => &urls,
+            };
+            for asked in about {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
@@ -133,25 +140,49 @@ impl BlockLists {
         futures_util::future::join_all(due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look))).await;
     }
 
-    /// Domains of the sender and of the links, each once.
-    fn domains(&self, question: &Question<'_>) -> Vec<Asked> {
-        let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
-        let sender = question.envelope.sender.address();
-        let senders = from.chain(sender.as_ref()).filter_map(|address| registrable_domain(&address.domain));
-        let links = question.message.links().iter().filter(|link| link.is_web() && link.ip().is_none());
-        let led_to = question.led_to.iter().filter_map(url::Url::domain).filter_map(registrable_domain);
-        let links = led_to.chain(links.filter_map(|link| link.registrable()));
+    /// Where links lead: domains and public addresses, each once.
+    fn urls(&self, question: &Question<'_>) -> Vec<Asked> {
+        let named = |name: &str| Asked { of: ListingOf::Link, name: name.to_owned(), label: name.to_owned() };
+        let numbered = |ip: IpAddr| Asked { of: ListingOf::Link, name: ip.to_string(), label: reversed(ip) };
+        let followed = question.led_to.iter().filter_map(|url| match url.host()? {
+            Host::Domain(domain) => registrable_domain(domain).map(named),
+            Host::Ipv4(ip) => public(ip.into()).map(numbered),
+            Host::Ipv6(ip) => public(ip.into()).map(numbered),
+        });
+        let links = question.message.links().iter().filter(|link| link.is_web());
+        let links = links.filter_map(|link| match link.ip() {
+            Some(ip) => public(ip).map(numbered),
+            None => link.registrable().map(named),
+        });
         let mut asked: Vec<Asked> = Vec::new();
-        let mut of_links = 0;
-        for (of, domain) in senders.map(|d| (ListingOf::Sender, d)).chain(links.map(|d| (ListingOf::Link, d))) {
-            if asked.iter().any(|one| one.name == domain) || (of == ListingOf::Link && of_links >= self.max_domains) {
-                continue;
+        for one in followed.chain(links) {
+            if asked.len() == self.max_domains {
+                break;
             }
-            of_links += usize::from(of == ListingOf::Link);
-            asked.push(Asked { of, name: domain.to_owned(), label: domain.to_owned() });
+            if asked.iter().all(|other| other.name != one.name) {
+                asked.push(one);
+            }
         }
         asked
     }
+}
+
+/// Domains of the sender and of the links, each once.
+fn domains(question: &Question<'_>, urls: &[Asked]) -> Vec<Asked> {
+    let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
+    let sender = question.envelope.sender.address();
+    let senders = from.chain(sender.as_ref()).filter_map(|address| registrable_domain(&address.domain));
+    let mut asked: Vec<Asked> = Vec::new();
+    for domain in senders {
+        if asked.iter().all(|one| one.name != domain) {
+            asked.push(Asked { of: ListingOf::Sender, name: domain.to_owned(), label: domain.to_owned() });
+        }
+    }
+    // Lists of domains say something else about numbers, or that they must not be asked about them.
+    let links = urls.iter().filter(|url| url.name == url.label);
+    let links: Vec<Asked> = links.filter(|url| asked.iter().all(|one| one.name != url.name)).cloned().collect();
+    asked.extend(links);
+    asked
 }
 
 /// The name of a list's dependency, as in health and metrics.
@@ -163,7 +194,22 @@ pub(super) fn dependency_name(zone: &str) -> String {
 fn addresses(question: &Question<'_>) -> Vec<Asked> {
     let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
     let asked = |ip: IpAddr| Asked { of: ListingOf::Client, name: ip.to_string(), label: reversed(ip) };
-    client.map(|ip| asked(ip.to_canonical())).into_iter().collect()
+    client.and_then(public).map(asked).into_iter().collect()
+}
+
+/// An address that others know as well: of private ones they know nothing, and are not told.
+fn public(ip: IpAddr) -> Option<IpAddr> {
+    let ip = ip.to_canonical();
+    let ours = match ip {
+        IpAddr::V4(ip) => {
+            let [a, b, ..] = ip.octets();
+            // RFC 6598: between a carrier and its customers.
+            let shared = a == 100 && b & 0xc0 == 64;
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified() || shared
+        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
+    };
+    (!ours).then_some(ip)
 }
 
 /// An address as a list wants it: octets, or nibbles, from the last to the first.
@@ -188,8 +234,8 @@ impl Zone {
             .await?;
         let (zone, label) = (Arc::clone(&self), asked.label.clone());
         let about = || {
-            let named =
-                if self.config.of == ZoneOf::Addresses { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
+            let numbered = asked.name != asked.label;
+            let named = if numbered { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
             vec![Tag::dependency("block_lists"), dependency(), named]
         };
         let look_up = async move { zone.look_up(&label, Repeat::Safe, Some(until)).await };
@@ -200,13 +246,16 @@ impl Zone {
     async fn test(self: Arc<Self>, repeat: Repeat) -> Result<(), Failure> {
         let (listed, free) = match self.config.of {
             ZoneOf::Addresses => ("2.0.0.127", "1.0.0.127"),
-            ZoneOf::Domains => ("test", "invalid"),
+            ZoneOf::Domains | ZoneOf::Urls => ("test", "invalid"),
         };
+        let point = |own: &'_ str, usual| if own.is_empty() { usual } else { own.to_owned() };
+        let listed = point(&self.config.test_listed, listed.to_owned());
+        let free = point(&self.config.test_free, free.to_owned());
         let wrong = |what: &str| Err(Failure::Malformed(format!("{} {what} (RFC 5782, 5)", self.config.name)));
-        if self.look_up(listed, repeat, None).await?.is_empty() {
+        if self.look_up(&listed, repeat, None).await?.is_empty() {
             return wrong("does not list its test point: it is no block list, or does not answer us");
         }
-        if !self.look_up(free, repeat, None).await?.is_empty() {
+        if !self.look_up(&free, repeat, None).await?.is_empty() {
             return wrong("lists everything");
         }
         Ok(())
@@ -238,6 +287,18 @@ impl Zone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_is_asked_about_private_addresses() {
+        for ours in
+            ["10.1.2.3", "127.0.0.1", "169.254.1.1", "100.64.0.1", "::1", "fd00::1", "fe80::1", "::ffff:192.168.1.1"]
+        {
+            assert_eq!(public(ours.parse().unwrap()), None, "{ours}");
+        }
+        let mapped: IpAddr = "::ffff:192.0.2.7".parse().unwrap();
+        assert_eq!(public(mapped), Some("192.0.2.7".parse().unwrap()));
+        assert!(public("2001:db8::1".parse().unwrap()).is_some());
+    }
 
     #[test]
     fn addresses_stand_backwards() {

@@ -263,6 +263,8 @@ pub enum ZoneOf {
     Addresses,
     /// Domains of senders and links.
     Domains,
+    /// Domains and addresses that links lead to.
+    Urls,
 }
 
 /// One block list.
@@ -271,7 +273,8 @@ pub enum ZoneOf {
 pub struct ZoneConfig {
     /// Its zone, as in `zen.example.org`.
     pub name: String,
-    /// What it lists: `addresses` or `domains`.
+    /// What it lists: `addresses` (of clients), `domains` (of senders and links), or `urls` (domains and addresses that links
+    /// lead to).
     pub of: ZoneOf,
     /// What its answers mean: `"127.0.0.2" = "spam source"`. With entries here only these count; without, all of 127.0.0.0/8
     /// but 127.255.255.0/24, which is always an error.
@@ -280,10 +283,29 @@ pub struct ZoneConfig {
     /// How much it is believed, 0 to 100.
     #[serde(default = "whole")]
     pub percent: u8,
+    /// A name that it must list, and one that it must not, in the form it is asked for: its own test points. Empty: those of
+    /// RFC 5782, 5, which are `2.0.0.127` and `1.0.0.127` for addresses, `test` and `invalid` for names.
+    #[serde(default)]
+    pub test_listed: String,
+    /// See `test_listed`.
+    #[serde(default)]
+    pub test_free: String,
 }
 
 fn whole() -> u8 {
     100
+}
+
+/// What the URL analyser is told of a link that is the reader's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PersonalLinks {
+    /// The whole URL.
+    Whole,
+    /// Scheme and host.
+    Host,
+    /// Nothing.
+    Skip,
 }
 
 /// The URL analyser: one POST of `{"url": …}` for each URL.
@@ -298,6 +320,8 @@ pub struct UrlServiceConfig {
     pub token_file: Option<PathBuf>,
     /// URLs asked about in one message.
     pub max_urls: usize,
+    /// What it is told of links made for one reader, or that do something when they are opened: it may open what it is told.
+    pub personal_links: PersonalLinks,
     /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
     pub on_failure: OnFailure,
     /// How it may be called.
@@ -311,6 +335,7 @@ impl Default for UrlServiceConfig {
             url: String::new(),
             token_file: None,
             max_urls: 10,
+            personal_links: PersonalLinks::Host,
             on_failure: OnFailure::Open,
             service: ServiceConfig::default(),
         }

@@ -29,8 +29,10 @@ pub enum FunctionAsk {
         url: String,
         /// How thoroughly, in the rule's word.
         mode: Option<String>,
-        /// In a second look: what must not be opened when it is followed.
-        follow: Option<Untouchable>,
+        /// What must not be opened.
+        untouchable: Untouchable,
+        /// It is a second look: it may be followed.
+        follow: bool,
     },
     /// What is written in a picture, or in the pictures in a file. Only in a second look: it takes seconds.
     Picture {
@@ -91,14 +93,18 @@ impl Services {
                 Some(rdap) => rdap.fact("rdap", rdap.service.whois(domain, now, until).await),
                 None => off,
             },
-            FunctionAsk::Link { url, mode, follow } => {
+            FunctionAsk::Link { url, mode, untouchable, follow } => {
                 let answer = match &self.urls {
-                    Some(urls) => urls.fact("url_service", urls.service.analysis(url, mode.as_deref(), until).await),
+                    Some(urls) => {
+                        let asked = urls.service.analysis(url, (mode.as_deref(), untouchable), until).await;
+                        urls.fact("url_service", asked)
+                    }
                     None => off,
                 };
-                match (&answer, &self.redirects, follow) {
-                    (Fact::Known(Some(_)), _, _) | (_, None, _) | (_, _, None) => answer,
-                    (_, Some(redirects), Some(untouchable)) => {
+                match (&answer, &self.redirects) {
+                    (Fact::Known(Some(_)), _) | (_, None) => answer,
+                    (_, Some(_)) if !follow => answer,
+                    (_, Some(redirects)) => {
                         redirects.analysis(url, untouchable, until).await.map_or(answer, |led| Fact::Known(Some(led)))
                     }
                 }

@@ -23,9 +23,9 @@ mod tiers;
 mod url_service;
 
 pub use config::{
-    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OcrConfig, OnFailure, RdapConfig,
-    RedirectsConfig, SenderAuthConfig, ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig,
-    ZoneOf,
+    BlockListsConfig, CacheConfig, ClamdConfig, Config, FunctionsConfig, OcrConfig, OnFailure, PersonalLinks,
+    RdapConfig, RedirectsConfig, SenderAuthConfig, ServiceConfig, TextDialect, TextServiceConfig, UrlServiceConfig,
+    ZoneConfig, ZoneOf,
 };
 pub use functions::{FunctionAsk, FunctionNeed};
 pub use metrics::Metrics;

@@ -112,7 +112,7 @@ const NAMES: [&str; 30] = [
 ];
 
 /// What of one message must not be opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Untouchable(Arc<Traces>);
 
 #[derive(Debug, Default, PartialEq, Eq)]

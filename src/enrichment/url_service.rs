@@ -4,7 +4,9 @@
 //! `{"verdict": "clean" | "suspicious" | "phishing" | "malware", "confidence": 0.0 … 1.0}`, or 404 for "never seen". More
 //! members are ignored. For `ml.link_analysis` of a rule the question is `{"url": …, "want": "link_analysis", "mode": …}` and
 //! the answer has the member `"link_analysis": {"credphish": {"disposition": "phishing", …}, "effective_url": "https://…", …}`
-//! in the data model's shape (`final_dom` as HTML text, URLs as texts); without it that is not answered. User names, passwords and fragments are cut off before a URL is sent.
+//! in the data model's shape (`final_dom` as HTML text, URLs as texts); without it that is not answered. User names, passwords
+//! and fragments are cut off before a URL is sent; of links that are the reader's alone ([`Untouchable`]) only the host is told,
+//! unless the settings say otherwise: an analyser opens what it is told.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use url::Url;
 
 use super::cache::Cache;
 use super::services::{Outside, Question, Way};
-use super::{ServiceError, Tag, UrlServiceConfig};
+use super::{PersonalLinks, ServiceError, Tag, Untouchable, UrlServiceConfig};
 use crate::analysis::{UrlReading, UrlVerdict};
 use crate::egress::{Answer, Dependency, Failure, HttpClient, Repeat, Request};
 use crate::mail::registrable_domain;
@@ -33,6 +35,7 @@ pub(super) struct UrlService {
     cache: Cache<Option<(UrlVerdict, u8)>>,
     analyses: Cache<Option<Json>>,
     max_urls: usize,
+    personal_links: PersonalLinks,
 }
 
 #[derive(Deserialize)]
@@ -48,7 +51,8 @@ impl UrlService {
         let (service, tiers, dependency) = (&config.service, &outside.tiers, client.dependency());
         let cache = Cache::new(("url_service", "url"), service, tiers, dependency);
         let analyses = Cache::new(("url_service", "link"), service, tiers, dependency);
-        Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls: config.max_urls })
+        let (max_urls, personal_links) = (config.max_urls, config.personal_links);
+        Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls, personal_links })
     }
 
     pub(super) fn dependency(&self) -> &Dependency {
@@ -58,13 +62,16 @@ impl UrlService {
     /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when
     /// another could not be asked about; that nothing is bad is known only when all were.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
-        let mut seen = HashSet::new();
+        let (mut seen, mut untouchables) = (HashSet::new(), None);
         let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
         let urls = question
             .led_to
             .iter()
             .chain(followed.filter_map(|link| link.url.as_ref()))
-            .map(bare)
+            .filter_map(|url| {
+                let untouchable = || Untouchable::of(question.message, question.envelope);
+                self.told(url, untouchables.get_or_insert_with(untouchable))
+            })
             .filter(|url| url.len() <= MAX_URL && seen.insert(url.clone()))
             .take(self.max_urls);
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
@@ -96,11 +103,12 @@ impl UrlService {
     pub(super) async fn analysis(
         &self,
         url: &str,
-        mode: Option<&str>,
+        (mode, untouchable): (Option<&str>, &Untouchable),
         until: Instant,
     ) -> Result<Option<Json>, Failure> {
         let web = |url: &Url| matches!(url.scheme(), "http" | "https");
-        let url = Url::parse(url).ok().filter(web).map(|url| bare(&url)).filter(|url| url.len() <= MAX_URL);
+        let url = Url::parse(url).ok().filter(web).and_then(|url| self.told(&url, untouchable));
+        let url = url.filter(|url| url.len() <= MAX_URL);
         let Some(url) = url else { return Ok(None) };
         let mut body = serde_json::json!({ "url": url, "want": "link_analysis" });
         if let Some(mode) = mode {
@@ -116,6 +124,15 @@ impl UrlService {
             post(&asker, (body, Repeat::Safe), until, read).await
         };
         self.analyses.get(key, || about(&url), ask).await
+    }
+
+    /// What the analyser is told of a link.
+    fn told(&self, url: &Url, untouchable: &Untouchable) -> Option<String> {
+        match self.personal_links {
+            PersonalLinks::Host if untouchable.holds(url) => url.join("/").ok().map(|root| bare(&root)),
+            PersonalLinks::Skip if untouchable.holds(url) => None,
+            _ => Some(bare(url)),
+        }
     }
 
     /// Asks about a URL of documentation.

@@ -4,6 +4,7 @@
 //! lead to a further question (the age of the domain that a link leads to), so rules run up to [`ROUNDS`] times more.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -12,7 +13,8 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout_at};
 
 use crate::analysis::{Answers, Fact, Why};
-use crate::enrichment::{FunctionAsk, Services, Untouchable};
+use crate::enrichment::{FunctionAsk, Question, Services, Untouchable};
+use crate::mail::{Envelope, Message};
 use crate::policy::mql::{About, Ask, Capability};
 
 /// Runs of the rules after the first.
@@ -30,16 +32,27 @@ pub(super) struct Asking<'s> {
     now: i64,
     until: Instant,
     asked: BTreeSet<(&'static str, String)>,
-    /// It is a second look: there is time for pictures and for following links, but for these.
-    again: Option<Untouchable>,
+    /// Whose links they are.
+    message: (&'s Message, &'s Envelope),
+    untouchable: OnceLock<Untouchable>,
+    /// It is a second look: there is time for pictures and for following links.
+    again: bool,
     /// What could not be asked, and why: `nlu=timeout`.
     pub(super) failed: BTreeSet<(&'static str, &'static str)>,
 }
 
 impl<'s> Asking<'s> {
-    /// `now`: seconds since 1970, when the message came.
-    pub(super) fn new(services: &'s Services, now: i64, until: Instant, again: Option<Untouchable>) -> Self {
-        Self { services, now, until, asked: BTreeSet::new(), again, failed: BTreeSet::new() }
+    pub(super) fn new(services: &'s Services, question: &Question<'s>, until: Instant) -> Self {
+        Self {
+            services,
+            now: question.now,
+            until,
+            asked: BTreeSet::new(),
+            message: (question.message, question.envelope),
+            untouchable: OnceLock::new(),
+            again: question.again,
+            failed: BTreeSet::new(),
+        }
     }
 
     /// Has the pictures of a message read, as rules would ask about them.
@@ -60,7 +73,7 @@ impl<'s> Asking<'s> {
     pub(super) async fn ask(&mut self, asks: Vec<Ask>, answers: &mut Answers) -> bool {
         let mut put = Vec::new();
         for ask in asks {
-            let Some(question) = question(&ask, self.again.as_ref()) else { continue };
+            let Some(question) = self.question(&ask) else { continue };
             let id = (ask.function, ask.key.clone());
             if self.asked.len() < self.services.max_asks() && self.asked.insert(id) {
                 put.push((ask, question));
@@ -86,21 +99,25 @@ impl<'s> Asking<'s> {
         }
         came
     }
-}
 
-/// The question that a service understands; `None`: nobody answers that function.
-fn question(ask: &Ask, again: Option<&Untouchable>) -> Option<FunctionAsk> {
-    if let (About::File { name, bytes }, "beta.ocr", true) = (&ask.about, ask.function, again.is_some()) {
-        return Some(FunctionAsk::Picture { name: name.clone(), bytes: bytes.clone() });
-    }
-    let About::Text(text) = &ask.about else { return None };
-    let named = |name: &str| ask.named.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
-    Some(match ask.function {
-        "network.whois" | "beta.whois" => FunctionAsk::Whois { domain: text.clone() },
-        "ml.link_analysis" | "beta.linkanalysis" => {
-            FunctionAsk::Link { url: text.clone(), mode: named("mode"), follow: again.cloned() }
+    /// The question that a service understands; `None`: nobody answers that function.
+    fn question(&self, ask: &Ask) -> Option<FunctionAsk> {
+        if let (About::File { name, bytes }, "beta.ocr", true) = (&ask.about, ask.function, self.again) {
+            return Some(FunctionAsk::Picture { name: name.clone(), bytes: bytes.clone() });
         }
-        "ml.nlu_classifier" | "beta.ml_topic" => FunctionAsk::Text { text: text.clone(), subject: named("subject") },
-        _ => return None,
-    })
+        let About::Text(text) = &ask.about else { return None };
+        let named = |name: &str| ask.named.iter().find(|(other, _)| *other == name).map(|(_, value)| value.clone());
+        Some(match ask.function {
+            "network.whois" | "beta.whois" => FunctionAsk::Whois { domain: text.clone() },
+            "ml.link_analysis" | "beta.linkanalysis" => {
+                let untouchable = || Untouchable::of(self.message.0, self.message.1);
+                let untouchable = self.untouchable.get_or_init(untouchable).clone();
+                FunctionAsk::Link { url: text.clone(), mode: named("mode"), untouchable, follow: self.again }
+            }
+            "ml.nlu_classifier" | "beta.ml_topic" => {
+                FunctionAsk::Text { text: text.clone(), subject: named("subject") }
+            }
+            _ => return None,
+        })
+    }
 }

@@ -28,7 +28,7 @@ use super::standing::Effort;
 use super::{Answer, Inspect, Metrics, Refusal, Transaction};
 use crate::analysis::{self, Campaign, Fact, Facts, History, HistoryKeys, Likeness, Signal, Site, Why};
 use crate::content::{self, FileType};
-use crate::enrichment::{OnFailure, Question, Untouchable};
+use crate::enrichment::{OnFailure, Question};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::observe::event;
 use crate::policy::mql::{Ask, View};
@@ -144,8 +144,7 @@ impl Pipeline {
         timing.enrich_us = micros(asked);
 
         let judged = Instant::now();
-        let untouchable = effort.again.then(|| Untouchable::of(&message, &transaction.envelope));
-        let mut asking = Asking::new(&standing.services, question.now, until, untouchable);
+        let mut asking = Asking::new(&standing.services, &question, until);
         let late = || effort.soon.is_cancelled();
         if effort.again && standing.services.max_pictures() > 0 && !late() {
             let pictures = pictures(&message, effort.site);

@@ -299,13 +299,13 @@ async fn rules_learn_where_a_link_leads() {
     let url = format!("http://plain.test:{}/chain", scene.web.port);
     let (message, envelope) = message(std::slice::from_ref(&url));
     let untouchable = Untouchable::of(&message, &envelope);
-    let asked = async |url: &str, follow: Option<Untouchable>| {
-        let ask = FunctionAsk::Link { url: url.to_owned(), mode: None, follow };
+    let asked = async |url: &str, follow: bool| {
+        let ask = FunctionAsk::Link { url: url.to_owned(), mode: None, untouchable: untouchable.clone(), follow };
         scene.services.answer(&ask, 0, Instant::now() + Duration::from_secs(30)).await
     };
-    assert_eq!(asked(&url, None).await.known(), None, "while the sender waits");
+    assert_eq!(asked(&url, false).await.known(), None, "while the sender waits");
     assert!(scene.web.seen().is_empty());
-    let led = asked(&url, Some(untouchable.clone())).await;
+    let led = asked(&url, true).await;
     let port = scene.web.port;
     assert_eq!(
         led.known().unwrap().as_ref().unwrap(),
@@ -317,6 +317,6 @@ async fn rules_learn_where_a_link_leads() {
         })
     );
     let acts = format!("http://plain.test:{port}/confirm/7");
-    assert_eq!(asked(&acts, Some(untouchable)).await.known(), None, "not opened, not known");
+    assert_eq!(asked(&acts, true).await.known(), None, "not opened, not known");
     assert!(!scene.web.was_asked("confirm"));
 }

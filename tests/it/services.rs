@@ -10,7 +10,7 @@ use mailweir::analysis::{Code, ListingOf, Site};
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use mailweir::egress::{BreakerConfig, BreakerState, CallConfig, RetryConfig};
 use mailweir::enrichment::{
-    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, Outside, RdapConfig, SenderAuth,
+    BlockListsConfig, ClamdConfig, Config, FunctionsConfig, OnFailure, Outside, PersonalLinks, RdapConfig, SenderAuth,
     SenderAuthConfig, ServiceConfig, Services, TextDialect, TextServiceConfig, UrlServiceConfig, ZoneConfig, ZoneOf,
 };
 use mailweir::mail::{Connection, Door, Envelope, MessageId, Path};
@@ -21,6 +21,7 @@ use mailweir::records::Record;
 use tempfile::TempDir;
 
 use crate::support::clamd::{self, Clamd, EICAR};
+use crate::support::dns::{Answer as Says, Dns};
 
 /// All mock services, and a pipeline that asks them.
 struct Scene {
@@ -97,7 +98,14 @@ impl Scene {
         let call = CallConfig { deadline_ms: 1_500, max_answer_bytes: 4_096, breaker, retry, ..CallConfig::default() };
         let service = ServiceConfig { cache_entries: 0, call, ..ServiceConfig::default() };
         let on = |one| which.contains(&one);
-        let zone = |name: &str, of| ZoneConfig { name: name.into(), of, codes: Default::default(), percent: 100 };
+        let zone = |name: &str, of| ZoneConfig {
+            name: name.into(),
+            of,
+            codes: Default::default(),
+            percent: 100,
+            test_listed: String::new(),
+            test_free: String::new(),
+        };
         let at = |path: &str| format!("http://{}{path}", self.http.address());
         Config {
             allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
@@ -301,7 +309,6 @@ async fn a_rule_reads_what_is_missing() {
 /// Domains that do not answer are their owners' business; a resolver that knows nothing at all is left alone.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resolver_that_hangs_is_left_alone_and_silent_domains_are_not_its_fault() {
-    use crate::support::dns::{Answer as Says, Dns};
     let dns = Dns::start();
     dns.says("slow.example", Says::Silence);
     dns.says("_dmarc.slow.example", Says::Silence);
@@ -665,7 +672,6 @@ async fn answers_are_kept() {
 
 #[tokio::test]
 async fn what_is_known_stands_when_another_question_fails() {
-    use crate::support::dns::{Answer as Says, Dns};
     let scene = Scene::start().await;
     let dns = Dns::start();
     for name in ["test.d.test", "evil.example.d.test"] {
@@ -674,7 +680,14 @@ async fn what_is_known_stands_when_another_question_fails() {
     dns.says("broken.example.d.test", Says::Silence);
     let mut config = scene.config(&[One::Lists, One::Urls]);
     config.sender_auth.resolvers = vec![dns.address];
-    let zone = ZoneConfig { name: "d.test".into(), of: ZoneOf::Domains, codes: Default::default(), percent: 100 };
+    let zone = ZoneConfig {
+        name: "d.test".into(),
+        of: ZoneOf::Domains,
+        codes: Default::default(),
+        percent: 100,
+        test_listed: String::new(),
+        test_free: String::new(),
+    };
     config.block_lists.zones = vec![zone];
     let (pipeline, _) = pipeline(&config);
     let body = "https://broken.example/ https://evil.test/";
@@ -690,7 +703,6 @@ async fn what_is_known_stands_when_another_question_fails() {
 /// A list that lists everything, as dead ones do, is not believed.
 #[tokio::test]
 async fn lists_that_fail_their_test_points_are_not_believed() {
-    use crate::support::dns::{Answer as Says, Dns};
     let scene = Scene::start().await;
     let dns = Dns::start();
     let listed = || Says::A(vec![[127, 0, 0, 2].into()]);
@@ -705,6 +717,8 @@ async fn lists_that_fail_their_test_points_are_not_believed() {
         of: ZoneOf::Addresses,
         codes: codes.iter().map(|(code, meaning)| ((*code).to_owned(), (*meaning).to_owned())).collect(),
         percent: 50,
+        test_listed: String::new(),
+        test_free: String::new(),
     };
     let message = transaction("203.0.113.7", "a@firm.example", "Hello");
     config.block_lists.zones = vec![zone("dead.test", &[]), zone("good.test", &[("127.0.0.10", "a dial-up address")])];
@@ -721,6 +735,53 @@ async fn lists_that_fail_their_test_points_are_not_believed() {
     let (second, _) = pipeline(&config);
     let record = judge(&second, &message).await;
     assert!(record.facts.services.lists.known().unwrap().listings.is_empty() && record.degraded.is_empty());
+}
+
+/// A list of what links lead to is asked about domains and addresses of links, nobody else; its test points are its own.
+#[tokio::test]
+async fn a_list_of_urls_is_asked_about_links() {
+    let scene = Scene::start().await;
+    let dns = Dns::start();
+    let listed = || Says::A(vec![[127, 0, 0, 2].into()]);
+    for name in ["point.example.u.test", "evil.example.u.test", "7.100.51.198.u.test", "firm.example.u.test"] {
+        dns.says(name, listed());
+    }
+    let mut config = scene.config(&[One::Lists]);
+    config.sender_auth.resolvers = vec![dns.address];
+    config.block_lists.zones = vec![ZoneConfig {
+        name: "u.test".into(),
+        of: ZoneOf::Urls,
+        codes: Default::default(),
+        percent: 100,
+        test_listed: "point.example".into(),
+        test_free: "free.example".into(),
+    }];
+    let (pipeline, _) = pipeline(&config);
+    let body = "https://www.evil.example/x http://198.51.100.7/y http://10.0.0.1/z https://other.example/";
+    let record = judge(&pipeline, &transaction("203.0.113.7", "a@firm.example", body)).await;
+    let lists = record.facts.services.lists.known().expect("its own test points are right");
+    let names: Vec<&str> = lists.listings.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["evil.example", "198.51.100.7"], "{lists:?}");
+    assert!(has(&record, Code::ListedLink) && !has(&record, Code::ListedSender));
+}
+
+/// An analyser opens what it is told: of links that are the reader's alone it is told the host.
+#[tokio::test]
+async fn of_personal_links_the_analyser_is_told_the_host() {
+    let scene = Scene::start().await;
+    let body = "https://evil.example/unsubscribe?u=7 https://evil.example/page";
+    let told = async |personal_links| {
+        let mut config = scene.config(&[One::Urls]);
+        config.url_service.personal_links = personal_links;
+        let (pipeline, _) = pipeline(&config);
+        let record = judge(&pipeline, &transaction("203.0.113.7", "a@firm.example", body)).await;
+        let readings = record.facts.services.urls.known().unwrap().iter().map(|one| one.url.clone());
+        readings.collect::<Vec<_>>()
+    };
+    let page = "https://evil.example/page";
+    assert_eq!(told(PersonalLinks::Host).await, ["https://evil.example/", page]);
+    assert_eq!(told(PersonalLinks::Skip).await, [page]);
+    assert_eq!(told(PersonalLinks::Whole).await, ["https://evil.example/unsubscribe?u=7", page]);
 }
 
 #[test]

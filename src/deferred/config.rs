@@ -127,8 +127,13 @@ pub struct ScalingConfig {
     pub up_cpu_percent: u32,
     /// Fewer workers when fewer jobs than this have waited for the whole of the pause.
     pub down_depth: u64,
+    /// And only when those that remain would be at work for less than this share of their time, in percent. More workers only
+    /// when those there are have less than half of what is left of it to spare.
+    pub busy_percent: u32,
     /// Pause between two changes, in seconds.
     pub cooldown_seconds: u64,
+    /// A pause is longer by up to this, by chance, so that many processes do not act in step; in percent.
+    pub jitter_percent: u32,
 }
 
 impl Default for ScalingConfig {
@@ -141,7 +146,9 @@ impl Default for ScalingConfig {
             up_age_seconds: 30,
             up_cpu_percent: 70,
             down_depth: 10,
+            busy_percent: 80,
             cooldown_seconds: 30,
+            jitter_percent: 25,
         }
     }
 }
@@ -163,6 +170,8 @@ impl ScalingConfig {
             Self { down_depth, up_depth, .. } if down_depth > up_depth => {
                 wrong("workers.scaling.down_depth", "must not be more than up_depth")
             }
+            Self { busy_percent: 0 | 101.., .. } => wrong("workers.scaling.busy_percent", "must be from 1 to 100"),
+            Self { jitter_percent: 101.., .. } => wrong("workers.scaling.jitter_percent", "must be at most 100"),
             _ => Ok(()),
         }
     }

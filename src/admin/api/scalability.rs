@@ -389,7 +389,7 @@ mod tests {
     use super::*;
 
     fn sample(second: i64, depth: u64, attempts: u64, busy: u32) -> Sample {
-        let load = Load { depth, oldest_ms: depth, cpu_percent: Some(50.0), workers: 4 };
+        let load = Load { depth, oldest_ms: depth, cpu_percent: Some(50.0), workers: 4, busy: busy.into() };
         Sample { at_ms: second * 1_000, load, busy, attempts, failed: attempts / 10, took_ms: attempts * 20 }
     }
 

@@ -12,7 +12,9 @@ use super::scaling::Mode;
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
     /// Engine: empty for `DATA/queue.sqlite`, or Redis 7: `redis://[USER:PASSWORD@]HOST:PORT/DB`, `redis+unix:///PATH`,
-    /// `redis-sentinel://HOST:PORT,HOST:PORT/MASTER/DB`, `redis-cluster://HOST:PORT,HOST:PORT`; with TLS `rediss…://`.
+    /// `redis-sentinel://HOST:PORT,HOST:PORT/MASTER/DB`, `redis-cluster://HOST:PORT,HOST:PORT`; with TLS `rediss…://`. Other
+    /// characters than letters and digits of a password are written as %3F. Sentinels with a password of their own:
+    /// `…/MASTER/DB?sentinel_user=USER&sentinel_password=PASSWORD`.
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
@@ -74,7 +76,8 @@ pub struct WorkersConfig {
     pub soft_seconds: u64,
     /// Time after which a job is ended; that counts as a failed attempt. In seconds.
     pub hard_seconds: u64,
-    /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts.
+    /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts; jobs that were only claimed ahead
+    /// then are charged once, and claimed one at a time from there on.
     pub attempts: u32,
     /// Longest wait before the second attempt; it doubles from attempt to attempt, and each wait is drawn at random between
     /// nothing and that. In milliseconds.
@@ -178,6 +181,11 @@ impl ScalingConfig {
 }
 
 impl QueueConfig {
+    /// [`Self::resend_seconds`] in milliseconds.
+    pub(super) fn resend_ms(&self) -> i64 {
+        i64::try_from(self.resend_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)
+    }
+
     /// Whether no other process can share it.
     pub fn is_embedded(&self) -> bool {
         self.url.is_empty() && self.url_file.is_none()

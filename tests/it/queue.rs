@@ -9,11 +9,11 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Claim, Crew, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
+    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
     QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
 };
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -115,7 +115,10 @@ async fn contract(site: &Site) {
     by_priority(&site.part()).await;
     later_and_again(&site.part()).await;
     leases(&site.part().with_short_leases()).await;
+    nobody_left(&site.part().with_short_leases()).await;
+    taken_over_singly(&site.part().with_short_leases()).await;
     dead_letters(&site.part()).await;
+    dead_letters_come_back(&site.part()).await;
     bounds(site).await;
     server(site).await;
     each_once(&site.part()).await;
@@ -394,6 +397,52 @@ async fn leases(part: &Part) {
     assert_eq!(alive.depth().await.unwrap(), Depth::default());
 }
 
+/// What dead workers had, and what has become due, waits and has an age, though nobody claims.
+async fn nobody_left(part: &Part) {
+    let queue = part.open().await;
+    let due = Job { not_before_ms: now_ms() + 100, ..job("due", Priority::Low) };
+    queue.enqueue(&[job("lost", Priority::High), due]).await.unwrap();
+    assert_eq!(keys(&queue.claim([1, 0, 0]).await.unwrap()), ["lost"]);
+    let running = queue.depth().await.unwrap().by_priority[0];
+    assert_eq!((running.waiting, running.running), (0, 1));
+    until("both wait, and grow older", async || {
+        let [high, _, low] = queue.depth().await.unwrap().by_priority;
+        let waits = |one: mailweir::deferred::Waiting| (one.waiting, one.running, one.later) == (1, 0, 0);
+        waits(high) && waits(low) && high.oldest_ms > 300 && low.oldest_ms > 300
+    })
+    .await;
+    for claim in [claim_soon(&*queue, [9, 9, 9]).await, queue.claim([9, 9, 9]).await.unwrap()].concat() {
+        assert!(settle(&*queue, &claim, Settlement::Done).await);
+    }
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+}
+
+/// What others have lost is taken over one at a time; given back, it is not forgotten that it was lost.
+async fn taken_over_singly(part: &Part) {
+    let (dying, other) = (part.open().await, part.open().await);
+    let jobs: Vec<Job> = (0..4).map(|n| job(&format!("lost{n}"), Priority::ALL[n % 3])).collect();
+    dying.enqueue(&jobs).await.unwrap();
+    assert_eq!(dying.claim([9, 9, 9]).await.unwrap().len(), 4);
+    let lost = claim_soon(&*other, [9, 9, 9]).await;
+    assert_eq!((lost.len(), lost[0].lost_by(), lost[0].job.attempt), (1, 1, 2));
+    other.enqueue(&[job("fresh", Priority::Low)]).await.unwrap();
+    let fresh = claim_soon(&*other, [9, 9, 9]).await;
+    assert_eq!((keys(&fresh), fresh[0].lost_by()), (vec!["fresh"], 0), "no second one of the dead's");
+    assert!(settle(&*other, &fresh[0], Settlement::Done).await);
+    assert!(settle(&*other, &lost[0], Settlement::Back).await);
+    assert!(!settle(&*other, &lost[0], Settlement::Done).await, "it is not ours any more");
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let claims = claim_soon(&*other, [9, 9, 9]).await;
+        assert_eq!((claims.len(), claims[0].lost_by()), (1, 1), "{claims:?}");
+        assert!(settle(&*other, &claims[0], Settlement::Done).await);
+        seen.push(claims[0].job.key.clone());
+    }
+    seen.sort();
+    assert_eq!(seen, ["lost0", "lost1", "lost2", "lost3"]);
+    assert_eq!(other.depth().await.unwrap(), Depth::default());
+}
+
 async fn dead_letters(part: &Part) {
     let queue = part.open().await;
     let jobs: Vec<Job> = (0..4).map(|n| job(&format!("d{n}"), Priority::ALL[n % 3])).collect();
@@ -404,13 +453,13 @@ async fn dead_letters(part: &Part) {
         tokio::time::sleep(Duration::from_millis(3)).await;
         assert!(settle(&*queue, &claim, Settlement::Dead { reason: Reason::Poison, error }).await);
     }
-    let dead = queue.dead(10).await.unwrap();
+    let dead = queue.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 4);
     assert!(dead.windows(2).all(|pair| pair[0].dead_ms >= pair[1].dead_ms), "the newest first");
     let one = dead.iter().find(|dead| dead.job.key == "d1").unwrap();
     assert_eq!((one.reason, one.job.attempt, one.job.last_error.as_deref()), (Reason::Poison, 1, Some("d1 broke")));
     assert_eq!((&one.job.payload[..], one.job.priority), (&b"d1"[..], Priority::Medium));
-    assert_eq!(queue.dead(2).await.unwrap().len(), 2);
+    assert_eq!(queue.dead(None, 2).await.unwrap().len(), 2);
     assert_eq!(queue.depth().await.unwrap(), Depth { dead: 4, ..Depth::default() });
 
     let key = |key: &str| key.to_owned();
@@ -422,10 +471,33 @@ async fn dead_letters(part: &Part) {
     // A job with its key is there already: the dead letter stays.
     queue.enqueue(&[job("d0", Priority::Low)]).await.unwrap();
     assert_eq!(queue.replay(None).await.unwrap(), 1, "d3");
-    assert_eq!(queue.dead(10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
+    assert_eq!(queue.dead(None, 10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);
+}
+
+/// Page by page; and a queue that lost them takes them back, but for those that it has.
+async fn dead_letters_come_back(part: &Part) {
+    let queue = part.open().await;
+    let dead: Vec<DeadJob> = (0..7)
+        .map(|n| DeadJob { job: job(&format!("d{n}"), Priority::Low), reason: Reason::Refused, dead_ms: 1_000 + n / 3 })
+        .collect();
+    queue.enqueue(&[job("d6", Priority::Low)]).await.unwrap();
+    assert_eq!(queue.bury(&dead).await.unwrap(), 6, "one is a job");
+    assert_eq!(queue.bury(&dead).await.unwrap(), 0, "they are there");
+    assert_eq!(queue.depth().await.unwrap().dead, 6);
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = queue.dead(after.as_ref(), 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.place().to_string().parse().unwrap());
+        seen.extend(page.into_iter().map(|dead| dead.job.key));
+    }
+    assert_eq!(seen, ["d5", "d4", "d3", "d2", "d1", "d0"]);
+    assert_eq!(queue.dead(None, 1).await.unwrap(), dead[5..6]);
+    assert_eq!(queue.replay(None).await.unwrap(), 6);
+    assert_eq!((queue.depth().await.unwrap().dead, queue.claim([9, 9, 9]).await.unwrap().len()), (0, 7));
 }
 
 async fn bounds(site: &Site) {
@@ -442,7 +514,7 @@ async fn bounds(site: &Site) {
         tokio::time::sleep(Duration::from_millis(3)).await;
         settle(&*queue, &claim, Settlement::Dead { reason: Reason::Refused, error: String::new() }).await;
     }
-    let dead: Vec<String> = queue.dead(9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
+    let dead: Vec<String> = queue.dead(None, 9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
     assert_eq!((dead.len(), queue.depth().await.unwrap().dead), (2, 2), "the oldest went: {dead:?}");
 }
 
@@ -604,7 +676,7 @@ async fn outcomes(site: &Site) {
     queue.enqueue(&jobs).await.unwrap();
     until("all are settled", async || queue.depth().await.unwrap().total() == 0).await;
     let mut dead: Vec<(String, Reason, u32, String)> = queue
-        .dead(99)
+        .dead(None, 99)
         .await
         .unwrap()
         .into_iter()
@@ -632,7 +704,7 @@ async fn outcomes(site: &Site) {
         let (was, is) = (before[category], after[category]);
         assert!(is - was >= least, "{category}: {was} to {is}");
     }
-    let history = running.crew.history(1_000);
+    let history = running.crew.history(None, 1_000);
     let outcomes =
         |key: &str| history.iter().rev().filter(|run| run.key == key).map(|run| run.outcome).collect::<Vec<_>>();
     assert_eq!(outcomes("twice"), [Outcome::Again, Outcome::Done]);
@@ -730,7 +802,7 @@ async fn poison(site: &Site) {
         assert!(deaths <= 3, "it goes on killing");
     }
     assert_eq!(deaths, 3);
-    let dead = queue.dead(9).await.unwrap();
+    let dead = queue.dead(None, 9).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].job.key.as_str(), dead[0].reason, dead[0].job.attempt), ("poison", Reason::Poison, 4));
     assert!(dead[0].job.last_error.as_ref().unwrap().starts_with("3 workers died over it"), "{dead:?}");
@@ -749,6 +821,45 @@ async fn poison_redis() {
     }
 }
 
+/// A killer among eight, with the settings as they are: nobody dies with it.
+async fn only_the_killer(site: &Site) {
+    let part = site.part().with_short_leases();
+    let queue = part.open().await;
+    let workers = || WorkersConfig { idle_ms: 10, ..WorkersConfig::default() };
+    let mut jobs: Vec<Job> = (0..7).map(|n| Job { key: format!("innocent{n}"), ..scripted("slow") }).collect();
+    jobs.insert(3, Job { key: "killer".into(), ..scripted("hangs") });
+    queue.enqueue(&jobs).await.unwrap();
+    let over = async || queue.depth().await.unwrap().total() == 0;
+    let mut deaths = 0;
+    loop {
+        let running = Running::start(&part, workers()).await;
+        until("it begins, or all is over", async || running.attempts("killer") > 0 || over().await).await;
+        if running.attempts("killer") == 0 {
+            running.finish().await;
+            break;
+        }
+        running.task.abort();
+        let _ = running.task.await;
+        deaths += 1;
+        assert!(deaths <= 5, "it goes on killing");
+    }
+    let dead: Vec<String> = queue.dead(None, 9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
+    assert_eq!((deaths, dead), (5, vec!["killer".to_owned()]));
+}
+
+#[tokio::test]
+async fn only_the_killer_embedded() {
+    only_the_killer(&Site::new("")).await;
+}
+
+#[tokio::test]
+async fn only_the_killer_redis() {
+    if available("queue::only_the_killer_redis") {
+        let redis = Redis::start(Keep::Nothing).await;
+        only_the_killer(&Site::new(&redis.url())).await;
+    }
+}
+
 /// What is in Redis and cannot be read is a dead letter with its bytes, not an endless round.
 #[tokio::test]
 async fn what_cannot_be_read() {
@@ -764,7 +875,7 @@ async fn what_cannot_be_read() {
     let running = Running::start(&part, quick()).await;
     until("it is dead", async || queue.depth().await.unwrap() == Depth { dead: 1, ..Depth::default() }).await;
     running.finish().await;
-    let dead = &queue.dead(1).await.unwrap()[0];
+    let dead = &queue.dead(None, 1).await.unwrap()[0];
     assert_eq!((dead.job.key.as_str(), dead.reason), ("odd", Reason::UnknownKind));
     assert_eq!(&dead.job.payload[..], b"of-another-version");
 }
@@ -789,11 +900,16 @@ async fn program(site: &Site, queue: &str) {
     let listed = gateway.command(&["queue", "dead", "list", "--json"]).await.json();
     assert_eq!((listed.len(), listed[0]["reason"].as_str()), (2, Some("unknown_kind")));
     assert!(!gateway.command(&["queue", "dead", "purge"]).await.ok, "of what?");
+    let unasked = gateway.command(&["queue", "dead", "purge", "--all"]).await;
+    assert!(!unasked.ok && unasked.text().contains("--yes"), "{unasked:?}");
     assert_eq!(gateway.command(&["queue", "dead", "purge", "one", "--json"]).await.json()[0]["purged"], 1);
     assert!(gateway.terminate().await.success());
     assert_eq!(gateway.command(&["queue", "dead", "replay", "--all", "--json"]).await.json()[0]["replayed"], 1);
     assert!(gateway.command(&["queue", "status"]).await.text().contains("dead letters: 0"));
     assert!(gateway.command(&["queue", "dead", "list"]).await.text().contains("LAST ERROR"));
+    let purged = gateway.command(&["queue", "dead", "purge", "--all", "--yes"]).await;
+    assert!(purged.ok && purged.text().contains("purged: 0"), "{purged:?}");
+    assert!(purged.text().contains("dead_letters.purged"), "no audit event: {purged:?}");
 }
 
 #[tokio::test]
@@ -822,6 +938,17 @@ async fn a_worker_process() {
     until("it is dead: nobody handles its kind", async || handle.depth().await.unwrap().dead == 1).await;
     assert!(gateway.terminate().await.success(), "{}", gateway.log());
     assert!(gateway.log().contains("worker\n  queue") && gateway.log().contains("stopped"), "{}", gateway.log());
+}
+
+/// Beside a gateway of the same configuration it says what to do about HTTP.
+#[tokio::test]
+async fn a_worker_beside_a_gateway() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = format!("[http]\nenabled = true\nlisten = \"{}\"\n", taken.local_addr().unwrap());
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &settings);
+    gateway.start_worker();
+    until("it ends", async || gateway.log().contains("MAILWEIR__HTTP__LISTEN")).await;
+    assert!(gateway.log().contains("http.listen"), "{}", gateway.log());
 }
 
 /// SIGHUP does not end a worker process: it judges by the new settings from then on, and wrong ones change nothing.
@@ -861,7 +988,10 @@ async fn the_api() {
     let get = async |path: &str| ask("GET", path, "").await.json();
     assert_eq!(request(http, "GET", "/api/v1/scalability/health", &[], "").await.status, 401);
     until("the job was tried", async || !get("jobs").await["items"].as_array().unwrap().is_empty()).await;
-    let run = get("jobs?limit=1").await["items"][0].clone();
+    let page = get("jobs?limit=1").await;
+    assert_eq!((page["next"].as_u64(), page["items"][0]["number"].as_u64()), (Some(1), Some(1)), "{page}");
+    assert_eq!(get("jobs?limit=1&before=1").await["items"], serde_json::json!([]));
+    let run = page["items"][0].clone();
     assert_eq!(
         (run["key"].as_str(), run["outcome"].as_str(), run["attempt"].as_u64()),
         (Some("one"), Some("dead"), Some(1))

@@ -420,12 +420,12 @@ pub(super) mod tests {
         assert!(out.workers.peak >= 16.0 && out.scalings > 10, "{:?}", out.workers);
     }
 
-    /// A day of the same load: up to what it needs, back to where a little is left to spare, and then nothing more.
+    /// Hours of the same load: up to what it needs, back to where a little is left to spare, and then nothing more.
     #[test]
     fn flat_load_does_not_thrash() {
         for (processes, rate) in [(1, 35.0), (1, 100.0), (25, 875.0)] {
             let mut flat = site(2, 100.0, 0);
-            (flat.tick_ms, flat.ticks, flat.processes) = (20, 24 * 3_600 * 50, processes);
+            (flat.tick_ms, flat.ticks, flat.processes) = (20, 8 * 3_600 * 50, processes);
             (flat.prefetch, flat.idle_ms) = (8, 100);
             flat.scaling = ScalingConfig { mode: Mode::Queue, ..ScalingConfig::default() };
             let out = run(&flat, |_| rate);

@@ -82,6 +82,8 @@ impl Outcome {
 /// One attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobRun {
+    /// Its number among the attempts of this process, from 1.
+    pub number: u64,
     /// The job's key.
     pub key: String,
     /// Its kind.
@@ -222,9 +224,11 @@ impl Crew {
         self.state().members.iter().map(|(id, member)| member.status(*id, now)).collect()
     }
 
-    /// The last attempts, the newest first.
-    pub fn history(&self, limit: usize) -> Vec<JobRun> {
-        self.state().history.iter().rev().take(limit).cloned().collect()
+    /// The last attempts, the newest first; `before` a number, those that came earlier.
+    pub fn history(&self, before: Option<u64>, limit: usize) -> Vec<JobRun> {
+        let state = self.state();
+        let earlier = state.history.iter().rev().filter(|run| before.is_none_or(|before| run.number < before));
+        earlier.take(limit).cloned().collect()
     }
 
     /// The last changes of the number of workers, the newest first.
@@ -351,7 +355,8 @@ impl Crew {
         state.attempts += 1;
         state.failed += u64::from(run.outcome != Outcome::Done);
         state.took_ms = state.took_ms.saturating_add(run.took_ms);
-        remember(&mut state.history, run, HISTORY);
+        let number = state.attempts;
+        remember(&mut state.history, JobRun { number, ..run }, HISTORY);
     }
 
     /// Takes note of a measurement and changes the number of workers if that is due.

@@ -125,6 +125,7 @@ impl Gauges {
             (Kind::Disk, &readings.disks),
             (Kind::Certificate, &readings.certificates),
             (Kind::FeedAge, &readings.feeds),
+            (Kind::QueueAge, &readings.queue_ages),
         ];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
@@ -133,6 +134,7 @@ impl Gauges {
         let queue =
             |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
         measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
+        measures.extend(readings.dead_letters.map(|dead| one(Kind::DeadLetters, dead as f64)));
         measures.extend(readings.database.map(|database| match database {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
             Database::Silent => Measure { value: None, ..one(Kind::DatabaseLatency, 0.0) },

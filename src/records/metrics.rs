@@ -16,7 +16,7 @@ use super::store::Store;
 use crate::observe::{self, Fault, event};
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 27] = [
+const OPERATIONS: [&str; 30] = [
     "action_done",
     "actions_read",
     "actions_want",

@@ -595,3 +595,50 @@ async fn the_end_closes_idle_connections_and_the_listener() {
     assert_eq!(idle.read(&mut answer).await.unwrap_or(0), 0);
     assert!(TcpStream::connect(gateway.address).await.is_err());
 }
+
+/// Dead letters by HTTP: page by page, and what is done with them is said exactly.
+#[tokio::test]
+async fn dead_letters() {
+    use mailweir::deferred::{self, DeadJob, Job, QueueConfig, Reason};
+    let gateway = Gateway::start(Config::default()).await;
+    let queue = deferred::open(&QueueConfig::default(), gateway.folder.path()).await.unwrap();
+    let dead = |n: i64| DeadJob {
+        job: Job { attempt: 5, last_error: Some("broke".into()), ..Job::new("reassess", format!("d{n}"), "secret", 7) },
+        reason: Reason::Attempts,
+        dead_ms: 1_000 + n,
+    };
+    queue.bury(&(0..5).map(dead).collect::<Vec<_>>()).await.unwrap();
+    let base = "/api/v1/scalability/dead-letters";
+    let first = gateway.get(&format!("{base}?limit=3")).await;
+    assert!(!first.text().contains("secret"), "{}", first.text());
+    let first = first.json();
+    assert_eq!(
+        first["items"][0],
+        serde_json::json!({"key": "d4", "kind": "reassess", "priority": "medium", "correlation": "", "attempts": 5,
+            "reason": "attempts", "error": "broke", "enqueued_ms": 7, "dead_ms": 1_004, "payload_bytes": 6})
+    );
+    let next = first["next"].as_str().unwrap();
+    let second = gateway.get(&format!("{base}?limit=3&before={next}")).await.json();
+    let keys: Vec<&str> = second["items"].as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap()).collect();
+    assert_eq!((keys, &second["next"]), (vec!["d1", "d0"], &Value::Null));
+    assert_eq!(gateway.get(&format!("{base}?before=yesterday")).await.status, 400);
+
+    let post = async |what: &str, body: &str| gateway.ask("POST", &format!("{base}/{what}"), body).await;
+    for (what, body) in [
+        ("purge", ""),
+        ("purge", "{}"),
+        ("purge", "{\"all\": true}"),
+        ("purge", "{\"all\": true, \"confirm\": \"yes\"}"),
+        ("purge", "{\"all\": true, \"keys\": [\"d1\"]}"),
+        ("replay", "{\"every\": true}"),
+        ("replay", "{}"),
+    ] {
+        assert_eq!(post(what, body).await.status, 400, "{what} {body}");
+    }
+    assert_eq!(queue.depth().await.unwrap().dead, 5, "nothing was done");
+    assert_eq!(post("replay", "{\"keys\": [\"d1\", \"nobody\"]}").await.json()["count"], 1);
+    assert_eq!(post("purge", "{\"keys\": [\"d2\"]}").await.json()["count"], 1);
+    assert_eq!(post("purge", "{\"all\": true, \"confirm\": \"purge all dead letters\"}").await.json()["count"], 3);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.dead, depth.total()), (0, 1));
+}

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use mailweir::analysis::{CampaignConfig, HistoryKeys, Likeness};
-use mailweir::records::{Change, Config, HeldQuery, MessageQuery, OutboxJob, Reassessment, WantedAction};
+use mailweir::records::{Burial, Change, Config, HeldQuery, MessageQuery, OutboxJob, Reassessment, WantedAction};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AssertSqlSafe, Row};
 use tracing::field::{Field, Visit};
@@ -154,6 +154,17 @@ async fn exercise(open: &Open) {
     records.actions(two.id).await.unwrap();
     records.unfinished(now, 10).await.unwrap();
     records.queued(&[("alert:2".into(), now)]).await.unwrap();
+    let burial = |key: &str| Burial {
+        key: key.into(),
+        reason: "attempts".into(),
+        error: String::new(),
+        attempts: 1,
+        dead_ms: now,
+    };
+    records.bury(&[burial("alert:2")], now).await.unwrap();
+    records.buried(now, 10).await.unwrap();
+    records.revive(Some(&["alert:2".into()]), now).await.unwrap();
+    records.purge_dead(Some(&["alert:2".into()])).await.unwrap();
     records.done(&["alert:2".into()]).await.unwrap();
     records.add_pass("nonce", id, now + 1_000).await.unwrap();
     records.use_pass("nonce", now).await.unwrap();

@@ -10,8 +10,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
     Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
-    QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
+    Outbox, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open, pump, purge, replay,
 };
+use mailweir::records::OutboxJob;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::request;
-use crate::support::records::now_ms;
+use crate::support::outbox::OfRecords;
+use crate::support::records::{Open, Place, id_at, now_ms, record};
 use crate::support::redis::{Certificates, Keep, Redis, available};
 
 /// Longest wait for anything.
@@ -880,6 +882,143 @@ async fn what_cannot_be_read() {
     assert_eq!(&dead.job.payload[..], b"of-another-version");
 }
 
+/// Flushes Redis at the first attempt of a job and says that it is hopeless; does it at the second, if it is told so.
+struct Flushes {
+    redis: Redis,
+    attempts: AtomicU32,
+    does_it: bool,
+}
+
+impl Handler for Flushes {
+    fn run<'a>(&'a self, _job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+            match (self.does_it, attempt) {
+                (true, 0) => {
+                    self.redis.ask("FLUSHALL");
+                    Err(Failure::never("hopeless"))
+                }
+                (true, _) => Ok(()),
+                (false, _) => Err(Failure::never("hopeless")),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A queue in Redis, workers, and the outbox in the records, with one job in it.
+struct WithOutbox {
+    part: Part,
+    queue: Arc<dyn Queue>,
+    outbox: Arc<dyn Outbox>,
+    records: Open,
+    handler: Arc<Flushes>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    place: Place,
+}
+
+impl WithOutbox {
+    async fn start(does_it: bool) -> Self {
+        let redis = Redis::start(Keep::Nothing).await;
+        let mut part = Site::new(&redis.url()).part();
+        (part.config.resend_seconds, part.config.pump_ms) = (1, 20);
+        let place = Place::new("");
+        let records = place.open().await;
+        let outbox: Arc<dyn Outbox> = Arc::new(OfRecords(Arc::clone(&records.records)));
+        let queue = part.open().await;
+        let handler = Arc::new(Flushes { redis, attempts: AtomicU32::new(0), does_it });
+        let handlers = Handlers::from([("test".to_owned(), Arc::clone(&handler) as Arc<dyn Handler>)]);
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let (workers, stop) = (quick(), CancellationToken::new());
+        let to_outbox = Some(Arc::clone(&outbox));
+        let sections = (&part.config, &workers);
+        let pool = Pool::new(Arc::clone(&queue), to_outbox, handlers, sections, Arc::clone(&metrics)).unwrap();
+        let pump = pump(Arc::clone(&outbox), Arc::clone(&queue), part.config.clone(), metrics, stop.clone());
+        let tasks = vec![tokio::spawn(pump), tokio::spawn(pool.run(stop.clone()))];
+        let one = record(id_at(now_ms(), 1), "with a job", &["a@x.example"]);
+        let job = OutboxJob {
+            key: "one".into(),
+            kind: "test".into(),
+            priority: 1,
+            payload: b"payload".to_vec(),
+            correlation: "c".into(),
+            enqueued_ms: now_ms(),
+            not_before_ms: 0,
+        };
+        records.records.note_with_jobs(&one, vec![job]);
+        Self { part, queue, outbox, records, handler, stop, tasks, place }
+    }
+
+    fn attempts(&self) -> u32 {
+        self.handler.attempts.load(Ordering::Relaxed)
+    }
+
+    async fn dead(&self, count: usize) {
+        until("dead letters", async || self.queue.dead(None, 9).await.is_ok_and(|dead| dead.len() == count)).await;
+    }
+
+    async fn in_outbox(&self) -> usize {
+        let records = &self.records.records;
+        let live = records.unfinished(i64::MAX, 9).await.unwrap().len();
+        live + records.buried(i64::MAX, 9).await.unwrap().len()
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            tokio::time::timeout(PATIENCE, task).await.expect("it ends").unwrap();
+        }
+        drop((self.outbox, self.queue, self.part));
+        self.records.close().await;
+        drop(self.place);
+    }
+}
+
+/// A dead letter outlives its Redis, with its payload; so does its replay, and a purge is for good.
+#[tokio::test]
+async fn dead_letters_outlive_redis() {
+    if !available("queue::dead_letters_outlive_redis") {
+        return;
+    }
+    let site = WithOutbox::start(false).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    site.handler.redis.ask("FLUSHALL");
+    site.dead(1).await;
+    let dead = site.queue.dead(None, 9).await.unwrap().remove(0);
+    assert_eq!((dead.job.key.as_str(), &dead.job.payload[..], dead.reason), ("one", &b"payload"[..], Reason::Refused));
+    assert_eq!((dead.job.last_error.as_deref(), dead.job.attempt), (Some("hopeless"), 1));
+    assert_eq!((site.attempts(), site.in_outbox().await), (1, 1), "it was not tried again by itself");
+
+    assert_eq!(replay(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
+    until("it was tried again", async || site.attempts() >= 2).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    let before = site.attempts();
+    site.handler.redis.ask("FLUSHALL");
+    assert_eq!(replay(&*site.queue, &*site.outbox, Some(&["one".to_owned()])).await.unwrap(), 1, "from the outbox");
+    until("it was tried again", async || site.attempts() > before).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    assert_eq!(purge(&*site.queue, &*site.outbox, Some(&["nobody".to_owned()])).await.unwrap(), 0);
+    assert_eq!(purge(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
+    assert_eq!((site.in_outbox().await, site.queue.depth().await.unwrap().dead), (0, 0));
+    site.finish().await;
+}
+
+/// A job that was lost before it could be buried is no dead letter: the outbox still has it, and it is done.
+#[tokio::test]
+async fn what_was_lost_is_not_forgotten() {
+    if !available("queue::what_was_lost_is_not_forgotten") {
+        return;
+    }
+    let site = WithOutbox::start(true).await;
+    until("it is done at the second attempt", async || site.attempts() == 2 && site.in_outbox().await == 0).await;
+    assert_eq!(site.queue.depth().await.unwrap(), Depth::default());
+    site.finish().await;
+}
+
 // The program
 
 /// Gateway and `mailweir worker` share a Redis; the commands see the same queue.
@@ -901,7 +1040,7 @@ async fn program(site: &Site, queue: &str) {
     assert_eq!((listed.len(), listed[0]["reason"].as_str()), (2, Some("unknown_kind")));
     assert!(!gateway.command(&["queue", "dead", "purge"]).await.ok, "of what?");
     let unasked = gateway.command(&["queue", "dead", "purge", "--all"]).await;
-    assert!(!unasked.ok && unasked.text().contains("--yes"), "{unasked:?}");
+    assert!(!unasked.ok && unasked.stderr.contains("--yes"), "{unasked:?}");
     assert_eq!(gateway.command(&["queue", "dead", "purge", "one", "--json"]).await.json()[0]["purged"], 1);
     assert!(gateway.terminate().await.success());
     assert_eq!(gateway.command(&["queue", "dead", "replay", "--all", "--json"]).await.json()[0]["replayed"], 1);
@@ -909,7 +1048,7 @@ async fn program(site: &Site, queue: &str) {
     assert!(gateway.command(&["queue", "dead", "list"]).await.text().contains("LAST ERROR"));
     let purged = gateway.command(&["queue", "dead", "purge", "--all", "--yes"]).await;
     assert!(purged.ok && purged.text().contains("purged: 0"), "{purged:?}");
-    assert!(purged.text().contains("dead_letters.purged"), "no audit event: {purged:?}");
+    assert!(purged.stderr.contains("dead_letters.purged"), "no audit event: {purged:?}");
 }
 
 #[tokio::test]

@@ -164,3 +164,40 @@ async fn blocking<T: Send + 'static>(
         |error| StoreError::Body { attempt: "wait for", place: "worker".into(), source: std::io::Error::other(error) };
     tokio::task::spawn_blocking(work).await.map_err(lost)?
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Page by page, each body once, and what was left half written goes.
+    #[tokio::test]
+    async fn pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path().join("bodies"), 0).unwrap();
+        // Two of them in one folder.
+        let mut names: Vec<String> =
+            ["00aa", "00ab", "00ab", "7f00", "ffff"].iter().zip('a'..).map(|(at, c)| format!("{at}{}", c.to_string().repeat(60))).collect();
+        for name in &names {
+            files.put(name, vec![1]).await.unwrap();
+        }
+        let part = files.path(&names[0]).with_extension("1-1.part");
+        fs::write(&part, "half").unwrap();
+        let soon = i64::MAX / 2;
+        for limit in 1..8 {
+            let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let page = files.older_than(soon, after, limit).await.unwrap();
+                assert!(page.names.len() <= limit);
+                seen.extend(page.names);
+                (after, pages) = (page.next, pages + 1);
+                if after.is_none() {
+                    break;
+                }
+            }
+            names.sort();
+            assert_eq!((&seen, pages >= 5 / limit), (&names, true), "{limit}");
+        }
+        assert!(!part.exists());
+        assert_eq!(files.older_than(0, None, 9).await.unwrap(), BodyPage::default(), "none is that old");
+    }
+}

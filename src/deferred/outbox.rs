@@ -169,12 +169,7 @@ async fn move_some(
 }
 
 /// Dead letters that the queue may have lost.
-async fn give_back(
-    outbox: &dyn Outbox,
-    queue: &dyn Queue,
-    now_ms: i64,
-    resend_ms: i64,
-) -> Result<Moved, QueueError> {
+async fn give_back(outbox: &dyn Outbox, queue: &dyn Queue, now_ms: i64, resend_ms: i64) -> Result<Moved, QueueError> {
     let failed = |attempt| move |source| QueueError::Outbox { attempt, source };
     let dead = outbox.buried(now_ms, BATCH).await.map_err(failed("read dead letters"))?;
     if dead.is_empty() {

@@ -116,8 +116,7 @@ impl Scaling {
         let pause_ms = cooldown_ms + jitter_ms;
         let pressure = pressure(config, load);
         let spare = busy < share(config.busy_percent) * f64::from(load.workers.saturating_sub(1));
-        let quiet =
-            pressure.is_none() && config.mode != Mode::Manual && load.depth < config.down_depth && spare;
+        let quiet = pressure.is_none() && config.mode != Mode::Manual && load.depth < config.down_depth && spare;
         since(&mut self.quiet_since_ms, quiet, now_ms);
         since(&mut self.pressed_since_ms, pressure.is_some(), now_ms);
         if !over(self.changed_ms, pause_ms) {

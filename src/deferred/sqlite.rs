@@ -22,8 +22,8 @@ use sqlx::{ConnectOptions, QueryBuilder, Row, Sqlite, Transaction};
 
 use super::queue::{Answer, Waiting, in_order, new_owner, now_ms};
 use super::{
-    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Reason, Settlement,
-    Ticket,
+    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Reason,
+    Settlement, Ticket,
 };
 use crate::observe::event;
 
@@ -311,7 +311,13 @@ impl Embedded {
         Ok(settled)
     }
 
-    async fn bury_one(&self, on: &mut SqliteConnection, job: &Job, reason: Reason, now: i64) -> Result<(), sqlx::Error> {
+    async fn bury_one(
+        &self,
+        on: &mut SqliteConnection,
+        job: &Job,
+        reason: Reason,
+        now: i64,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
             "INSERT OR REPLACE INTO dead (key, kind, priority, payload, correlation, enqueued_ms, attempt, last_error, \
              reason, dead_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -368,12 +374,8 @@ impl Embedded {
         let DeadPlace(ms, key) = after.cloned().unwrap_or(DeadPlace(i64::MAX, String::new()));
         let sql = "SELECT * FROM dead WHERE dead_ms <= ?1 AND (dead_ms, key) < (?1, ?2) \
                    ORDER BY dead_ms DESC, key DESC LIMIT ?3";
-        let rows = sqlx::query(sql)
-            .bind(ms)
-            .bind(key)
-            .bind(limit.min(DEAD_PAGE_MAX) as i64)
-            .fetch_all(&self.read)
-            .await?;
+        let rows =
+            sqlx::query(sql).bind(ms).bind(key).bind(limit.min(DEAD_PAGE_MAX) as i64).fetch_all(&self.read).await?;
         let dead = |row: &SqliteRow| {
             let reason = Reason::read(row.try_get("reason")?);
             Ok(DeadJob { job: read_job(row)?, reason, dead_ms: row.try_get("dead_ms")? })

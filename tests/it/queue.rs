@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority, Queue,
-    Outbox, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open, pump, purge, replay,
+    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outbox, Outcome, Placed, Pool,
+    Priority, Queue, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open, pump, purge, replay,
 };
 use mailweir::records::OutboxJob;
 use tempfile::TempDir;
@@ -22,7 +22,7 @@ use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::request;
 use crate::support::outbox::OfRecords;
 use crate::support::records::{Open, Place, id_at, now_ms, record};
-use crate::support::redis::{Certificates, Keep, Redis, available};
+use crate::support::redis::{Certificates, Keep, Redis, ask, available};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -147,6 +147,44 @@ async fn redis_behind_a_sentinel() {
     }
     let (_redis, port) = Redis::start_sentinel().await;
     contract(&Site::new(&format!("redis-sentinel://127.0.0.1:{port}/main"))).await;
+}
+
+/// A sentinel with a password of its own, which is not the server's.
+#[tokio::test]
+async fn redis_behind_a_sentinel_with_a_password() {
+    if !available("queue::redis_behind_a_sentinel_with_a_password") {
+        return;
+    }
+    let (_redis, port) = Redis::start_sentinel().await;
+    let set = ask(port, "ACL SETUSER default resetpass >s3?cret");
+    assert!(set.starts_with("+OK"), "{set}");
+    let depth = async |parameters: &str| {
+        let part = Site::new(&format!("redis-sentinel://127.0.0.1:{port}/main/0{parameters}")).part();
+        let queue = part.open().await;
+        assert!(!queue.place().contains("s3"), "{}", queue.place());
+        queue.depth().await.map_err(|error| chain(&error))
+    };
+    assert_eq!(depth("?sentinel_password=s3%3Fcret").await, Ok(Depth::default()));
+    for wrong in ["", "?sentinel_password=other"] {
+        let error = depth(wrong).await.unwrap_err();
+        assert!(!error.contains("s3"), "{error}");
+    }
+}
+
+/// What the start would refuse `config check` refuses too, and neither tells the password.
+#[tokio::test]
+async fn a_wrong_address_is_found_before_the_start() {
+    for (url, why) in [
+        ("redis-sentinel://:s3cret?more@127.0.0.1:1/main", "%3F"),
+        ("redis://:s3cret/more@127.0.0.1:1/0", "%2F"),
+        ("redis-sentinel://:s3cret@127.0.0.1:1", "master"),
+    ] {
+        let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &format!("[queue]\nurl = \"{url}\"\n"));
+        let checked = gateway.command(&["config", "check"]).await;
+        let said = format!("{}{}", checked.text(), checked.stderr);
+        assert!(!checked.ok && said.contains("queue.url") && said.contains(why), "{url}: {said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
 
 #[tokio::test]

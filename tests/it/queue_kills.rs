@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    DeadJob, Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Queue, QueueConfig, WorkersConfig, open,
-    pump,
+    DeadJob, Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Queue, QueueConfig, WorkersConfig,
+    open, pump,
 };
 use mailweir::records::{OutboxJob, Records};
 use prometheus::Registry;

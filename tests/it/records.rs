@@ -9,7 +9,8 @@ use mailweir::mail::MessageId;
 use mailweir::observe::Fault;
 use mailweir::policy::Action;
 use mailweir::records::{
-    ActionOrder, Burial, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record, StoreError, WantedAction,
+    ActionOrder, Burial, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record, StoreError,
+    WantedAction,
 };
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;

@@ -123,7 +123,8 @@ const PAGE: usize = 300;
 
 /// One page of keys below the prefix; all of them as old as can be. The token of the next page is the last key.
 fn list(inner: &Inner, bucket: &str, query: &str) -> String {
-    let parameter = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(|value| value.replace("%2F", "/"));
+    let parameter =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(|value| value.replace("%2F", "/"));
     let prefix = parameter("prefix=").unwrap_or_default();
     let after = parameter("continuation-token=").or_else(|| parameter("start-after=")).unwrap_or_default();
     let bucket = bucket.trim_end_matches('/');

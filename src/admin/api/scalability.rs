@@ -16,7 +16,9 @@ use super::diagram::{self, Picture};
 use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
-use crate::deferred::{Crew, Depth, JobRun, Load, Mode, Outbox, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus};
+use crate::deferred::{
+    Crew, Depth, JobRun, Load, Mode, Outbox, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus,
+};
 use crate::enrichment::Outside;
 use crate::observe::event;
 

@@ -60,7 +60,10 @@ impl Chosen {
 fn asked(place: &str, dead: u64) -> anyhow::Result<bool> {
     let input = std::io::stdin();
     anyhow::ensure!(input.is_terminal(), "this throws away all dead letters, and nobody can be asked: say --yes");
-    write!(std::io::stderr(), "Throw away all {dead} dead letters of {place}? What was to be done is never done. [y/N] ")?;
+    write!(
+        std::io::stderr(),
+        "Throw away all {dead} dead letters of {place}? What was to be done is never done. [y/N] "
+    )?;
     let mut answer = String::new();
     input.lock().read_line(&mut answer)?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))

@@ -28,8 +28,8 @@ use redis::{Script, ScriptInvocation};
 
 use super::queue::{Answer, Waiting, in_order, new_owner, now_ms};
 use super::{
-    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, ServerFacts,
-    Settlement, Ticket,
+    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError,
+    ServerFacts, Settlement, Ticket,
 };
 pub use link::{LinkUse, RedisLink};
 pub use target::RedisAddress;

@@ -269,6 +269,25 @@ mod tests {
     }
 
     #[test]
+    fn jobs_that_wait_and_jobs_that_are_dead() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let of = |name: &str, value| (name.to_owned(), value);
+        let readings = Readings {
+            queues: vec![("high".into(), 7)],
+            queue_ages: vec![of("high", 301.5), of("low", 0.0)],
+            dead_letters: Some(3),
+            ..Readings::default()
+        };
+        let measures = gauges.measure(&readings, 0);
+        let found = |kind| measures.iter().filter(|m| m.kind == kind).map(|m| (m.subject.as_str(), m.value));
+        assert_eq!(found(Kind::QueueAge).collect::<Vec<_>>(), [("high", Some(301.5)), ("low", Some(0.0))]);
+        assert_eq!(found(Kind::DeadLetters).collect::<Vec<_>>(), [("", Some(3.0))]);
+        let words = [Kind::QueueAge.words(Some(301.5)), Kind::DeadLetters.words(Some(3.0))];
+        assert_eq!(words, ["the oldest job has waited for 302 s", "3 jobs are not tried again"]);
+        assert!(gauges.measure(&Readings::default(), 1).is_empty(), "what is not read is not judged");
+    }
+
+    #[test]
     fn percentiles() {
         let times = |within: [u64; 3], count| Times { bounds: vec![0.1, 1.0, 10.0], within: within.to_vec(), count };
         let none = times([0, 0, 0], 0);

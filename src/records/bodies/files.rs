@@ -175,8 +175,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = Files::open(folder.path().join("bodies"), 0).unwrap();
         // Two of them in one folder.
-        let mut names: Vec<String> =
-            ["00aa", "00ab", "00ab", "7f00", "ffff"].iter().zip('a'..).map(|(at, c)| format!("{at}{}", c.to_string().repeat(60))).collect();
+        let mut names: Vec<String> = ["00aa", "00ab", "00ab", "7f00", "ffff"]
+            .iter()
+            .zip('a'..)
+            .map(|(at, c)| format!("{at}{}", c.to_string().repeat(60)))
+            .collect();
         for name in &names {
             files.put(name, vec![1]).await.unwrap();
         }

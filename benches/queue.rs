@@ -1,20 +1,27 @@
 //! How many jobs a second go through their whole life: `cargo bench --bench queue [redis://…]`.
 //!
 //! Enqueued, claimed and settled in batches of 256, payloads of 1 KB, by two handles at once; best of rounds. Then the same
-//! through the pool, each job run by a handler that does nothing. Redis: with an address, else a server of its own is started
+//! through the pool, each job run by a handler that does nothing. At last what ordering a second look adds to a verdict: messages
+//! are judged one after the other with and without; median time until the answer, in microseconds. Redis: with an address, else a server of its own is started
 //! if there is one, on a unix socket, with its log written every second.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::panic, clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use mailweir::analysis::Site;
 use mailweir::deferred::{
     Failure, Handler, Handlers, Job, Metrics, Pool, Queue, QueueConfig, ScalingConfig, Settlement, WorkersConfig, open,
 };
+use mailweir::enrichment::{SenderAuth, Services};
+use mailweir::mail::{Connection, Door, Envelope, MessageId, Path as MailPath};
+use mailweir::pipeline::{self, Abilities, Answer, Deep, Inspect, Pipeline, ReassessConfig, Standing, Transaction};
+use mailweir::policy::{self, Judge, PolicyFiles, RuleSet};
+use mailweir::records::{self, Records};
 use tokio_util::sync::CancellationToken;
 
 const JOBS: usize = 20_000;
@@ -56,6 +63,9 @@ fn server(folder: &Path) -> Option<(Server, String)> {
     None
 }
 
+/// Messages of one round of verdicts.
+const VERDICTS: u64 = 2_000;
+
 fn main() {
     let given = std::env::args().skip(1).find(|argument| argument.contains("://"));
     let folder = tempfile::tempdir().unwrap();
@@ -66,6 +76,73 @@ fn main() {
         Some(url) => runtime.block_on(engine("Redis", &url, folder.path())),
         None => println!("Redis: left out: redis-server is not installed"),
     }
+    let (mut without, mut with) = (f64::MAX, f64::MAX);
+    for _ in 0..ROUNDS {
+        without = without.min(runtime.block_on(verdict(false)));
+        with = with.min(runtime.block_on(verdict(true)));
+    }
+    println!("verdict without a second look:  {without:8.1} µs");
+    println!("verdict that orders one:        {with:8.1} µs, {:.1} more", with - without);
+}
+
+/// Median time until the answer to a message, in microseconds. The job goes to the outbox with the record, behind the answer.
+async fn verdict(again: bool) -> f64 {
+    let data = tempfile::tempdir().unwrap();
+    let metrics = Arc::new(records::Metrics::new(&prometheus::Registry::new()).unwrap());
+    let (records, writer) = Records::open(&records::Config::default(), data.path(), metrics).await.unwrap();
+    let writer = tokio::spawn(writer);
+    let (rules, _) = RuleSet::build(Vec::new(), Arc::default(), &Default::default(), &Default::default());
+    let config = ReassessConfig { enabled: again, share: 1.0, ..ReassessConfig::default() };
+    let standing = Standing {
+        judge: Judge::new(&policy::Config::default(), &PolicyFiles::default()).unwrap(),
+        site: Site::default(),
+        sender_auth: SenderAuth::offline(),
+        services: Services::default(),
+        authserv_id: "mx.example.org".into(),
+        own_networks: Vec::new(),
+        needs_history: false,
+        rules: Arc::new(rules),
+        rule_budget: Default::default(),
+        rule_time: Duration::from_secs(1),
+        config: pipeline::Config::default(),
+        deep: Deep { config, ..Deep::default() },
+    };
+    let metrics = Arc::new(pipeline::Metrics::new(&prometheus::Registry::new()).unwrap());
+    let judging = Pipeline::new(standing, Some(Arc::clone(&records)), None, metrics);
+    let mut times = Vec::new();
+    for number in 0..VERDICTS {
+        let raw = format!(
+            "From: A <a@firm.example>\r\nTo: b@example.org\r\nSubject: {number}\r\nDate: Fri, 20 Nov 2026 10:00:00 +0000\r\n\
+             Message-ID: <{number}@firm.example>\r\n\r\nHello {number}\r\n"
+        );
+        let transaction = Transaction {
+            id: MessageId::new(number, [1; 10]),
+            connection: Arc::new(Connection::unknown(Door::Relay)),
+            envelope: Envelope {
+                sender: MailPath::new("a@firm.example"),
+                recipients: vec![MailPath::new("b@example.org")],
+            },
+            raw: raw.into(),
+            received: SystemTime::now(),
+            abilities: Abilities { edit_headers: true, drop_recipients: true, hold_at_mta: false },
+        };
+        let begun = Instant::now();
+        let answer = judging.inspect(transaction).await;
+        times.push(begun.elapsed());
+        assert!(matches!(answer, Answer::Deliver { .. }), "{answer:?}");
+    }
+    let ordered = if again { VERDICTS } else { 0 };
+    drop(judging);
+    let until = Instant::now() + Duration::from_secs(60);
+    let orders = async || records.counts().await.unwrap().into_iter().find(|(table, _)| *table == "outbox").unwrap().1;
+    while orders().await < ordered {
+        assert!(Instant::now() < until, "each message orders a second look");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    drop(records);
+    writer.await.unwrap();
+    times.sort();
+    times[times.len() / 2].as_secs_f64() * 1e6
 }
 
 async fn engine(name: &str, url: &str, folder: &Path) {

@@ -14,7 +14,18 @@ pub(super) struct IntoNextHop(pub(super) Arc<NextHops>);
 impl Reinject for IntoNextHop {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
         let reply = self.0.send(&envelope, &[raw]).await;
-        reply.map(|reply| format!("{} {}", reply.code, reply.text)).map_err(|error| Refused(reason(&error)))
+        reply
+            .map(|reply| format!("{} {}", reply.code, reply.text))
+            .map_err(|error| Refused { why: reason(&error), for_good: for_good(&error) })
+    }
+}
+
+/// Whether the next hop said that it never takes it.
+fn for_good(error: &SendError) -> bool {
+    match error {
+        SendError::Refused(reply) => reply.code >= 500,
+        SendError::Recipients(refused) => refused.iter().all(|(_, reply)| reply.code >= 500),
+        _ => false,
     }
 }
 

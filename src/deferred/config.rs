@@ -74,16 +74,20 @@ pub struct WorkersConfig {
     pub scaling: ScalingConfig,
     /// Time after which a job is asked to come to an end, in seconds.
     pub soft_seconds: u64,
-    /// Time after which a job is ended; that counts as a failed attempt. In seconds.
+    /// Time after which a job is ended; that counts as a failed attempt, unless it delivers. A release gets
+    /// `release.copy_seconds` more. In seconds.
     pub hard_seconds: u64,
     /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts; jobs that were only claimed ahead
-    /// then are charged once, and claimed one at a time from there on.
+    /// then are charged once, and claimed one at a time from there on. What fails for no fault of its own does not count
+    /// (`patience`).
     pub attempts: u32,
     /// Longest wait before the second attempt; it doubles from attempt to attempt, and each wait is drawn at random between
     /// nothing and that. In milliseconds.
     pub backoff_ms: u64,
     /// Longest wait between two attempts, in seconds.
     pub backoff_max_seconds: u64,
+    /// What is tried by time.
+    pub patience: PatienceConfig,
     /// Shares of the priorities high, medium and low when all of them wait: none starves.
     pub shares: [u32; 3],
     /// Jobs claimed ahead of the workers.
@@ -104,11 +108,31 @@ impl Default for WorkersConfig {
             attempts: 5,
             backoff_ms: 1_000,
             backoff_max_seconds: 900,
+            patience: PatienceConfig::default(),
             shares: [8, 3, 1],
             prefetch: 8,
             idle_ms: 100,
             drain_seconds: 20,
         }
+    }
+}
+
+/// What is tried by time, not by attempts: deliveries (`release`, `alert`, `notify`, `webhook`, `remediate`) to somebody who does
+/// not take them now, and any job while what it needs (database, bodies, a service that must be asked) is away.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PatienceConfig {
+    /// Shortest wait before it is tried again, in milliseconds.
+    pub wait_ms: u64,
+    /// Longest wait, in seconds. Between the two a wait is about as long as the job is old: they double.
+    pub wait_max_seconds: u64,
+    /// Age at which it is given up and becomes a dead letter, in hours.
+    pub give_up_hours: u64,
+}
+
+impl Default for PatienceConfig {
+    fn default() -> Self {
+        Self { wait_ms: 1_000, wait_max_seconds: 300, give_up_hours: 72 }
     }
 }
 
@@ -226,6 +250,9 @@ impl WorkersConfig {
             ("workers.attempts", self.attempts.into()),
             ("workers.backoff_ms", self.backoff_ms),
             ("workers.backoff_max_seconds", self.backoff_max_seconds),
+            ("workers.patience.wait_ms", self.patience.wait_ms),
+            ("workers.patience.wait_max_seconds", self.patience.wait_max_seconds),
+            ("workers.patience.give_up_hours", self.patience.give_up_hours),
             ("workers.prefetch", self.prefetch as u64),
             ("workers.idle_ms", self.idle_ms),
             ("workers.shares", self.shares.iter().copied().min().unwrap_or(0).into()),

@@ -24,7 +24,7 @@ mod scaling;
 mod shares;
 mod sqlite;
 
-pub use config::{QueueConfig, ScalingConfig, WorkersConfig};
+pub use config::{PatienceConfig, QueueConfig, ScalingConfig, WorkersConfig};
 pub use error::QueueError;
 pub use job::{DeadJob, DeadPlace, DeadPlaceError, Job, JobError, Priority, Reason};
 pub use metrics::{Metrics, watch};

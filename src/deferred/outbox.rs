@@ -149,7 +149,7 @@ async fn move_some(
                     event = event::SYSTEM,
                     job = job.key,
                     why,
-                    "a job that can never be queued is a dead letter"
+                    "a job that can never be queued is a dead letter now"
                 );
                 hopeless.push(DeadJob { job: job.failed(&why), reason: Reason::Refused, dead_ms: now });
             }

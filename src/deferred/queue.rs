@@ -67,6 +67,11 @@ impl Claim {
     pub fn lost_by(&self) -> u32 {
         self.ticket.delivery.saturating_sub(1)
     }
+
+    /// The job after an attempt that does not count. Who ended in order did not die over it: those before are forgiven too.
+    pub(super) fn excused(&self, error: &str) -> Job {
+        Job { attempt: self.job.attempt.saturating_sub(self.ticket.delivery), ..self.job.failed(error) }
+    }
 }
 
 /// What becomes of a claimed job.
@@ -79,6 +84,13 @@ pub enum Settlement {
         /// Not before this, milliseconds since 1970.
         due_ms: i64,
         /// Why it failed.
+        error: String,
+    },
+    /// Failed for no fault of its own; to be tried again, and no attempt is used up.
+    Later {
+        /// Not before this, milliseconds since 1970.
+        due_ms: i64,
+        /// What is away.
         error: String,
     },
     /// Not to be tried again.
@@ -164,8 +176,9 @@ pub trait Queue: fmt::Debug + Send + Sync {
     /// Dead letters, the newest first; after a place, those that follow it.
     fn dead<'a>(&'a self, after: Option<&'a DeadPlace>, limit: usize) -> Answer<'a, Vec<DeadJob>>;
 
-    /// Gives dead letters back to a queue that may have lost them. Those that it has, as dead letters or as jobs, stay as they
-    /// are, and beyond `queue.max_dead` none comes in. Gives how many came in.
+    /// Takes in dead letters: what cannot be queued, what somebody else gave up, what the queue may have lost. Those that it
+    /// has, as dead letters or as jobs, stay as they are; beyond `queue.max_dead` the oldest are left out. Gives how many came
+    /// in.
     fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, u64>;
 
     /// Puts dead letters into the queue again, as new jobs; all of them without keys. Gives how many. A job with its key that

@@ -291,6 +291,10 @@ impl Embedded {
                 let set = "UPDATE jobs SET owner = '', delivery = 0, ready_ms = ?, attempt = ?, last_error = ?";
                 (format!("{set} {ours}"), Some((*due_ms, failed)))
             }
+            Settlement::Later { due_ms, error } => {
+                let set = "UPDATE jobs SET owner = '', delivery = 0, ready_ms = ?, attempt = ?, last_error = ?";
+                (format!("{set} {ours}"), Some((*due_ms, claim.excused(error))))
+            }
             Settlement::Back => {
                 (format!("UPDATE jobs SET owner = '', delivery = delivery - 1, ready_ms = ? {ours}"), None)
             }
@@ -477,20 +481,21 @@ impl Queue for Embedded {
     }
 
     fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, u64> {
-        let work = self.write("take dead letters back", async move |on| {
+        let work = self.write("take in dead letters", async move |on| {
             let mut count = 0;
-            let kept = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM dead").fetch_one(&mut *on).await?;
-            let room = usize::try_from(self.max_dead.saturating_sub(kept)).unwrap_or(0);
-            for one in dead.iter().take(room) {
-                let there = "SELECT 1 FROM jobs WHERE key = ?1 UNION ALL SELECT 1 FROM dead WHERE key = ?1";
-                if sqlx::query(there).bind(&one.job.key).fetch_optional(&mut *on).await?.is_none() {
+            for one in dead {
+                // As many as may be, and all of them newer: it would be the first to go.
+                let out = "SELECT 1 FROM jobs WHERE key = ?1 UNION ALL SELECT 1 FROM dead WHERE key = ?1 UNION ALL \
+                           SELECT 1 WHERE (SELECT COUNT(*) FROM dead) >= ?2 AND (SELECT MIN(dead_ms) FROM dead) >= ?3";
+                let out = sqlx::query(out).bind(&one.job.key).bind(self.max_dead).bind(one.dead_ms);
+                if out.fetch_optional(&mut *on).await?.is_none() {
                     self.bury_one(&mut *on, &one.job, one.reason, one.dead_ms).await?;
                     count += 1;
                 }
             }
             Ok(count)
         });
-        self.within("take dead letters back", work)
+        self.within("take in dead letters", work)
     }
 
     fn replay<'a>(&'a self, keys: Option<&'a [String]>) -> Answer<'a, u64> {
@@ -498,7 +503,7 @@ impl Queue for Embedded {
             let chosen = "(json_type(?1) = 'null' OR key IN (SELECT value FROM json_each(?1)))";
             let again = format!(
                 "INSERT INTO jobs (key, kind, priority, payload, correlation, enqueued_ms, ready_ms, attempt, last_error) \
-                 SELECT key, kind, priority, payload, correlation, enqueued_ms, ?2, 0, last_error FROM dead WHERE {chosen} \
+                 SELECT key, kind, priority, payload, correlation, ?2, ?2, 0, last_error FROM dead WHERE {chosen} \
                  ON CONFLICT (key) DO NOTHING RETURNING key"
             );
             let again = sqlx::query_scalar::<_, String>(sqlx::AssertSqlSafe(again)).bind(these(keys)).bind(now_ms());

@@ -1,10 +1,12 @@
 //! Actions as jobs: `release` through the release path; `remediate`, `alert` and `notify` into the record.
 //!
-//! Nobody is wired yet who takes mail back or tells people: [`Recorded`] says so in the record and calls nothing a success. A
-//! job may run twice: a release finds nothing left to do then, a result that stands is not written over.
+//! Nobody is wired yet who takes mail back: [`Recorded`] says so in the record and calls nothing a success. A job may run twice: a
+//! release finds nothing left to do then, a result that stands is not written over. For whom, the action on the record says.
+//! A release is done when nobody it is for is held any more or being released by somebody else; until then it is tried by
+//! time. Who was judged worse since it was ordered stays held.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -13,12 +15,16 @@ use tokio_util::sync::CancellationToken;
 use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
 use crate::observe::{self, Category, Fault, event};
+use crate::policy::Action;
 use crate::records::{ActionOrder, Records, StoreError};
 
 /// Kind of the job that releases.
 pub const RELEASE: &str = "release";
 /// Kinds of the jobs that are recorded.
 pub const RECORDED: [&str; 1] = ["remediate"];
+
+/// Names in the result of a release at most.
+const NAMES: usize = 10;
 
 /// The result of what nobody does.
 pub(super) const NOBODY: &str = "recorded, nobody configured to act";
@@ -35,31 +41,76 @@ impl<R: Reinject> ReleaseJobs<R> {
         Self { release, records }
     }
 
-    async fn release(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
-        let id = order.id;
-        let result = match self.release.release(id, &order.recipients).await {
-            Ok(outcome) => match outcome.failed.first() {
-                Some(failed) => {
-                    observe::count("enforcement", Category::External);
-                    return Err(Failure::again(format!("{}: {}", failed.recipient, failed.why)));
-                }
-                None => format!("released for {}", outcome.released.join(", ")),
-            },
-            Err(ReleaseError::NothingHeld(_)) => "nothing was held any more".to_owned(),
-            Err(ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => "nothing was held any more".to_owned(),
+    async fn release(&self, job: &Job, soon: &CancellationToken) -> Result<(), Failure> {
+        let Some(mut order) = ordered(&self.records, job).await? else { return Ok(()) };
+        let second = self.records.reassessment(order.id).await.map_err(|error| Failure::of(&error))?;
+        if let Some(second) = second {
+            let worse = |name: &str| {
+                let verdict = second.record.verdicts.iter().find(|one| one.recipient == name);
+                verdict.is_some_and(|one| !matches!(one.verdict.action, Action::Allow | Action::Tag))
+            };
+            order.recipients.retain(|name| !worse(name));
+        }
+        if order.recipients.is_empty() {
+            return done(&self.records, job, &order, "judged worse since: stays held").await;
+        }
+        let outcome = match self.release.release_until(order.id, &order.recipients, soon).await {
+            Ok(outcome) => outcome,
+            Err(ReleaseError::NothingHeld(_) | ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => {
+                return done(&self.records, job, &order, "nothing was held any more").await;
+            }
             Err(error) => {
                 observe::count("enforcement", error.category());
                 return Err(Failure::of(&error));
             }
         };
-        done(&self.records, job, &order, &result).await
+        if !outcome.failed.is_empty() {
+            observe::count("enforcement", Category::External);
+        }
+        let passing = outcome.failed.iter().find(|failed| !failed.for_good);
+        let said = |failed: &super::release::Failure| format!("{}: {}", failed.recipient, failed.why);
+        match () {
+            () if !outcome.left.is_empty() && !outcome.released.is_empty() => Err(Failure::More),
+            () if passing.is_some() || !outcome.left.is_empty() => {
+                Err(Failure::later(passing.map_or_else(|| "its turn did not come".to_owned(), said)))
+            }
+            () if !outcome.elsewhere.is_empty() => {
+                let wait = outcome.elsewhere_until_ms.saturating_sub(now_ms(SystemTime::now()));
+                Err(Failure::Later {
+                    error: "somebody else is releasing it".into(),
+                    not_before: Duration::from_millis(wait.max(0).unsigned_abs()),
+                    category: Category::Resource,
+                })
+            }
+            () => match outcome.failed.first() {
+                Some(failed) => Err(Failure::again(said(failed))),
+                None => done(&self.records, job, &order, &released(&outcome.released)).await,
+            },
+        }
+    }
+}
+
+/// The result of a release.
+fn released(names: &[String]) -> String {
+    let named = names[..names.len().min(NAMES)].join(", ");
+    match names.len().saturating_sub(NAMES) {
+        0 => format!("released for {named}"),
+        more => format!("released for {named} and {more} more"),
     }
 }
 
 impl<R: Reinject> Handler for ReleaseJobs<R> {
-    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
-        self.release(job).boxed()
+    fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        async move { self.release(job, &soon).await }.boxed()
+    }
+
+    fn delivers(&self) -> bool {
+        true
+    }
+
+    /// A copy that the next hop has is not cut off: it would be given again.
+    fn grace(&self) -> Duration {
+        self.release.copy_time()
     }
 }
 
@@ -69,7 +120,7 @@ pub struct Recorded(pub Arc<Records>);
 impl Handler for Recorded {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         async move {
-            let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
+            let Some(order) = ordered(&self.0, job).await? else { return Ok(()) };
             tracing::warn!(
                 event = event::MAIL,
                 id = %order.id, action = job.kind, "an action is wanted and nobody is configured to act"
@@ -78,11 +129,29 @@ impl Handler for Recorded {
         }
         .boxed()
     }
+
+    fn delivers(&self) -> bool {
+        true
+    }
+}
+
+/// What a job orders, and for whom; `None`: it has its result already.
+pub(super) async fn ordered(records: &Records, job: &Job) -> Result<Option<ActionOrder>, Failure> {
+    let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
+    let actions = records.actions(order.id).await.map_err(|error| Failure::of(&error))?;
+    let action = actions.into_iter().find(|action| action.kind == job.kind && action.cause == order.cause);
+    match action {
+        Some(action) if action.result.is_some() => Ok(None),
+        Some(action) => Ok(Some(ActionOrder { recipients: action.recipients, ..order })),
+        // Nobody named must not become everybody.
+        None if order.recipients.is_empty() => Err(Failure::never("the record does not say for whom")),
+        None => Ok(Some(order)),
+    }
 }
 
 pub(super) async fn done(records: &Records, job: &Job, order: &ActionOrder, result: &str) -> Result<(), Failure> {
     records
-        .action_done(order.id, &job.kind, result, now_ms(SystemTime::now()))
+        .action_done(order.id, (&job.kind, &order.cause), result, now_ms(SystemTime::now()))
         .await
         .map_err(|error| Failure::of(&error))
 }

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 pub struct ReleaseConfig {
     /// How long a released message may take to come through our own doors again, in seconds.
     pub pass_seconds: u64,
+    /// How long giving one copy to the next hop may take, in seconds. Longer than all times of `[next_hop]` together: who cuts a
+    /// copy off when the next hop has it already gives it a second one.
+    pub copy_seconds: u64,
     /// File with the key of release passes, shared by all gateways of one site. None: `DATA/release.key`, made on first start.
     pub key_file: Option<PathBuf>,
 }
 
 impl Default for ReleaseConfig {
     fn default() -> Self {
-        Self { pass_seconds: 60 * 60, key_file: None }
+        Self { pass_seconds: 60 * 60, copy_seconds: 10 * 60, key_file: None }
     }
 }
 

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::ActionsConfig;
-use super::actions::{NOBODY, done, now_ms};
+use super::actions::{NOBODY, done, now_ms, ordered};
 use super::alert::{
     Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity,
     Ways, WebhookConfig, What,
@@ -79,14 +79,11 @@ impl Tell {
     }
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
-        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
+        let Some(order) = ordered(&self.records, job).await? else { return Ok(()) };
         let again = |error: crate::records::StoreError| Failure::of(&error);
         let Some(explained) = self.records.explained(order.id).await.map_err(again)? else {
             return Err(Failure::again("the record of the message is not there"));
         };
-        if explained.actions.iter().any(|action| action.kind == job.kind && action.result.is_some()) {
-            return Ok(());
-        }
         let result = match job.kind.as_str() {
             ALERT => match self.silence(order.id).await {
                 Some(silence) => format!("silenced by {}", silence.by),
@@ -139,7 +136,7 @@ impl Tell {
             }
         }
         match (took.is_empty(), passing) {
-            (true, Some(error)) => Err(Failure::again(error)),
+            (true, Some(error)) => Err(Failure::later(error)),
             (true, None) if refused.is_empty() => Ok(NOBODY.to_owned()),
             (true, None) => Ok(format!("refused by {}", refused.join("; "))),
             (false, _) if refused.is_empty() => Ok(format!("told by {}", took.join(", "))),
@@ -203,5 +200,9 @@ fn bare(alerts: &AlertsConfig) -> AlertsConfig {
 impl Handler for Tell {
     fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
         self.tell(job).boxed()
+    }
+
+    fn delivers(&self) -> bool {
+        true
     }
 }

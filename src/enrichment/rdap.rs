@@ -110,6 +110,7 @@ impl Rdap {
 
     /// When the domains of sender and links were registered; whole days before `question.now`. One that could not be asked about
     /// takes nothing from the others.
+    #[allow(clippy::disallowed_methods)] // At most `max_domains`.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<DomainAge>, Failure> {
         let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
         let senders = from.filter_map(|address| Some((registrable_domain(&address.domain)?, true)));
@@ -126,7 +127,6 @@ impl Rdap {
         let each = asked.into_iter().map(|(domain, sender)| -> BoxFuture<'_, _> {
             Box::pin(async move { (domain, sender, self.registration(domain, until).await) })
         });
-        // At most `max_domains`.
         let answers = futures_util::future::join_all(each).await;
         let (mut ages, mut failed, mut answered) = (Vec::new(), None, false);
         for (domain, sender, answer) in answers {
@@ -167,9 +167,9 @@ impl Rdap {
     }
 
     /// Asks each registry what it was asked last once more, when a look at it is due.
+    #[allow(clippy::disallowed_methods)] // As many as there may be registries.
     pub(super) async fn look(&self) {
         let due = self.all().into_iter().filter(|one| one.client.dependency().wants_look());
-        // As many as there may be registries.
         let each = due.map(|one| async move {
             let domain = one.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let Some(base) = self.place(&domain) else { return };

@@ -129,6 +129,10 @@ pub struct ReassessConfig {
     pub look_pause_seconds: u64,
     /// Largest delivered message whose bytes are kept for the second look; larger ones are not looked at again.
     pub max_kept_message_bytes: usize,
+    /// Whether mail that was held for its risk is released when the second look finds it clean. Careful: who is looked at can show
+    /// the second look something else than the first, and its recipients know that it is held. Mail that was held because
+    /// something could not be asked (`closed`) or because its judgement broke down is released in any case.
+    pub release_held_for_risk: bool,
     /// Bytes of delivered messages that are kept for their second look at a time; beyond that none is looked at again.
     pub max_kept_bytes: u64,
     /// What is done when the second verdict is worse: any of `remediate` (only of what was delivered), `alert`,
@@ -155,6 +159,7 @@ impl Default for ReassessConfig {
             looks: 3,
             look_pause_seconds: 10,
             max_kept_message_bytes: 32 * 1024 * 1024,
+            release_held_for_risk: false,
             max_kept_bytes: 1 << 30,
             on_worse: vec![OnWorse::Remediate, OnWorse::Alert],
         }

@@ -32,7 +32,7 @@ use crate::enrichment::{OnFailure, Question, Untouchable};
 use crate::mail::{Address, Connection, Door, Edit, Message};
 use crate::observe::event;
 use crate::policy::mql::{Ask, View};
-use crate::policy::{Action, Judgement, RuleFindings, Subject, gtube};
+use crate::policy::{Action, Gtube, Judgement, RuleFindings, Subject, gtube};
 use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing};
 
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
@@ -57,7 +57,7 @@ pub struct Pipeline {
     broken: Returning,
     /// What was deferred because something could not be asked.
     deferred: Returning,
-    stages: Stages,
+    pub(super) stages: Stages,
 }
 
 /// A message judged, before anything was done about it.
@@ -146,17 +146,21 @@ impl Pipeline {
         let judged = Instant::now();
         let untouchable = effort.again.then(|| Untouchable::of(&message, &transaction.envelope));
         let mut asking = Asking::new(&standing.services, question.now, until, untouchable);
-        if effort.again && standing.services.max_pictures() > 0 {
+        let late = || effort.soon.is_cancelled();
+        if effort.again && standing.services.max_pictures() > 0 && !late() {
             let pictures = pictures(&message, effort.site);
             asking.read_pictures(pictures, &mut facts.answers).await;
         }
-        let judging = Judging { standing, effort: &effort, transaction, message: &message };
+        let judging = Judging::new(standing, &effort, transaction, &message);
         let seen = aside(large, || judging.look(&facts));
         let (mut found, mut asks) = aside(large, || judging.find(&facts));
         let mut judgement = judging.judge(&seen, &found, &facts);
         timing.judge_us = micros(judged);
         // The text analyser is asked only where the verdict is not clear, and rules ask only what they hang on: so only now.
         for round in 0..asks::ROUNDS {
+            if late() {
+                break;
+            }
             let asked = Instant::now();
             let about_text = async {
                 if round > 0 {
@@ -190,6 +194,9 @@ impl Pipeline {
         };
         let mut record = record::with_degraded_rules(record);
         record.degraded.extend(asking.failed.iter().map(|(what, why)| format!("{what}={why}")));
+        if late() {
+            record.degraded.push("soft_deadline=timeout".into());
+        }
         Inspected { record, judgement, message }
     }
 
@@ -450,8 +457,9 @@ impl Pipeline {
             super::AfterPanics::Quarantine => {
                 let mut record = record::unjudged(&standing, &transaction);
                 let all: Vec<usize> = (0..transaction.envelope.recipients.len()).collect();
+                let jobs = reassess::for_unjudged(&record, &standing.deep.config);
                 let until = Instant::now() + standing.config.deadline();
-                let held = self.settle(&mut record, &transaction, (&all, Vec::new()), until).await;
+                let held = self.settle(&mut record, &transaction, (&all, jobs), until).await;
                 held.map(|()| {
                     self.remember(record, &Answer::Hold, None);
                     Answer::Hold
@@ -495,19 +503,31 @@ struct Judging<'j> {
     effort: &'j Effort<'j>,
     transaction: &'j Transaction,
     message: &'j Message,
+    from: Vec<Address>,
+    sender: Option<Address>,
+    hashes: Vec<String>,
+    pattern: Option<Gtube>,
 }
 
-impl Judging<'_> {
+impl<'j> Judging<'j> {
+    fn new(standing: &'j Standing, effort: &'j Effort<'j>, transaction: &'j Transaction, message: &'j Message) -> Self {
+        let from = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
+        let sender = transaction.envelope.sender.address();
+        let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
+        let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
+        Self { standing, effort, transaction, message, from, sender, hashes, pattern }
+    }
+
     /// What the detectors see.
     fn look(&self, facts: &Facts) -> Vec<Signal> {
-        let Self { transaction, message, effort, .. } = *self;
+        let Self { transaction, message, effort, .. } = self;
         let (connection, envelope) = (&*transaction.connection, &transaction.envelope);
         analysis::look(&analysis::Input { message, envelope, connection, facts, site: effort.site })
     }
 
     /// What the rules say, and what they would ask; those that the time is not enough for are undecided.
     fn find(&self, facts: &Facts) -> (RuleFindings, Vec<Ask>) {
-        let Self { standing, effort, transaction, message } = *self;
+        let Self { standing, effort, transaction, message, .. } = self;
         let envelope = &transaction.envelope;
         // A message out of a file that nobody gave an envelope has none.
         let bare = transaction.connection.door == Door::Scan && envelope.recipients.iter().all(|path| path.is_null());
@@ -526,15 +546,11 @@ impl Judging<'_> {
 
     /// The verdict, by what was seen and found, and what services said.
     fn judge(&self, seen: &[Signal], found: &RuleFindings, facts: &Facts) -> Judgement {
-        let Self { standing, transaction, message, .. } = *self;
+        let Self { standing, transaction, from, sender, hashes, pattern, .. } = self;
         let evidence = analysis::with_services(seen.to_vec(), &facts.services);
-        let from: Vec<Address> = message.from().iter().filter_map(|mailbox| mailbox.address.clone()).collect();
-        let sender = transaction.envelope.sender.address();
-        let hashes = if standing.judge.needs_hashes() { attachment_hashes(message) } else { Vec::new() };
         let connection = &*transaction.connection;
-        let subject = Subject { connection, sender: sender.as_ref(), from: &from, facts, hashes: &hashes };
-        let pattern = gtube(&transaction.raw).or_else(|| gtube(message.text().as_bytes()));
-        standing.judge.judge(evidence, found, &subject, pattern, &transaction.envelope.recipients)
+        let subject = Subject { connection, sender: sender.as_ref(), from, facts, hashes };
+        standing.judge.judge(evidence, found, &subject, *pattern, &transaction.envelope.recipients)
     }
 }
 

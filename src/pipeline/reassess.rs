@@ -3,10 +3,13 @@
 //! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message waits), runs the message path again
 //! with larger budgets and asks anew what was kept, and puts the second verdict beside the first. What follows are jobs again:
 //! `release` of what waited and is clean; `remediate`, `alert`, `notify`, `webhook` when the second verdict is worse. A message that waits
-//! has a job of kind [`WAITED`] besides, which ends the wait. Every job may run twice: the second verdict is written once, with
-//! its actions. Not here: who acts (`enforcement`).
+//! has a job of kind [`WAITED`] besides, which ends the wait for all who are still held for it. What was held because something
+//! that must be asked could not be, or because its judgement broke down, is released too when it is found clean; while it still
+//! cannot be asked, the look is tried again by time. Every job may run twice: the second verdict is written once, with its
+//! actions. Not here: who acts (`enforcement`).
 //! Longer than most by its tests, which are tables over one record.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,13 +23,14 @@ use super::answer;
 use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction};
 use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
+use crate::enrichment::OnFailure;
 use crate::mail::{Door, Message, MessageId};
 use crate::observe::{Category, event};
 use crate::policy::mql::Needs;
-use crate::policy::{Action, Judgement, Reason, RuleMode, Wait};
+use crate::policy::{Action, Judgement, Reason, RuleMode, Verdict, Wait};
 use crate::records::{
-    ActionOrder, Change, HeldState, OutboxJob, Reassessment, RecipientVerdict, Record, Records, StoreError,
-    WantedAction,
+    ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, HeldMessage, HeldState, OutboxJob, Reassessment,
+    RecipientVerdict, Record, Records, StoreError, WantedAction,
 };
 
 /// Kind of the job that looks again.
@@ -37,6 +41,9 @@ pub const WAITED: &str = "waited";
 const RELEASE: &str = "release";
 /// The hold commits at once and the record a moment later: so long the second look of what waits has to wait.
 const RECORD_MS: i64 = 1_000;
+
+/// Pause before a record is asked for again that was not there.
+const RECORD_PAUSE: Duration = Duration::from_secs(5);
 
 /// A message that is to be looked at again.
 #[derive(Debug, Clone)]
@@ -162,12 +169,13 @@ impl Again {
             return Vec::new();
         }
         let now = now_ms();
-        let mut jobs = vec![job(REASSESS, (record.id, correlation(record)), self.priority, Vec::new(), now)];
+        let mut jobs = vec![job(REASSESS, (record.id, correlation(record)), self.priority, "", now)];
         if self.waits() {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
-            let waited = job(WAITED, (record.id, correlation(record)), Priority::High, waiting(record), now);
+            // Of age at the end of the wait: what fails then is tried again soon.
+            let waited = job(WAITED, (record.id, correlation(record)), Priority::High, "", until);
             jobs.push(OutboxJob { not_before_ms: until, ..waited });
         }
         jobs
@@ -234,15 +242,25 @@ pub(super) fn for_campaign(record: &Record) -> Vec<OutboxJob> {
     let now = now_ms();
     let job = |id: &MessageId| OutboxJob {
         key: format!("{REASSESS}:{id}:campaign"),
-        payload: ActionOrder { id: *id, campaign: true, recipients: Vec::new() }.to_bytes(),
-        ..job(REASSESS, (*id, correlation(record)), Priority::Medium, Vec::new(), now)
+        payload: ActionOrder { campaign: true, ..ActionOrder::new(*id, "") }.to_bytes(),
+        ..job(REASSESS, (*id, correlation(record)), Priority::Medium, "", now)
     };
     untold.iter().map(job).collect()
 }
 
+/// The second look at a message that is held because its judgement broke down.
+pub(super) fn for_unjudged(record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
+    if !(config.enabled && config.degraded) {
+        return Vec::new();
+    }
+    let now = now_ms();
+    let look = job(REASSESS, (record.id, correlation(record)), Priority::Low, "", now);
+    vec![OutboxJob { not_before_ms: now.saturating_add(RECORD_MS), ..look }]
+}
+
 /// The second look that somebody asks for. It finds nothing to do where there was one.
 pub fn asked_look(record: &Record, now_ms: i64) -> Job {
-    let payload = ActionOrder { id: record.id, campaign: false, recipients: Vec::new() }.to_bytes();
+    let payload = ActionOrder::new(record.id, "").to_bytes();
     Job {
         priority: Priority::High,
         correlation: correlation(record),
@@ -251,29 +269,18 @@ pub fn asked_look(record: &Record, now_ms: i64) -> Job {
     }
 }
 
-/// Recipients that wait.
-fn waiting(record: &Record) -> Vec<String> {
-    let waits = record.verdicts.iter().filter(|one| one.verdict.reason == Reason::Waiting);
-    waits.map(|one| one.recipient.clone()).collect()
-}
-
 /// What binds its log lines together: of the connection it came by, else its id.
 fn correlation(record: &Record) -> String {
     record.connection.correlation.clone().unwrap_or_else(|| record.id.to_string())
 }
 
-fn job(
-    kind: &str,
-    (id, correlation): (MessageId, String),
-    priority: Priority,
-    recipients: Vec<String>,
-    now_ms: i64,
-) -> OutboxJob {
+fn job(kind: &str, (id, correlation): (MessageId, String), priority: Priority, cause: &str, now_ms: i64) -> OutboxJob {
+    let by = if cause.is_empty() || cause == BY_LOOK { String::new() } else { format!(":{cause}") };
     OutboxJob {
-        key: format!("{kind}:{id}"),
+        key: format!("{kind}:{id}{by}"),
         kind: kind.to_owned(),
         priority: priority.place() as u8,
-        payload: ActionOrder { id, campaign: false, recipients }.to_bytes(),
+        payload: ActionOrder::new(id, cause).to_bytes(),
         correlation,
         enqueued_ms: now_ms,
         not_before_ms: 0,
@@ -292,7 +299,7 @@ impl Reassess {
         Self { pipeline, records }
     }
 
-    async fn look(&self, job: &Job) -> Result<(), Failure> {
+    async fn look(&self, job: &Job, soon: &CancellationToken) -> Result<(), Failure> {
         let ActionOrder { id, campaign, .. } = ActionOrder::read(&job.payload).map_err(Failure::never)?;
         let metrics = &self.pipeline.metrics;
         // What is known of a campaign is worth another look, once.
@@ -301,7 +308,9 @@ impl Reassess {
             return Ok(());
         }
         let Some(first) = self.records.record(id).await.map_err(again)? else {
-            return Err(Failure::again("the record of the message is not there").because(Category::Database));
+            // The hold commits before it: it may be on its way.
+            let error = "the record of the message is not there".to_owned();
+            return Err(Failure::Again { error, not_before: RECORD_PAUSE, category: Category::Database });
         };
         if first.action == Action::Defer {
             return not_taken(&self.records, id).await;
@@ -327,23 +336,33 @@ impl Reassess {
             received,
             abilities: Abilities { edit_headers: false, drop_recipients: true, hold_at_mta: false },
         };
-        let inspected = self.pipeline.judge_with(&standing, standing.deep(), &transaction).await;
+        let inspected = self.pipeline.judge_with(&standing, standing.deep(soon), &transaction).await;
         let mut second = inspected.record;
-        if !second.degraded.is_empty() && job.attempt < config.looks {
-            let error = format!("still not known: {}", second.degraded.join(", "));
-            let not_before = Duration::from_secs(config.look_pause_seconds);
-            return Err(Failure::Again { error, not_before, category: Category::External });
+        let whereabouts = self.whereabouts(id).await?;
+        let closed = standing.services.on_failure(&second.facts.services, Duration::ZERO) == OnFailure::Closed;
+        let asked = !closed
+            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message, Duration::ZERO)
+                != OnFailure::Closed;
+        let pause = Duration::from_secs(config.look_pause_seconds);
+        let error = || format!("still not known: {}", second.degraded.join(", "));
+        if closed && hangs(&first, &second, &whereabouts) {
+            // Held until it can be asked: that takes as long as it takes.
+            return Err(Failure::Later { error: error(), not_before: pause, category: Category::External });
+        }
+        if !second.degraded.is_empty() && job.attempt < config.looks && !soon.is_cancelled() {
+            return Err(Failure::Again { error: error(), not_before: pause, category: Category::External });
         }
         second.action = answer::combine(&inspected.judgement, transaction.abilities).action();
-        let out = self.gone_out(&first).await?;
-        let (change, wanted) = compare(config, &first, &second, &out);
+        let (change, mut wanted) = compare(config, &first, (&second, asked), &whereabouts);
+        let cause = if campaign { BY_CAMPAIGN } else { BY_LOOK };
+        if campaign {
+            leave_out(&mut wanted, &self.records.actions(id).await.map_err(again)?);
+        }
         let now = now_ms();
+        let order = |kind: &str| self::job(kind, (id, job.correlation.clone()), Priority::High, cause, now);
         let (actions, jobs) = wanted
             .into_iter()
-            .map(|(kind, recipients)| {
-                let action = WantedAction { kind: kind.to_owned(), recipients: recipients.clone() };
-                (action, self::job(kind, (id, job.correlation.clone()), Priority::High, recipients, now))
-            })
+            .map(|(kind, recipients)| (WantedAction { kind: kind.to_owned(), cause, recipients }, order(kind)))
             .unzip();
         metrics.second_verdicts.with_label_values(&[change.as_str()]).inc();
         tracing::info!(
@@ -354,37 +373,101 @@ impl Reassess {
         self.records.note_reassessment(&reassessment, actions, jobs).await.map_err(again)
     }
 
-    /// Recipients that waited and whose copy went out meanwhile.
-    async fn gone_out(&self, first: &Record) -> Result<Vec<String>, Failure> {
-        if waiting(first).is_empty() {
-            return Ok(Vec::new());
+    /// What the quarantine knows of its copies.
+    async fn whereabouts(&self, id: MessageId) -> Result<Whereabouts, Failure> {
+        match self.records.held_message(id).await {
+            Ok(held) => Ok(Whereabouts::of(held)),
+            Err(StoreError::NotHeld(_)) => Ok(Whereabouts::default()),
+            Err(error) => Err(again(error)),
         }
-        let held = self.records.held_message(first.id).await.map_err(again)?;
-        let out = |state| matches!(state, HeldState::Released | HeldState::Releasing);
-        Ok(held.recipients.into_iter().filter(|one| out(one.state)).map(|one| one.recipient).collect())
     }
+}
+
+/// Where the copies are of a message that was held.
+#[derive(Debug, Default)]
+struct Whereabouts {
+    /// Those who have not got it.
+    held: Vec<String>,
+    /// Those whose copy went out, or is going out.
+    out: Vec<String>,
+}
+
+impl Whereabouts {
+    fn of(held: HeldMessage) -> Self {
+        let mut all = Self::default();
+        for one in held.recipients {
+            match one.state {
+                HeldState::Held => all.held.push(one.recipient),
+                HeldState::Releasing | HeldState::Released => all.out.push(one.recipient),
+                HeldState::Deleted => {}
+            }
+        }
+        all
+    }
+}
+
+/// Leaves out whom an action was ordered for before.
+fn leave_out(wanted: &mut Vec<(&'static str, Vec<String>)>, before: &[ActionTaken]) {
+    for (kind, recipients) in wanted.iter_mut() {
+        let same = before.iter().filter(|action| action.kind == *kind && action.cause != BY_CAMPAIGN);
+        let known: HashSet<&str> = same.flat_map(|action| action.recipients.iter().map(String::as_str)).collect();
+        recipients.retain(|one| !known.contains(one.as_str()));
+    }
+    wanted.retain(|(_, recipients)| !recipients.is_empty());
+}
+
+/// Whether a clean second look releases what was held for this. `sure`: all that must be asked was, and nothing was left out.
+fn may_go(config: &ReassessConfig, verdict: &Verdict, (asked, sure): (bool, bool)) -> bool {
+    match verdict.reason {
+        Reason::Waiting => true,
+        Reason::Unasked | Reason::Unjudged => asked,
+        Reason::Score => config.release_held_for_risk && verdict.action == Action::Quarantine && asked && sure,
+        Reason::Gtube | Reason::BlockList(_) | Reason::AllowList(_) | Reason::Malware(_) => false,
+    }
+}
+
+/// Whether somebody is held whom the second verdict would release: what must be asked decides.
+fn hangs(first: &Record, second: &Record, whereabouts: &Whereabouts) -> bool {
+    let mut both = first.verdicts.iter().zip(&second.verdicts);
+    both.any(|(was, is)| {
+        let undecided = matches!(was.verdict.reason, Reason::Waiting | Reason::Unasked | Reason::Unjudged);
+        undecided && passed(is.verdict.action) && whereabouts.held.contains(&was.recipient)
+    })
 }
 
 /// What the second verdict means, and what is to be done for whom.
 fn compare(
     config: &ReassessConfig,
     first: &Record,
-    second: &Record,
-    out: &[String],
+    (second, asked): (&Record, bool),
+    whereabouts: &Whereabouts,
 ) -> (Change, Vec<(&'static str, Vec<String>)>) {
+    let held: HashSet<&String> = whereabouts.held.iter().collect();
+    let out: HashSet<&String> = whereabouts.out.iter().collect();
+    let sure = (asked, second.degraded.is_empty());
     let (mut release, mut take_back, mut keep, mut better) = (Vec::new(), Vec::new(), Vec::new(), false);
+    let (mut with_others, mut stay) = (Vec::new(), false);
     for (was, is) in first.verdicts.iter().zip(&second.verdicts) {
-        let waits = was.verdict.reason == Reason::Waiting && !out.contains(&was.recipient);
-        let delivered = passed(was.verdict.action) || (was.verdict.reason == Reason::Waiting && !waits);
-        let whom = was.recipient.clone();
-        match (waits, delivered, passed(is.verdict.action)) {
-            (true, _, true) => release.push(whom),
-            (true, _, false) => keep.push(whom),
-            // A message that was held as a whole, because one of its recipients must not get it, did not go out.
-            (_, true, false) if passed(first.action) || out.contains(&whom) => take_back.push(whom),
-            (_, false, true) => better = true,
-            _ => {}
+        let (whom, clean) = (&was.recipient, passed(is.verdict.action));
+        let (waited, would) = (was.verdict.reason == Reason::Waiting, passed(was.verdict.action));
+        // A message that was held as a whole, because one of its recipients must not get it, did not go out.
+        let delivered = out.contains(whom) || (would && passed(first.action));
+        better |= clean && !delivered && !would && !waited;
+        if held.contains(whom) {
+            match (clean, would) {
+                (true, true) => with_others.push(whom.clone()),
+                (true, false) if may_go(config, &was.verdict, sure) => release.push(whom.clone()),
+                (false, false) if waited => keep.push(whom.clone()),
+                _ => {}
+            }
+            stay |= !clean || !(would || may_go(config, &was.verdict, sure));
+        } else if delivered && !clean {
+            take_back.push(whom.clone());
         }
+    }
+    // Held only because of others: they go when those go.
+    if !stay && !release.is_empty() {
+        release.append(&mut with_others);
     }
     let change = match () {
         () if !take_back.is_empty() || !keep.is_empty() => Change::Worse,
@@ -411,8 +494,8 @@ fn compare(
 }
 
 impl Handler for Reassess {
-    fn run<'a>(&'a self, job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
-        self.look(job).boxed()
+    fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        async move { self.look(job, &soon).await }.boxed()
     }
 }
 
@@ -429,8 +512,29 @@ impl Waited {
     }
 
     async fn end(&self, job: &Job) -> Result<(), Failure> {
-        let ActionOrder { id, recipients, .. } = ActionOrder::read(&job.payload).map_err(Failure::never)?;
-        if self.records.reassessment(id).await.map_err(again)?.is_some() {
+        let order = ActionOrder::read(&job.payload).map_err(Failure::never)?;
+        let id = order.id;
+        let held = match self.records.held_message(id).await {
+            Ok(held) => held,
+            Err(StoreError::NotHeld(_)) => return Ok(()),
+            Err(error) => return Err(again(error)),
+        };
+        let waits = held
+            .recipients
+            .into_iter()
+            .filter(|one| one.is_held() && one.waits().unwrap_or_else(|| order.recipients.contains(&one.recipient)));
+        let mut recipients: Vec<String> = waits.map(|one| one.recipient).collect();
+        if let Some(second) = self.records.reassessment(id).await.map_err(again)? {
+            // Who was judged worse stays held; the release of the others was ordered then, and is tried until it is done.
+            let clean = |name: &String| {
+                second.record.verdicts.iter().any(|one| one.recipient == *name && passed(one.verdict.action))
+            };
+            let actions = self.records.actions(id).await.map_err(again)?;
+            let ordered =
+                |name: &String| actions.iter().any(|one| one.kind == RELEASE && one.recipients.contains(name));
+            recipients.retain(|name| clean(name) && !ordered(name));
+        }
+        if recipients.is_empty() {
             return Ok(());
         }
         if self.records.record(id).await.map_err(again)?.is_some_and(|first| first.action == Action::Defer) {
@@ -443,15 +547,16 @@ impl Waited {
                     event = event::MAIL,
                     %id, "a message waited for its second look in vain and is released"
                 );
-                let action = WantedAction { kind: RELEASE.into(), recipients: recipients.clone() };
-                let jobs = vec![self::job(RELEASE, (id, job.correlation.clone()), Priority::High, recipients, now)];
+                let action = WantedAction { kind: RELEASE.into(), cause: WAITED, recipients };
+                let jobs = vec![self::job(RELEASE, (id, job.correlation.clone()), Priority::High, WAITED, now)];
                 self.records.want_actions(id, vec![action], jobs, now).await.map_err(again)
             }
             AfterHold::Keep => {
                 tracing::warn!(event = event::MAIL, %id, "a message waited for its second look in vain and stays held");
-                let action = WantedAction { kind: WAITED.into(), recipients };
+                let action = WantedAction { kind: WAITED.into(), cause: WAITED, recipients };
                 self.records.want_actions(id, vec![action], Vec::new(), now).await.map_err(again)?;
-                self.records.action_done(id, WAITED, "not looked at in time: stays held", now).await.map_err(again)
+                let result = "not looked at in time: stays held";
+                self.records.action_done(id, (WAITED, WAITED), result, now).await.map_err(again)
             }
         }
     }
@@ -483,7 +588,7 @@ mod tests {
     use crate::analysis::{Fact, Facts, History, Profile, Why};
     use crate::mail::{Connection, Envelope, MessageLimits, Path};
     use crate::policy::mql::Capability;
-    use crate::policy::{RuleMatch, Score, Verdict};
+    use crate::policy::{RuleMatch, Score};
     use crate::records::Timing;
 
     fn record(action: Action, verdicts: &[(Action, Reason)]) -> Record {
@@ -706,7 +811,10 @@ mod tests {
         let second =
             |all: &[Action]| record(Allow, &all.iter().map(|action| (*action, Reason::Score)).collect::<Vec<_>>());
         let kinds = |first: &Record, again: &[Action], out: &[String]| {
-            let (change, wanted) = compare(&config, first, &second(again), out);
+            let held = first.verdicts.iter().filter(|one| !passed(one.verdict.action) || !passed(first.action));
+            let held = held.map(|one| one.recipient.clone()).filter(|name| !out.contains(name)).collect();
+            let whereabouts = Whereabouts { held, out: out.to_vec() };
+            let (change, wanted) = compare(&config, first, (&second(again), true), &whereabouts);
             (change, wanted.into_iter().map(|(kind, whom)| format!("{kind} {}", whom.join(","))).collect::<Vec<_>>())
         };
         let none: [String; 0] = [];
@@ -734,5 +842,96 @@ mod tests {
             "it went out meanwhile"
         );
         assert_eq!(kinds(&waiting, &[Allow, Quarantine], &out), (Change::Same, none.to_vec()));
+    }
+
+    #[test]
+    fn what_a_clean_second_look_releases() {
+        use Action::{Allow, Quarantine, Reject};
+        let careful = ReassessConfig::default();
+        let freely = ReassessConfig { release_held_for_risk: true, ..ReassessConfig::default() };
+        let released = |config: &ReassessConfig,
+                        verdicts: &[(Action, Reason)],
+                        again: &[Action],
+                        asked: bool,
+                        sure: bool| {
+            let first = record(Quarantine, verdicts);
+            let mut second = record(Allow, &again.iter().map(|one| (*one, Reason::Score)).collect::<Vec<_>>());
+            if !sure {
+                second.degraded.push("dkim=timeout".into());
+            }
+            let held = first.verdicts.iter().map(|one| one.recipient.clone()).collect();
+            let (change, wanted) = compare(config, &first, (&second, asked), &Whereabouts { held, out: Vec::new() });
+            (
+                change,
+                wanted.into_iter().filter(|(kind, _)| *kind == RELEASE).flat_map(|(_, whom)| whom).collect::<Vec<_>>(),
+            )
+        };
+        let r0 = || vec!["r0@b.example".to_owned()];
+        let one =
+            |config, reason: Reason, asked, sure| released(config, &[(Quarantine, reason)], &[Allow], asked, sure);
+        for reason in [Reason::Unasked, Reason::Unjudged] {
+            assert_eq!(one(&careful, reason.clone(), true, false), (Change::Better, r0()), "{reason:?}");
+            assert_eq!(one(&careful, reason, false, true), (Change::Better, vec![]), "it still cannot be asked");
+        }
+        assert_eq!(one(&careful, Reason::Waiting, false, false), (Change::Same, r0()));
+        assert_eq!(one(&careful, Reason::Score, true, true), (Change::Better, vec![]));
+        assert_eq!(one(&freely, Reason::Score, true, true), (Change::Better, r0()));
+        assert_eq!(one(&freely, Reason::Score, true, false), (Change::Better, vec![]), "something is not known");
+        for reason in [Reason::Gtube, Reason::BlockList("x".into())] {
+            assert_eq!(one(&freely, reason.clone(), true, true), (Change::Better, vec![]), "{reason:?}");
+        }
+        let bad = released(&careful, &[(Quarantine, Reason::Unasked)], &[Quarantine], true, true);
+        assert_eq!(bad, (Change::Same, vec![]), "held anyway");
+        let refused =
+            released(&freely, &[(Reject, Reason::Score), (Quarantine, Reason::Score)], &[Allow, Allow], true, true);
+        assert_eq!(refused, (Change::Better, vec!["r1@b.example".to_owned()]));
+        // Held only because of the other one: goes with him, or stays.
+        let both = |first: Reason, again: &[Action]| {
+            released(&careful, &[(Quarantine, first), (Allow, Reason::Score)], again, true, true).1
+        };
+        assert_eq!(both(Reason::Waiting, &[Allow, Allow]), ["r0@b.example", "r1@b.example"]);
+        assert_eq!(both(Reason::Waiting, &[Allow, Quarantine]), ["r0@b.example"]);
+        assert!(both(Reason::Waiting, &[Quarantine, Allow]).is_empty());
+        assert!(both(Reason::Score, &[Allow, Allow]).is_empty());
+    }
+
+    #[test]
+    fn a_later_look_adds_to_the_first() {
+        let taken = |cause: &str, whom: &str| ActionTaken {
+            kind: "remediate".into(),
+            cause: cause.into(),
+            recipients: vec![whom.into()],
+            wanted_ms: 0,
+            result: None,
+            result_ms: None,
+        };
+        let before = [taken(BY_LOOK, "a@b.example")];
+        let mut wanted = vec![
+            ("remediate", vec!["a@b.example".into(), "b@b.example".into()]),
+            ("alert", vec!["a@b.example".into()]),
+        ];
+        leave_out(&mut wanted, &before);
+        assert_eq!(wanted, [("remediate", vec!["b@b.example".to_owned()]), ("alert", vec!["a@b.example".to_owned()])]);
+        leave_out(&mut wanted, &[taken("", "b@b.example")]);
+        assert_eq!(wanted.len(), 1, "nobody is left");
+    }
+
+    #[test]
+    fn orders_are_small_and_of_their_own() {
+        let many = vec![(Action::Quarantine, Reason::Waiting); 1_000];
+        let again =
+            Again { priority: Priority::High, reasons: vec!["grey"], keep_until_ms: 0, waits: vec![true; 1_000] };
+        let jobs = again.jobs(&record(Action::Quarantine, &many), &ReassessConfig::default());
+        assert_eq!(jobs.iter().map(|job| job.kind.as_str()).collect::<Vec<_>>(), [REASSESS, WAITED]);
+        assert!(jobs.iter().all(|job| job.payload.len() < 200));
+        let id = (MessageId::new(1, [1; 10]), String::new());
+        let keys =
+            ["", BY_LOOK, BY_CAMPAIGN, WAITED].map(|cause| job(RELEASE, id.clone(), Priority::High, cause, 0).key);
+        assert_eq!(keys[0], keys[1]);
+        assert!(keys[1] != keys[2] && keys[2] != keys[3]);
+        let config = ReassessConfig { enabled: true, ..ReassessConfig::default() };
+        let unjudged = record(Action::Quarantine, &[(Action::Quarantine, Reason::Unjudged)]);
+        assert_eq!(for_unjudged(&unjudged, &config)[0].key, format!("{REASSESS}:{}", unjudged.id));
+        assert!(for_unjudged(&unjudged, &ReassessConfig::default()).is_empty(), "off");
     }
 }

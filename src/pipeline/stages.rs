@@ -38,8 +38,9 @@ impl Stages {
         deferred: Duration,
     ) -> OnFailure {
         let failed = |names: &[&str]| {
-            let what = |one: &String| one.split_once('=').map_or(one.as_str(), |(what, _)| what).to_owned();
-            record.degraded.iter().map(what).any(|what| names.contains(&what.as_str()))
+            let mut degraded =
+                record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
+            degraded.any(|what| names.contains(&what))
         };
         let stages = [
             (config.sender_auth, failed(&["spf_helo", "spf", "dkim", "dmarc", "arc"])),

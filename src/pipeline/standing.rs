@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::{Config, ReassessConfig};
 use crate::analysis::Site;
 use crate::enrichment::{SenderAuth, Services};
@@ -61,6 +63,8 @@ pub(super) struct Effort<'s> {
     pub(super) site: &'s Site,
     /// What was kept of earlier questions is asked anew.
     pub(super) again: bool,
+    /// From then on nothing more is asked: the verdict is what is known by then, marked degraded.
+    pub(super) soon: CancellationToken,
 }
 
 impl Effort<'_> {
@@ -75,13 +79,13 @@ impl Standing {
     pub(super) fn inline(&self) -> Effort<'_> {
         let deadline = self.config.deadline();
         let (rule_budget, rule_time, site) = (self.rule_budget, self.rule_time, &self.site);
-        Effort { deadline, rule_budget, rule_time, site, again: false }
+        Effort { deadline, rule_budget, rule_time, site, again: false, soon: CancellationToken::new() }
     }
 
-    /// When nobody waits.
-    pub(super) fn deep(&self) -> Effort<'_> {
+    /// When nobody waits, until `soon`.
+    pub(super) fn deep(&self, soon: &CancellationToken) -> Effort<'_> {
         let Deep { config, rule_budget, rule_time, site, .. } = &self.deep;
         let deadline = Duration::from_millis(config.deadline_ms);
-        Effort { deadline, rule_budget: *rule_budget, rule_time: *rule_time, site, again: true }
+        Effort { deadline, rule_budget: *rule_budget, rule_time: *rule_time, site, again: true, soon: soon.clone() }
     }
 }

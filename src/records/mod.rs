@@ -39,6 +39,7 @@ use writer::Writer;
 use crate::analysis::{Fact, History, HistoryKeys};
 use crate::mail::MessageId;
 use crate::observe::event;
+use crate::policy::{Action, Reason, Verdict};
 
 pub use config::{Config, S3Config};
 pub use error::StoreError;
@@ -47,9 +48,9 @@ pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
 pub use outbox::{Burial, OutboxJob};
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
-pub use quarantine::{HeldMessage, HeldQuery, HeldState, RecipientState};
+pub use quarantine::{HeldMessage, HeldQuery, HeldState, RELEASE_RENEW, RecipientState, ReleaseLease};
 pub use record::{RecipientVerdict, Record, Timing};
-pub use second::{ActionOrder, ActionTaken, Change, Explained, Reassessment, WantedAction};
+pub use second::{ActionOrder, ActionTaken, BY_CAMPAIGN, BY_LOOK, Change, Explained, Reassessment, WantedAction};
 
 /// How long a body may take for somebody who has time; the commit has its own limit, `store.commit_ms`.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
@@ -205,21 +206,14 @@ impl Records {
         let late = |_| StoreError::Slow(until.saturating_duration_since(started).as_millis() as u64);
         let body = tokio::time::timeout_at(until, self.bodies.put(raw)).await.map_err(late)??;
         self.metrics.body_seconds.observe(started.elapsed().as_secs_f64());
-        let held = recipients.iter().filter_map(|place| {
-            let path = record.envelope.recipients.get(*place)?.clone();
-            let tenant = record.verdicts.get(*place).map(|v| v.tenant.clone()).unwrap_or_default();
-            Some(HeldRecipient { path, tenant })
-        });
-        let mut held: Vec<HeldRecipient> = held.collect();
-        held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
-        held.dedup_by(|a, b| a.path.text == b.path.text);
+        let held = held_for(record, recipients);
         let reason = recipients.first().and_then(|place| record.verdicts.get(*place)).map(|v| &v.verdict.reason);
         self.writer
             .hold(
                 HeldRow {
                     id: record.id,
                     held_ms: record.received_ms,
-                    reason: reason.and_then(|r| serde_json::to_string(r).ok()).unwrap_or_default().replace('"', ""),
+                    reason: reason.map(quarantine::word).unwrap_or_default(),
                     risk: record.score.risk,
                     sender: record.envelope.sender.clone(),
                     from_address: record.from.first().cloned().unwrap_or_default(),
@@ -292,8 +286,16 @@ impl Records {
         id: MessageId,
         recipients: &[String],
         now_ms: i64,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Vec<ReleaseLease>, StoreError> {
         self.metrics.timed("release", self.store.lease(id, recipients, now_ms)).await
+    }
+
+    /// A sign of life of a release that runs, every [`RELEASE_RENEW`]. `false`: somebody else may have taken it up.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn renew_release(&self, id: MessageId, lease: &ReleaseLease, now_ms: i64) -> Result<bool, StoreError> {
+        self.metrics.timed("release", self.store.renew(id, lease, now_ms)).await
     }
 
     /// Ends a release: with the time of the next hop's 250, or with the reason why it failed (it can be tried again).
@@ -303,10 +305,10 @@ impl Records {
     pub async fn end_release(
         &self,
         id: MessageId,
-        recipients: &[String],
+        leases: &[ReleaseLease],
         outcome: Result<i64, &str>,
     ) -> Result<(), StoreError> {
-        self.metrics.timed("release", self.store.end_release(id, recipients, outcome)).await?;
+        self.metrics.timed("release", self.store.end_release(id, leases, outcome)).await?;
         let Ok(now_ms) = outcome else { return Ok(()) };
         // The message is delivered: that this cannot be remembered is no failure of the release.
         if let Err(error) = self.remember_release(id, now_ms).await {
@@ -402,4 +404,23 @@ impl Records {
     pub fn places(&self) -> (String, String) {
         (self.store.place.clone(), self.bodies.place())
     }
+}
+
+/// The recipients at these places, each with his tenant and why he does not get the message.
+fn held_for(record: &Record, places: &[usize]) -> Vec<HeldRecipient> {
+    let passes = |verdict: &Verdict| matches!(verdict.action, Action::Allow | Action::Tag);
+    let verdicts = || places.iter().filter_map(|place| record.verdicts.get(*place)).map(|one| &one.verdict);
+    // Who is held only because of others waits when they do nothing else.
+    let waits = verdicts().any(|one| !passes(one))
+        && verdicts().filter(|one| !passes(one)).all(|one| one.reason == Reason::Waiting);
+    let why = |verdict: &Verdict| quarantine::word(if waits { &Reason::Waiting } else { &verdict.reason });
+    let held = places.iter().filter_map(|place| {
+        let (path, one) = (record.envelope.recipients.get(*place)?.clone(), record.verdicts.get(*place));
+        let tenant = one.map(|one| one.tenant.clone()).unwrap_or_default();
+        Some(HeldRecipient { path, tenant, reason: one.map(|one| why(&one.verdict)).unwrap_or_default() })
+    });
+    let mut held: Vec<HeldRecipient> = held.collect();
+    held.sort_by(|a, b| a.path.text.cmp(&b.path.text));
+    held.dedup_by(|a, b| a.path.text == b.path.text);
+    held
 }

@@ -178,7 +178,8 @@ impl Records {
     /// # Errors
     /// When the database does not answer.
     pub async fn revive(&self, keys: Option<&[String]>, now_ms: i64) -> Result<u64, StoreError> {
-        let text = "UPDATE outbox SET dead_ms = 0, reason = '', attempts = 0, due_ms = ";
+        // Made anew: what is tried by time begins its time again.
+        let text = "UPDATE outbox SET dead_ms = 0, reason = '', attempts = 0, not_before_ms = 0, due_ms = ";
         self.metrics.timed("outbox_revive", self.store.of_the_dead((text, Some(now_ms)), keys)).await
     }
 
@@ -255,7 +256,7 @@ impl Store {
         let statement = || {
             let mut sql = Sql::many(text, self.sqlite);
             if let Some(value) = value {
-                sql.bind(value);
+                sql.bind(value).push(", enqueued_ms = ").bind(value);
             }
             sql.push(" WHERE dead_ms > 0");
             sql

@@ -9,10 +9,12 @@
 //! held ──▶ deleted
 //! ```
 //!
-//! The lease keeps two releases from running at once; a release that was killed half-way becomes possible again when it
-//! has run out. A recipient counts as released only after the next hop's 250.
+//! The lease keeps two releases from running at once. It is short and renewed while the release runs ([`RELEASE_RENEW`]), so
+//! that one that was killed half-way becomes possible again soon. Who lost his lease can end nothing but by a 250: a recipient
+//! counts as released only after the next hop's, and then whoever brought it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use sqlx::Row;
@@ -22,11 +24,16 @@ use super::sql::Sql;
 use super::store::Store;
 use super::{OutboxJob, PAGE_MAX, StoreError};
 use crate::mail::{Envelope, MessageId, Path};
+use crate::policy::Reason;
 
 /// What is attempted when held messages are looked at.
 const READ: &str = "read the quarantine";
-/// How long a release may run before another may take it up.
-const LEASE_MS: i64 = 10 * 60 * 1_000;
+/// How long a release that gives no sign of life is left alone before another may take it up.
+const LEASE_MS: i64 = 60 * 1_000;
+/// How often a release that runs has to give one.
+pub const RELEASE_RENEW: Duration = Duration::from_secs(15);
+/// The word for [`Reason::Waiting`] in [`RecipientState::reason`].
+const WAITING: &str = "waiting";
 
 /// A message to be held: written in one commit.
 #[derive(Debug, Clone)]
@@ -50,13 +57,19 @@ pub(super) struct HeldRow {
 pub(super) struct HeldRecipient {
     pub(super) path: Path,
     pub(super) tenant: String,
+    pub(super) reason: String,
+}
+
+/// A reason as the quarantine writes it.
+pub(super) fn word(reason: &Reason) -> String {
+    serde_json::to_string(reason).unwrap_or_default().replace('"', "")
 }
 
 impl HeldRow {
     pub(super) const INSERT: &'static str = "INSERT INTO quarantine (id, held_ms, reason, risk, sender, sender_params, \
          from_address, subject, client_ip, size, body) VALUES ";
     pub(super) const INSERT_RECIPIENT: &'static str = "INSERT INTO quarantine_recipients (message_id, recipient, params, \
-         tenant, state, lease_ms, attempts) VALUES ";
+         tenant, state, lease_ms, attempts, reason) VALUES ";
 
     pub(super) fn bind(&self, sql: &mut Sql) {
         sql.bind(self.id.to_string()).comma().bind(self.held_ms).comma().text(&self.reason).comma();
@@ -74,7 +87,8 @@ impl HeldRecipient {
             .comma()
             .text(&self.path.params.join(" "))
             .comma();
-        sql.text(&self.tenant).comma().bind("held").comma().bind(0i64).comma().bind(0i64);
+        sql.text(&self.tenant).comma().bind("held").comma().bind(0i64).comma().bind(0i64).comma();
+        sql.text(&self.reason);
     }
 }
 
@@ -124,14 +138,40 @@ pub struct RecipientState {
     pub params: Vec<String>,
     /// Tenant.
     pub tenant: String,
+    /// Why this one does not get it; empty: the message's reason stands for it.
+    pub reason: String,
     /// What became of it.
     pub state: HeldState,
+    /// While it is being released: when that release may be taken over, unless it gives a sign of life, milliseconds since 1970.
+    #[serde(skip)]
+    pub lease_ms: i64,
     /// Releases tried.
     pub attempts: i64,
     /// Why the last release failed.
     pub last_error: Option<String>,
     /// When it was released or deleted, milliseconds since 1970.
     pub settled_ms: Option<i64>,
+}
+
+impl RecipientState {
+    /// Whether it has not got the message, and may.
+    pub fn is_held(&self) -> bool {
+        matches!(self.state, HeldState::Held | HeldState::Releasing)
+    }
+
+    /// Whether it only waits for the second look; `None`: an earlier version held it and did not say.
+    pub fn waits(&self) -> Option<bool> {
+        (!self.reason.is_empty()).then(|| self.reason == WAITING)
+    }
+}
+
+/// The right to release one recipient's copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReleaseLease {
+    /// Whose.
+    pub recipient: String,
+    /// Which try it is: a later one has another.
+    pub turn: i64,
 }
 
 /// A held message.
@@ -168,7 +208,7 @@ pub struct HeldMessage {
 impl HeldMessage {
     /// Whether anything of it still waits.
     pub fn is_held(&self) -> bool {
-        self.recipients.iter().any(|r| matches!(r.state, HeldState::Held | HeldState::Releasing))
+        self.recipients.iter().any(RecipientState::is_held)
     }
 
     /// The envelope for those of its recipients that are named.
@@ -229,36 +269,56 @@ impl Store {
     }
 
     /// Takes the lease for those of the named recipients that wait; gives the ones it got.
-    pub(super) async fn lease(&self, id: MessageId, names: &[String], now_ms: i64) -> Result<Vec<String>, StoreError> {
+    pub(super) async fn lease(
+        &self,
+        id: MessageId,
+        names: &[String],
+        now_ms: i64,
+    ) -> Result<Vec<ReleaseLease>, StoreError> {
+        let fail = || StoreError::query("begin a release");
         let mut got = Vec::new();
         for name in names {
             let mut sql =
                 Sql::new("UPDATE quarantine_recipients SET state = 'releasing', attempts = attempts + 1, lease_ms = ");
             sql.bind(now_ms + LEASE_MS).push(" WHERE message_id = ").bind(id.to_string());
             sql.push(" AND recipient = ").text(name);
-            sql.push(" AND (state = 'held' OR (state = 'releasing' AND lease_ms < ").bind(now_ms).push("))");
-            if sql.execute(&self.write).await.map_err(StoreError::query("begin a release"))? == 1 {
-                got.push(name.clone());
+            sql.push(" AND (state = 'held' OR (state = 'releasing' AND lease_ms < ").bind(now_ms);
+            sql.push(")) RETURNING attempts");
+            if let Some(row) = sql.fetch(&self.write).await.map_err(fail())?.first() {
+                got.push(ReleaseLease { recipient: name.clone(), turn: row.try_get("attempts").map_err(fail())? });
             }
         }
         Ok(got)
+    }
+
+    /// A sign of life; `false`: the lease is lost.
+    pub(super) async fn renew(&self, id: MessageId, lease: &ReleaseLease, now_ms: i64) -> Result<bool, StoreError> {
+        let mut sql = Sql::new("UPDATE quarantine_recipients SET lease_ms = ");
+        sql.bind(now_ms + LEASE_MS).push(" WHERE message_id = ").bind(id.to_string());
+        sql.push(" AND recipient = ").text(&lease.recipient).push(" AND state = 'releasing' AND attempts = ");
+        sql.bind(lease.turn);
+        Ok(sql.execute(&self.write).await.map_err(StoreError::query("renew a release"))? == 1)
     }
 
     /// Ends a release: `released` after the next hop's 250, or `held` again with the reason.
     pub(super) async fn end_release(
         &self,
         id: MessageId,
-        names: &[String],
+        leases: &[ReleaseLease],
         outcome: Result<i64, &str>,
     ) -> Result<(), StoreError> {
-        for name in names {
+        for lease in leases {
             let mut sql = Sql::new("UPDATE quarantine_recipients SET ");
             match outcome {
                 Ok(now_ms) => sql.push("state = 'released', last_error = NULL, settled_ms = ").bind(now_ms),
                 Err(why) => sql.push("state = 'held', lease_ms = 0, last_error = ").text(why),
             };
-            sql.push(" WHERE message_id = ").bind(id.to_string()).push(" AND recipient = ").text(name);
-            sql.push(" AND state = 'releasing'");
+            sql.push(" WHERE message_id = ").bind(id.to_string()).push(" AND recipient = ").text(&lease.recipient);
+            match outcome {
+                // Whoever has the lease by now: it was delivered.
+                Ok(_) => sql.push(" AND state IN ('held', 'releasing')"),
+                Err(_) => sql.push(" AND state = 'releasing' AND attempts = ").bind(lease.turn),
+            };
             sql.execute(&self.write).await.map_err(StoreError::query("end a release"))?;
         }
         Ok(())
@@ -325,7 +385,7 @@ fn list(query: &HeldQuery) -> Sql {
 /// The statement for the recipients of these messages.
 fn recipients_of(messages: &[HeldMessage]) -> Sql {
     let mut sql = Sql::new(
-        "SELECT message_id, recipient, params, tenant, state, attempts, last_error, settled_ms \
+        "SELECT message_id, recipient, params, tenant, reason, state, lease_ms, attempts, last_error, settled_ms \
          FROM quarantine_recipients WHERE message_id IN (",
     );
     for (place, message) in messages.iter().enumerate() {
@@ -376,7 +436,9 @@ fn read_recipient(row: &AnyRow) -> Result<(String, RecipientState), sqlx::Error>
         recipient: row.try_get("recipient")?,
         params: words(row.try_get("params")?),
         tenant: row.try_get("tenant")?,
+        reason: row.try_get("reason")?,
         state,
+        lease_ms: row.try_get("lease_ms")?,
         attempts: row.try_get("attempts")?,
         last_error: row.try_get("last_error")?,
         settled_ms: row.try_get("settled_ms")?,

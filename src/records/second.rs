@@ -1,7 +1,9 @@
 //! The second look in the records: bytes kept for it, its verdict beside the first, the actions that followed.
 //!
-//! The second verdict commits with its actions and their jobs, once: who comes second changes nothing. Kept bytes go with it;
-//! those of jobs that were never done go with the retention ([`KEPT_MS`]).
+//! The second verdict commits with its actions and their jobs, once: who comes second changes nothing, but for the look that
+//! alone knows of a campaign. Of the two the worse verdict stands; the actions of both are done. Kept bytes go with it; those of
+//! jobs that were never done go with the retention ([`KEPT_MS`]). A job names its message and who ordered it; for whom, the
+//! action on the record says: it may be for any number.
 
 use std::sync::Arc;
 
@@ -15,11 +17,19 @@ use super::sql::Sql;
 use super::{OutboxJob, Record, Records, StoreError, outbox};
 use crate::mail::MessageId;
 
+/// Begins a choice between an earlier verdict and one that knows of a campaign.
+const UNLESS_WORSE: &str = "CASE WHEN reassessments.change = 'worse' AND excluded.change <> 'worse' THEN ";
+
 /// How long bytes are kept for a second look that never comes: so long a dead job can be tried again.
 pub(super) const KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1_000;
 
 /// Messages that are being kept at a time.
 pub(super) const KEEPING: usize = 64;
+
+/// Cause of an action: the second look.
+pub const BY_LOOK: &str = "look";
+/// Cause of an action: the look that a campaign ordered.
+pub const BY_CAMPAIGN: &str = "campaign";
 
 /// How a second verdict differs from the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +84,8 @@ pub struct Explained {
 pub struct WantedAction {
     /// What: `release`, `remediate`, `alert`, `notify`, `webhook`.
     pub kind: String,
+    /// Who ordered it: each may order a kind once.
+    pub cause: &'static str,
     /// For whom.
     pub recipients: Vec<String>,
 }
@@ -83,6 +95,8 @@ pub struct WantedAction {
 pub struct ActionTaken {
     /// What.
     pub kind: String,
+    /// Who ordered it; empty: an earlier version.
+    pub cause: String,
     /// For whom.
     pub recipients: Vec<String>,
     /// Since when, milliseconds since 1970.
@@ -101,12 +115,20 @@ pub struct ActionOrder {
     /// A campaign became known after it was judged.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub campaign: bool,
-    /// For whom.
-    #[serde(default)]
+    /// Who ordered the action: with message and kind it says which.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cause: String,
+    /// For whom, as earlier versions wrote it; now the action on the record says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recipients: Vec<String>,
 }
 
 impl ActionOrder {
+    /// An order about a message.
+    pub fn new(id: MessageId, cause: &str) -> Self {
+        Self { id, campaign: false, cause: cause.to_owned(), recipients: Vec::new() }
+    }
+
     /// As JSON.
     pub fn to_bytes(&self) -> Vec<u8> {
         // An id and texts always become JSON.
@@ -127,6 +149,7 @@ impl ActionTaken {
         let recipients: String = row.try_get("recipients")?;
         Ok(Self {
             kind: row.try_get("kind")?,
+            cause: row.try_get("cause")?,
             recipients: serde_json::from_str(&recipients).map_err(|e| sqlx::Error::Decode(Box::new(e)))?,
             wanted_ms: row.try_get("wanted_ms")?,
             result: row.try_get("result")?,
@@ -220,17 +243,20 @@ impl Records {
     pub async fn reassessment(&self, id: MessageId) -> Result<Option<Reassessment>, StoreError> {
         let call = async {
             let fail = || StoreError::query("read a second verdict");
-            let mut sql = Sql::new("SELECT at_ms, change, record FROM reassessments WHERE message_id = ");
+            let mut sql = Sql::new("SELECT at_ms, change, in_campaign, record FROM reassessments WHERE message_id = ");
             sql.bind(id.to_string());
             let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
             let Some(row) = rows.first() else { return Ok(None) };
             let unreadable = |_| StoreError::Row { id: id.to_string(), column: "reassessments.record" };
             let (change, record): (String, String) =
                 (row.try_get("change").map_err(fail())?, row.try_get("record").map_err(fail())?);
+            let mut record: Record = serde_json::from_str(&record).map_err(unreadable)?;
+            // It may stand although a later look, which knew of the campaign, found nothing worse.
+            record.in_campaign |= row.try_get::<i64, _>("in_campaign").map_err(fail())? == 1;
             Ok(Some(Reassessment {
                 at_ms: row.try_get("at_ms").map_err(fail())?,
                 change: serde_json::from_value(change.into()).map_err(unreadable)?,
-                record: serde_json::from_str(&record).map_err(unreadable)?,
+                record,
             }))
         };
         self.metrics.timed("second_read", call).await
@@ -247,7 +273,8 @@ impl Records {
     }
 
     /// Notes the second verdict, its actions and their jobs in one commit, and forgets the bytes that were kept for it. A
-    /// second one changes nothing, unless it alone knows of a campaign.
+    /// second one changes nothing, unless it alone knows of a campaign: its actions are noted then, and its verdict stands unless
+    /// that takes back what the first found worse.
     ///
     /// # Errors
     /// When the database does not answer; nothing is noted then.
@@ -269,8 +296,12 @@ impl Records {
                 sql.bind(i64::from(second.record.in_campaign)).comma();
                 sql.text(&record).push(") ON CONFLICT (message_id) DO ");
                 if second.record.in_campaign {
-                    // Who knows of the campaign knows more; of two such the first stands.
-                    sql.push("UPDATE SET at_ms = excluded.at_ms, change = excluded.change, record = excluded.record, ");
+                    // Who knows of the campaign knows more, but does not make good what was bad; of two such the first stands.
+                    sql.push("UPDATE SET at_ms = ")
+                        .push(UNLESS_WORSE)
+                        .push("reassessments.at_ms ELSE excluded.at_ms END, ");
+                    sql.push("record = ").push(UNLESS_WORSE).push("reassessments.record ELSE excluded.record END, ");
+                    sql.push("change = ").push(UNLESS_WORSE).push("reassessments.change ELSE excluded.change END, ");
                     sql.push("in_campaign = 1 WHERE reassessments.in_campaign = 0");
                 } else {
                     sql.push("NOTHING");
@@ -316,11 +347,17 @@ impl Records {
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn action_done(&self, id: MessageId, kind: &str, result: &str, now_ms: i64) -> Result<(), StoreError> {
+    pub async fn action_done(
+        &self,
+        id: MessageId,
+        (kind, cause): (&str, &str),
+        result: &str,
+        now_ms: i64,
+    ) -> Result<(), StoreError> {
         let call = async {
             let mut sql = Sql::new("UPDATE actions SET result = ");
             sql.text(result).push(", result_ms = ").bind(now_ms).push(" WHERE message_id = ").bind(id.to_string());
-            sql.push(" AND kind = ").text(kind).push(" AND result IS NULL");
+            sql.push(" AND kind = ").text(kind).push(" AND cause = ").text(cause).push(" AND result IS NULL");
             sql.execute(&self.store.write).await.map(drop).map_err(StoreError::query("note the result of an action"))
         };
         self.metrics.timed("action_done", call).await
@@ -333,9 +370,10 @@ impl Records {
     pub async fn actions(&self, id: MessageId) -> Result<Vec<ActionTaken>, StoreError> {
         let call = async {
             let fail = || StoreError::query("read actions");
-            let mut sql =
-                Sql::new("SELECT kind, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ");
-            sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind");
+            let mut sql = Sql::new(
+                "SELECT kind, cause, recipients, wanted_ms, result, result_ms FROM actions WHERE message_id = ",
+            );
+            sql.bind(id.to_string()).push(" ORDER BY wanted_ms, kind, cause");
             let rows = sql.fetch(&self.store.read).await.map_err(fail())?;
             rows.iter().map(ActionTaken::read).collect::<Result<_, _>>().map_err(fail())
         };
@@ -351,9 +389,17 @@ async fn write_actions(
 ) -> Result<(), sqlx::Error> {
     for action in actions {
         let recipients = serde_json::to_string(&action.recipients).unwrap_or_default();
-        let mut sql = Sql::new("INSERT INTO actions (message_id, kind, recipients, wanted_ms) VALUES (");
-        sql.bind(id.to_string()).comma().text(&action.kind).comma().text(&recipients).comma().bind(now_ms);
-        sql.push(") ON CONFLICT (message_id, kind) DO NOTHING");
+        let mut sql = Sql::new("INSERT INTO actions (message_id, kind, cause, recipients, wanted_ms) VALUES (");
+        sql.bind(id.to_string())
+            .comma()
+            .text(&action.kind)
+            .comma()
+            .text(action.cause)
+            .comma()
+            .text(&recipients)
+            .comma()
+            .bind(now_ms);
+        sql.push(") ON CONFLICT (message_id, kind, cause) DO NOTHING");
         sql.execute(&mut *transaction).await?;
     }
     Ok(())

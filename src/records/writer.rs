@@ -23,8 +23,8 @@ use crate::observe::event;
 
 /// Rows in one commit.
 const BATCH: usize = 256;
-/// Recipients in one statement: PostgreSQL takes at most 65,535 values.
-const RECIPIENTS: usize = 4_096;
+/// Recipients in one statement: SQLite takes at most 32,766 values, PostgreSQL 65,535.
+const RECIPIENTS: usize = 4_000;
 /// Pause before a ledger batch that failed is tried again, and how often it is tried while the database is there.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRIES: u32 = 5;

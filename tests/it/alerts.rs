@@ -14,7 +14,7 @@ use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
 use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
 use mailweir::mail::{Envelope, Message, MessageLimits};
-use mailweir::records::{ActionOrder, WantedAction};
+use mailweir::records::{ActionOrder, BY_LOOK, WantedAction};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +35,7 @@ struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
 impl Reinject for Server {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
         if envelope.recipients[0].text.starts_with("nobody") {
-            return Err(Refused("the next hop answered 550 no such user".into()));
+            return Err(Refused { why: "the next hop answered 550 no such user".into(), for_good: true });
         }
         self.0.lock().unwrap().push((envelope, raw));
         Ok("250 ok".into())
@@ -263,8 +263,8 @@ async fn a_second_verdict_is_told_once_and_may_be_silenced() {
     let told = async |number: u16, kind: &str| {
         let id = id_at(now_ms(), number);
         opened.note(&[record(id, "bill", &["b@example.com"])]).await;
-        let order = ActionOrder { id, campaign: false, recipients: vec!["b@example.com".into()] };
-        let wanted = WantedAction { kind: kind.into(), recipients: order.recipients.clone() };
+        let order = ActionOrder::new(id, BY_LOOK);
+        let wanted = WantedAction { kind: kind.into(), cause: BY_LOOK, recipients: vec!["b@example.com".into()] };
         opened.records.want_actions(id, vec![wanted], Vec::new(), now_ms()).await.unwrap();
         let before = endpoint.got().len();
         let job = Job::new(kind, format!("{kind}:{id}"), order.to_bytes(), now_ms());

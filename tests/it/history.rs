@@ -259,11 +259,11 @@ async fn judged_and_released(open: &Open) {
         assert_eq!(profile.any_messages_malicious_or_spam, malicious, "{address}");
     }
     let names = ["bob@own.example".to_owned()];
-    assert_eq!(open.records.begin_release(held.id, &names, now).await.unwrap(), names);
-    open.records.end_release(held.id, &names, Err("no route")).await.unwrap();
+    let leases = open.records.begin_release(held.id, &names, now).await.unwrap();
+    open.records.end_release(held.id, &leases, Err("no route")).await.unwrap();
     assert!(!profile(open, now + 1, who).await.any_false_positives);
-    assert_eq!(open.records.begin_release(held.id, &names, now).await.unwrap(), names);
-    open.records.end_release(held.id, &names, Ok(now)).await.unwrap();
+    let leases = open.records.begin_release(held.id, &names, now).await.unwrap();
+    open.records.end_release(held.id, &leases, Ok(now)).await.unwrap();
     assert!(!profile(open, now, who).await.any_false_positives, "as of before");
     let after = history(open, now + 1, who).await;
     assert!(after.by_sender_email.unwrap().any_false_positives && after.members[who].sender);
@@ -275,12 +275,12 @@ async fn judged_and_released(open: &Open) {
     open.note(std::slice::from_ref(&waiting)).await;
     let before = profile(open, now, waits).await;
     assert!(!before.any_messages_malicious_or_spam && !before.any_messages_benign);
-    assert_eq!(open.records.begin_release(waiting.id, &names, now).await.unwrap(), names);
-    open.records.end_release(waiting.id, &names, Ok(now)).await.unwrap();
+    let leases = open.records.begin_release(waiting.id, &names, now).await.unwrap();
+    open.records.end_release(waiting.id, &leases, Ok(now)).await.unwrap();
     let after = profile(open, now + 1, waits).await;
     assert!(after.any_messages_benign && !after.any_false_positives && !after.any_messages_malicious_or_spam);
     // A release of something that nobody knows is no failure of the release.
-    open.records.end_release(MessageId::new(7, [7; 10]), &names, Ok(now)).await.unwrap();
+    open.records.end_release(MessageId::new(7, [7; 10]), &leases, Ok(now)).await.unwrap();
 }
 
 /// Old days go, the time of the first message stays.

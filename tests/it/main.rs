@@ -41,6 +41,7 @@ mod reassess;
 mod records;
 mod redirects;
 mod relay;
+mod releases;
 mod rules;
 mod rules_commands;
 mod sender_auth;

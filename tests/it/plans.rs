@@ -7,7 +7,9 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use mailweir::analysis::{CampaignConfig, HistoryKeys, Likeness};
-use mailweir::records::{Burial, Change, Config, HeldQuery, MessageQuery, OutboxJob, Reassessment, WantedAction};
+use mailweir::records::{
+    BY_LOOK, Burial, Change, Config, HeldQuery, MessageQuery, OutboxJob, Reassessment, WantedAction,
+};
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AssertSqlSafe, Row};
 use tracing::field::{Field, Visit};
@@ -146,10 +148,10 @@ async fn exercise(open: &Open) {
     records.keep_and_note(&two, Bytes::from_static(b"raw"), (1 << 20, 0), jobs).await.unwrap();
     assert!(records.kept_bytes(two.id).await.unwrap().is_some());
     let second = Reassessment { at_ms: now, change: Change::Worse, record: two.clone() };
-    let action = WantedAction { kind: "alert".into(), recipients: vec!["a@example.com".into()] };
+    let action = WantedAction { kind: "alert".into(), cause: BY_LOOK, recipients: vec!["a@example.com".into()] };
     records.note_reassessment(&second, vec![action.clone()], vec![job("alert:2")]).await.unwrap();
     records.want_actions(two.id, vec![action], Vec::new(), now).await.unwrap();
-    records.action_done(two.id, "alert", "told", now).await.unwrap();
+    records.action_done(two.id, ("alert", BY_LOOK), "told", now).await.unwrap();
     records.reassessment(two.id).await.unwrap();
     records.actions(two.id).await.unwrap();
     records.unfinished(now, 10).await.unwrap();
@@ -168,8 +170,9 @@ async fn exercise(open: &Open) {
     records.done(&["alert:2".into()]).await.unwrap();
     records.add_pass("nonce", id, now + 1_000).await.unwrap();
     records.use_pass("nonce", now).await.unwrap();
-    records.begin_release(id, &["a@example.com".into()], now).await.unwrap();
-    records.end_release(id, &["a@example.com".into()], Ok(now)).await.unwrap();
+    let leases = records.begin_release(id, &["a@example.com".into()], now).await.unwrap();
+    records.renew_release(id, &leases[0], now).await.unwrap();
+    records.end_release(id, &leases, Ok(now)).await.unwrap();
     records.delete_held(id, &["b@example.com".into()], now).await.unwrap();
     records.ping().await.unwrap();
     records.expire(now).await.unwrap();

@@ -297,7 +297,9 @@ async fn the_program_names_certificates() {
     let told = async |command: &[&str], ca: &str| {
         let of = |section: &str| format!("[{section}]\nurl = \"{url}\"\nca_file = \"{ca}\"\n");
         let nonces = format!("[signing]\nnonces_url = \"{url}\"\nnonces_ca_file = \"{ca}\"\n");
-        let settings = format!("{}{}{nonces}", of("queue"), of("cache"));
+        // However busy this machine is.
+        let patient = "[cache.call]\ndeadline_ms = 10000\n";
+        let settings = format!("{}{}{patient}{nonces}", of("queue"), of("cache"));
         let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &settings);
         gateway.command(command).await.text()
     };
@@ -515,6 +517,33 @@ async fn dead_letters(part: &Part) {
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);
+
+    // What could not be queued is buried from outside, and can be replayed as any other.
+    let large =
+        Job { payload: vec![0; 100_000].into(), last_error: Some("too large".into()), ..job("large", Priority::Low) };
+    let buried = DeadJob { job: large, reason: Reason::Refused, dead_ms: now_ms() };
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    queue.bury(std::slice::from_ref(&buried)).await.unwrap();
+    assert_eq!(queue.dead(None, 9).await.unwrap(), [buried]);
+    assert_eq!(queue.replay(None).await.unwrap(), 1);
+    let claims = queue.claim([9, 9, 9]).await.unwrap();
+    let claim = claims.into_iter().find(|claim| claim.job.key == "large").unwrap();
+    assert_eq!((claim.job.key.as_str(), claim.job.payload.len()), ("large", 100_000));
+
+    // Failed for no fault of its own: it waits, and no attempt is used up.
+    let later = |error: &str| Settlement::Later { due_ms: now_ms(), error: error.into() };
+    assert!(settle(&*queue, &claim, later("away")).await);
+    for _ in 0..7 {
+        let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+        assert_eq!((claim.job.attempt, claim.job.last_error.as_deref()), (1, Some("away")));
+        assert!(settle(&*queue, &claim, later("away")).await);
+    }
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert!(settle(&*queue, &claim, Settlement::Again { due_ms: now_ms(), error: "broke".into() }).await);
+    let claim = claim_soon(&*queue, [0, 0, 1]).await.remove(0);
+    assert_eq!(claim.job.attempt, 2);
+    assert!(settle(&*queue, &claim, later("away")).await);
+    assert_eq!(claim_soon(&*queue, [0, 0, 1]).await[0].job.attempt, 2, "what was used up stays so");
 }
 
 /// Page by page; and a queue that lost them takes them back, but for those that it has.
@@ -1020,10 +1049,10 @@ async fn dead_letters_outlive_redis() {
         return;
     }
     let site = WithOutbox::start(false).await;
-    site.dead(1).await;
+    site.dead(None, 1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     site.handler.redis.ask("FLUSHALL");
-    site.dead(1).await;
+    site.dead(None, 1).await;
     let dead = site.queue.dead(None, 9).await.unwrap().remove(0);
     assert_eq!((dead.job.key.as_str(), &dead.job.payload[..], dead.reason), ("one", &b"payload"[..], Reason::Refused));
     assert_eq!((dead.job.last_error.as_deref(), dead.job.attempt), (Some("hopeless"), 1));
@@ -1031,13 +1060,13 @@ async fn dead_letters_outlive_redis() {
 
     assert_eq!(replay(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
     until("it was tried again", async || site.attempts() >= 2).await;
-    site.dead(1).await;
+    site.dead(None, 1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     let before = site.attempts();
     site.handler.redis.ask("FLUSHALL");
     assert_eq!(replay(&*site.queue, &*site.outbox, Some(&["one".to_owned()])).await.unwrap(), 1, "from the outbox");
     until("it was tried again", async || site.attempts() > before).await;
-    site.dead(1).await;
+    site.dead(None, 1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     assert_eq!(purge(&*site.queue, &*site.outbox, Some(&["nobody".to_owned()])).await.unwrap(), 0);
     assert_eq!(purge(&*site.queue, &*site.outbox, None).await.unwrap(), 1);

@@ -81,6 +81,10 @@ struct Around {
     postfix: bool,
     /// The URL analyser is the one that changes its mind.
     fickle: bool,
+    /// Attempts and looks are as by default; else so many that a test can take its time.
+    few: bool,
+    /// The URL analyser must be asked.
+    closed: bool,
 }
 
 impl Around {
@@ -92,7 +96,9 @@ impl Around {
 
 impl Scene {
     async fn start(reassess: &str, around: Around) -> Self {
-        let Around { queue, redis, postfix, fickle: changes } = around;
+        let Around { queue, redis, postfix, fickle: changes, few, closed } = around;
+        let on_failure = if closed { "on_failure = \"closed\"" } else { "" };
+        let (looks, attempts) = if few { ("", "") } else { ("looks = 400", "attempts = 400") };
         let fickle = Fickle::start().await;
         let urls = Mock::start(Service::Http, 0, Fault::ServerError).await.unwrap();
         let sink = Sink::start().await;
@@ -108,23 +114,27 @@ impl Scene {
             {first_contact}
             risk_from = 100.0
             risk_to = 100.0
-            looks = 400
+            {looks}
             look_pause_seconds = 0
             {reassess}
             [queue]
             pump_ms = 20
             {queue}
             [workers]
-            attempts = 400
+            {attempts}
             backoff_ms = 100
             backoff_max_seconds = 1
             idle_ms = 20
+            [workers.patience]
+            wait_ms = 20
+            wait_max_seconds = 1
             [policy.default]
             tag_at = 12.0
             quarantine_at = 15.0
             reject_at = 101.0
             [enrichment.url_service]
             enabled = true
+            {on_failure}
             url = "http://{}/v1/url"
             [enrichment.url_service.service.call]
             deadline_ms = 1000
@@ -254,6 +264,59 @@ async fn both_behind_postfix() {
     }
     a_held_message_is_released(Around { postfix: true, ..Around::default() }).await;
     a_delivered_message_turns_bad(Around { postfix: true, ..Around::default() }).await;
+}
+
+/// The next hop is away for longer than all attempts of a job take: what was found clean, and what waited in vain, goes out
+/// when it is back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_next_hop_that_is_away_strands_nothing() {
+    for (hold, clean) in [("hold_seconds = 600", true), ("hold_seconds = 1", false)] {
+        let scene = Scene::start(&format!("wait = \"hold\"\n{hold}"), Around { few: true, ..Around::default() }).await;
+        scene.send("https://firm.example/x").await;
+        scene.sink.set(|replies| replies.mail = "451 4.3.2 not now".into());
+        let (id, reason) = scene.held().await;
+        assert_eq!(reason, "waiting");
+        if clean {
+            scene.urls.set(Fault::None);
+        }
+        let tries = async || {
+            let listed = scene.gateway.command(&["quarantine", "list", "--json"]).await.json();
+            listed[0]["recipients"][0]["attempts"].as_i64().unwrap_or_default()
+        };
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while tries().await < 8 {
+            assert!(tokio::time::Instant::now() < until, "{id}\n{}", scene.gateway.log());
+        }
+        let dead = scene.gateway.command(&["queue", "dead", "list", "--json"]).await;
+        assert!(dead.ok && dead.json().iter().all(|one| one["kind"] != "release"), "{}", dead.text());
+        scene.sink.set(|replies| replies.mail = "250 2.1.0 Ok".into());
+        scene.sink.wait_for(1).await;
+        // The end of the wait and the last look may both have ordered it.
+        let released = ("release".to_owned(), "released for b@example.com".to_owned());
+        scene.explained(&id, |record| results(record).contains(&released)).await;
+        assert_eq!(scene.sink.mails().len(), 1, "once");
+    }
+}
+
+/// What is held because a service that must be asked could not be is looked at until it can be, and released then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_asked_is_released_when_it_is_found_clean() {
+    let scene = Scene::start("wait = \"deliver\"", Around { few: true, closed: true, ..Around::default() }).await;
+    scene.send("https://firm.example/x").await;
+    let (id, reason) = scene.held().await;
+    assert_eq!(reason, "unasked");
+    // More looks than there are attempts, or looks that count.
+    let until = tokio::time::Instant::now() + PATIENCE;
+    while scene.urls.seen() < 12 {
+        assert!(tokio::time::Instant::now() < until, "{}", scene.gateway.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    scene.held().await;
+    scene.urls.set(Fault::None);
+    scene.sink.wait_for(1).await;
+    let record = scene.explained(&id, |record| results(record).iter().any(|(_, result)| !result.is_empty())).await;
+    assert_eq!(results(&record), [("release".to_owned(), "released for b@example.com".to_owned())]);
+    assert_eq!(record["second"]["change"], "better");
 }
 
 /// A commit whose answer was lost, and a crash before it could be taken back: nobody acts on such a copy.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use mailweir::analysis::Code;
 use mailweir::mail::MessageId;
 use mailweir::observe::Fault;
-use mailweir::policy::Action;
+use mailweir::policy::{Action, Reason, Verdict};
 use mailweir::records::{
-    ActionOrder, Burial, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record, StoreError,
-    WantedAction,
+    ActionOrder, BY_CAMPAIGN, BY_LOOK, Burial, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment,
+    Record, StoreError, WantedAction,
 };
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
@@ -88,7 +88,7 @@ async fn a_commit_that_comes_too_late_is_taken_back() {
         key: format!("waited:{}", late.id),
         kind: "waited".into(),
         priority: 0,
-        payload: ActionOrder { id: late.id, campaign: false, recipients: Vec::new() }.to_bytes(),
+        payload: ActionOrder::new(late.id, "").to_bytes(),
         correlation: late.id.to_string(),
         enqueued_ms: now_ms(),
         not_before_ms: 0,
@@ -237,7 +237,7 @@ async fn odd_text(open: &Open) {
         assert_eq!(held.subject, readable(text));
         // What was read can be released by the name under which it was read.
         let names = [held.recipients[0].recipient.clone()];
-        assert_eq!(open.records.begin_release(one.id, &names, now_ms()).await.unwrap(), names);
+        assert_eq!(open.records.begin_release(one.id, &names, now_ms()).await.unwrap()[0].recipient, names[0]);
     }
 }
 
@@ -343,7 +343,7 @@ async fn second_look(open: &Open) {
         key: format!("{kind}:{id}"),
         kind: kind.into(),
         priority: 0,
-        payload: ActionOrder { id, campaign: false, recipients: vec!["a@x.example".into()] }.to_bytes(),
+        payload: ActionOrder::new(id, BY_LOOK).to_bytes(),
         correlation: id.to_string(),
         enqueued_ms: now,
         not_before_ms: 0,
@@ -373,7 +373,8 @@ async fn second_look(open: &Open) {
         record.score.risk = risk;
         Reassessment { at_ms: now + 1, change, record }
     };
-    let action = |kind: &str| WantedAction { kind: kind.into(), recipients: vec!["a@x.example".into()] };
+    let action =
+        |kind: &str| WantedAction { kind: kind.into(), cause: BY_LOOK, recipients: vec!["a@x.example".into()] };
     let worse = second(Change::Worse, 99.0);
     records.note_reassessment(&worse, vec![action("alert")], vec![job("alert", one.id)]).await.unwrap();
     // Who comes second changes nothing.
@@ -382,14 +383,37 @@ async fn second_look(open: &Open) {
     assert_eq!(records.reassessment(one.id).await.unwrap(), Some(worse));
     assert_eq!(keys().await, BTreeSet::from(["reassess".to_owned(), "alert".to_owned()]));
     assert!(records.kept_bytes(one.id).await.unwrap().is_none(), "forgotten");
-    records.action_done(one.id, "alert", "told", now + 2).await.unwrap();
-    records.action_done(one.id, "alert", "told again", now + 3).await.unwrap();
+    records.action_done(one.id, ("alert", BY_LOOK), "told", now + 2).await.unwrap();
+    records.action_done(one.id, ("alert", BY_LOOK), "told again", now + 3).await.unwrap();
     let taken = records.actions(one.id).await.unwrap();
     assert_eq!(taken.len(), 1);
     assert_eq!((taken[0].kind.as_str(), taken[0].result.as_deref()), ("alert", Some("told")));
     assert_eq!((taken[0].recipients.join(" "), taken[0].result_ms), ("a@x.example".to_owned(), Some(now + 2)));
     let explained = records.explained(one.id).await.unwrap().unwrap();
     assert_eq!((explained.record.score.risk, explained.second.unwrap().record.score.risk), (12.5, 99.0));
+
+    // A look that knows of a campaign finds nothing worse: the worse verdict stands, its own actions are wanted too.
+    let mut known = second(Change::Same, 3.0);
+    known.record.in_campaign = true;
+    let more = WantedAction { kind: "alert".into(), cause: BY_CAMPAIGN, recipients: vec!["b@x.example".into()] };
+    let by_campaign = OutboxJob { key: format!("alert:{}:campaign", one.id), ..job("alert", one.id) };
+    records.note_reassessment(&known, vec![more.clone()], vec![by_campaign]).await.unwrap();
+    let stands = records.reassessment(one.id).await.unwrap().unwrap();
+    assert_eq!((stands.change, stands.record.score.risk, stands.record.in_campaign), (Change::Worse, 99.0, true));
+    let taken = records.actions(one.id).await.unwrap();
+    let results: Vec<_> = taken.iter().map(|one| (one.cause.as_str(), one.result.as_deref())).collect();
+    assert_eq!(results, [(BY_CAMPAIGN, None), (BY_LOOK, Some("told"))]);
+    records.action_done(one.id, ("alert", BY_CAMPAIGN), "told too", now + 4).await.unwrap();
+    // One that finds something worse stands.
+    let fifth = record(id_at(now, 504), "looked at twice", &["a@x.example"]);
+    let verdict = |change, in_campaign| {
+        let record = Record { in_campaign, ..fifth.clone() };
+        Reassessment { at_ms: now + 1, change, record }
+    };
+    records.note_reassessment(&verdict(Change::Same, false), Vec::new(), Vec::new()).await.unwrap();
+    records.note_reassessment(&verdict(Change::Worse, true), Vec::new(), Vec::new()).await.unwrap();
+    records.note_reassessment(&verdict(Change::Better, true), Vec::new(), Vec::new()).await.unwrap();
+    assert_eq!(records.reassessment(fifth.id).await.unwrap(), Some(verdict(Change::Worse, true)));
 
     // Jobs of a hold commit with it; its bytes are those of the quarantine.
     let held = record(id_at(now, 502), "waits", &["a@x.example"]);
@@ -420,27 +444,40 @@ async fn quarantine(open: &Open) {
     assert_eq!(envelope.sender, one.envelope.sender, "with its parameters");
     assert_eq!(envelope.recipients, one.envelope.recipients[1..2]);
 
+    // Held only because the other one waits: he waits too; because the other one must not get it: he does not.
+    for (number, reason, expected) in [(210, Reason::Waiting, "waiting"), (211, Reason::Gtube, "score")] {
+        let mut two = record(id_at(now, number), "whole", &["a@x.example", "b@x.example"]);
+        two.verdicts[0].verdict = Verdict { action: Action::Allow, reason: Reason::Score };
+        two.verdicts[1].verdict.reason = reason;
+        open.records.hold(&two, RAW.into(), &[0, 1]).await.unwrap();
+        let whole = open.records.held_message(two.id).await.unwrap();
+        assert_eq!(whole.recipients[0].reason, expected);
+        assert_eq!(whole.recipients[0].waits(), Some(expected == "waiting"));
+        open.records.delete_held(two.id, &[], now).await.unwrap();
+    }
     let (a, b) = (["a@x.example".to_owned()], ["B@x.example".to_owned()]);
+    assert_eq!(held.recipients.iter().map(|r| r.reason.as_str()).collect::<Vec<_>>(), ["gtube", "gtube"]);
     // Twenty at once: one gets the lease.
     let mut tries = JoinSet::new();
     for _ in 0..20 {
         let (records, a, id) = (Arc::clone(&open.records), a.clone(), one.id);
-        tries.spawn(async move { records.begin_release(id, &a, now).await.unwrap().len() });
+        tries.spawn(async move { records.begin_release(id, &a, now).await.unwrap() });
     }
-    assert_eq!(tries.join_all().await.into_iter().sum::<usize>(), 1);
+    let leases = tries.join_all().await.concat();
+    assert_eq!(leases.len(), 1);
     assert_eq!(open.records.delete_held(one.id, &a, now).await.unwrap(), 0, "not while it is being released");
-    open.records.end_release(one.id, &a, Err("451 later")).await.unwrap();
+    open.records.end_release(one.id, &leases, Err("451 later")).await.unwrap();
     let state = async |name: &str| {
         let held = open.records.held_message(one.id).await.unwrap();
         let one = held.recipients.into_iter().find(|r| r.recipient == name).unwrap();
         (one.state, one.attempts, one.last_error, one.settled_ms)
     };
     assert_eq!(state("a@x.example").await, (HeldState::Held, 1, Some("451 later".into()), None));
-    assert_eq!(open.records.begin_release(one.id, &a, now).await.unwrap(), a, "retriable");
-    // Whoever had the lease died: after ten minutes another may try.
-    assert!(open.records.begin_release(one.id, &a, now + 599_000).await.unwrap().is_empty());
-    assert_eq!(open.records.begin_release(one.id, &a, now + 601_000).await.unwrap(), a);
-    open.records.end_release(one.id, &a, Ok(now + 602_000)).await.unwrap();
+    assert_eq!(open.records.begin_release(one.id, &a, now).await.unwrap().len(), 1, "retriable");
+    // Whoever had the lease died: after a minute another may try.
+    assert!(open.records.begin_release(one.id, &a, now + 59_000).await.unwrap().is_empty());
+    let leases = open.records.begin_release(one.id, &a, now + 61_000).await.unwrap();
+    open.records.end_release(one.id, &leases, Ok(now + 602_000)).await.unwrap();
     assert_eq!(state("a@x.example").await, (HeldState::Released, 3, None, Some(now + 602_000)));
     for later in [now, now + DAY_MS] {
         assert!(open.records.begin_release(one.id, &a, later).await.unwrap().is_empty(), "released once");

@@ -41,7 +41,7 @@ impl Reinject for NextHop {
         }
         assert!(!to.starts_with("panic"), "as the test wants it");
         if to.starts_with("full") {
-            return Err(Refused("452 4.2.2 mailbox full".into()));
+            return Err(Refused { why: "452 4.2.2 mailbox full".into(), for_good: false });
         }
         self.got.lock().unwrap().push((envelope, raw));
         Ok("250 2.0.0 queued".into())

@@ -95,6 +95,9 @@ pub(super) async fn release(
         ReleaseError::NothingHeld(_) => nothing_waits(),
         ReleaseError::Store { source, .. } => Problem::from(source),
     })?;
+    if outcome.released.is_empty() && outcome.failed.is_empty() {
+        return Err(nothing_waits());
+    }
     let failed = outcome.failed.into_iter().map(|f| NotReleased { recipient: f.recipient, why: f.why });
     let report = ReleaseReport { failed: failed.collect(), released: outcome.released };
     if report.released.is_empty() && !report.failed.is_empty() {

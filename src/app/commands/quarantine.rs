@@ -91,11 +91,12 @@ async fn release(
         let id: MessageId = id.parse()?;
         match release.release(id, to).await {
             Ok(outcome) => {
-                if !outcome.failed.is_empty() {
+                if !outcome.failed.is_empty() || !outcome.elsewhere.is_empty() {
                     code = ExitCode::FAILURE;
                 }
                 if as_json {
-                    terminal.json(&json!({"id": id, "released": outcome.released, "failed": outcome.failed}))?;
+                    terminal.json(&json!({"id": id, "released": outcome.released, "failed": outcome.failed,
+                                           "elsewhere": outcome.elsewhere}))?;
                     continue;
                 }
                 for recipient in &outcome.released {
@@ -104,6 +105,9 @@ async fn release(
                         terminal.toned(Tone::Good, "released"),
                         plain(recipient, 200)
                     ))?;
+                }
+                for recipient in &outcome.elsewhere {
+                    terminal.line(&format!("{id} to {}: is being released now", plain(recipient, 200)))?;
                 }
                 for failure in &outcome.failed {
                     let why = plain(&failure.why, 300);

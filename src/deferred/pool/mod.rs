@@ -42,6 +42,18 @@ pub enum Failure {
         /// What kind of thing it was.
         category: Category,
     },
+    /// What it needs is not there now, or somebody does not take what is given: tried by time (`workers.patience`), no attempt
+    /// is used up.
+    Later {
+        /// What happened.
+        error: String,
+        /// Pause at least this long.
+        not_before: Duration,
+        /// What kind of thing it was.
+        category: Category,
+    },
+    /// It got on, and there is more of it than fits one turn: it goes on at once.
+    More,
     /// No attempt will ever succeed.
     Never {
         /// What happened.
@@ -62,24 +74,37 @@ impl Failure {
         Self::Never { error: error.into(), category: Category::Validation }
     }
 
-    /// As the error says of itself whether trying again may help.
+    /// To be tried by time.
+    pub fn later(error: impl Into<String>) -> Self {
+        Self::Later { error: error.into(), not_before: Duration::ZERO, category: Category::External }
+    }
+
+    /// As the error says of itself: what may help another time is no fault of the job's.
     pub fn of(error: &dyn Fault) -> Self {
-        let failure = if error.is_retryable() { Self::again } else { Self::never };
+        let failure = if error.is_retryable() { Self::later } else { Self::never };
         failure(error.to_string()).because(error.category())
     }
 
     /// The same with another kind of cause.
     #[must_use]
     pub fn because(mut self, what: Category) -> Self {
-        let (Self::Again { category, .. } | Self::Never { category, .. }) = &mut self;
-        *category = what;
+        match &mut self {
+            Self::Again { category, .. } | Self::Later { category, .. } | Self::Never { category, .. } => {
+                *category = what
+            }
+            Self::More => {}
+        }
         self
     }
 
-    /// What kind of thing it was.
-    pub fn category(&self) -> Category {
-        let (Self::Again { category, .. } | Self::Never { category, .. }) = self;
-        *category
+    /// What kind of thing it was; `None`: nothing went wrong.
+    pub fn category(&self) -> Option<Category> {
+        match self {
+            Self::Again { category, .. } | Self::Later { category, .. } | Self::Never { category, .. } => {
+                Some(*category)
+            }
+            Self::More => None,
+        }
     }
 }
 
@@ -90,6 +115,16 @@ pub trait Handler: Send + Sync {
     /// `soon` is cancelled at the soft deadline: what is there by then should be made the result. At the hard deadline, or when
     /// the lease is lost, the future is dropped.
     fn run<'a>(&'a self, job: &'a Job, soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>>;
+
+    /// Whether it gives something to somebody else, who may be slow: not done in time is no fault of the job's then.
+    fn delivers(&self) -> bool {
+        false
+    }
+
+    /// Time it gets beyond the hard deadline: where to cut it off may have it done twice. It still ends at `soon` what it can.
+    fn grace(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Who does which kind of job.

@@ -68,7 +68,9 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     let (outcome, error) = match &settlement {
         None => (Outcome::Lost, None),
         Some(Settlement::Done) => (Outcome::Done, None),
-        Some(Settlement::Again { error, .. }) => (Outcome::Again, Some(error.clone())),
+        Some(Settlement::Again { error, .. } | Settlement::Later { error, .. }) => {
+            (Outcome::Again, Some(error.clone()))
+        }
         Some(Settlement::Dead { error, .. }) => (Outcome::Dead, Some(error.clone())),
         Some(Settlement::Back) => (Outcome::Back, None),
     };
@@ -120,7 +122,8 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
     };
     let soon = CancellationToken::new();
     let run = AssertUnwindSafe(handler.run(job, soon.clone())).catch_unwind();
-    let run = timeout(Duration::from_secs(config.hard_seconds), run);
+    let hard = Duration::from_secs(config.hard_seconds).saturating_add(handler.grace());
+    let run = timeout(hard, run);
     let remind = async {
         sleep(Duration::from_secs(config.soft_seconds)).await;
         soon.cancel();
@@ -137,9 +140,13 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
         Ok(Ok(Err(failure))) => failure,
         Ok(Err(_panic)) => Failure::again("the handler panicked").because(Category::Internal),
         Err(_elapsed) => {
-            Failure::again(format!("not done within {} s", config.hard_seconds)).because(Category::Resource)
+            let error = format!("not done within {} s", hard.as_secs());
+            let failure = if handler.delivers() { Failure::later(error) } else { Failure::again(error) };
+            failure.because(Category::Resource)
         }
     };
-    observe::count("deferred", failure.category());
-    Some(after_failure(config, job.attempt, failure, now_ms(), chance()))
+    if let Some(category) = failure.category() {
+        observe::count("deferred", category);
+    }
+    Some(after_failure(config, job, failure, now_ms(), chance()))
 }

@@ -60,11 +60,11 @@ struct Scripts {
     claim: Script,
     reclaim: Script,
     beat: Script,
+    bury: Script,
     settle: Script,
     depth: Script,
     dead: Script,
     dead_of: Script,
-    bury: Script,
     replay: Script,
     purge: Script,
     server: Script,
@@ -77,11 +77,11 @@ impl Scripts {
             claim: Script::new(include_str!("claim.lua")),
             reclaim: Script::new(include_str!("reclaim.lua")),
             beat: Script::new(include_str!("beat.lua")),
+            bury: Script::new(include_str!("bury.lua")),
             settle: Script::new(include_str!("settle.lua")),
             depth: Script::new(include_str!("depth.lua")),
             dead: Script::new(include_str!("dead.lua")),
             dead_of: Script::new(include_str!("dead_of.lua")),
-            bury: Script::new(include_str!("bury.lua")),
             replay: Script::new(include_str!("replay.lua")),
             purge: Script::new(include_str!("purge.lua")),
             server: Script::new("return {redis.call('INFO', 'memory'), redis.call('DBSIZE')}"),
@@ -224,6 +224,9 @@ impl Streams {
                     Settlement::Again { due_ms, error } => {
                         call.arg("again").arg(*due_ms).arg(form::encode(&job.failed(error)))
                     }
+                    Settlement::Later { due_ms, error } => {
+                        call.arg("again").arg(*due_ms).arg(form::encode(&claim.excused(error)))
+                    }
                     Settlement::Dead { reason, error } => {
                         let dead = DeadJob { job: job.failed(error), reason: *reason, dead_ms: now };
                         call.arg("dead").arg(0).arg(form::encode_dead(&dead))
@@ -262,7 +265,7 @@ impl Streams {
     async fn revive(&self, dead: &[DeadJob]) -> Result<u64, QueueError> {
         let mut call = self.call(&self.scripts.replay);
         for dead in dead {
-            let job = Job { attempt: 0, not_before_ms: 0, ..dead.job.clone() };
+            let job = Job { attempt: 0, not_before_ms: 0, enqueued_ms: now_ms(), ..dead.job.clone() };
             call.arg(&job.key).arg(form::encode(&job)).arg(job.priority.place() + 1);
         }
         self.link.run::<u64>("replay dead letters", &call).await
@@ -358,7 +361,7 @@ impl Queue for Streams {
                 for dead in some {
                     call.arg(&dead.job.key).arg(form::encode_dead(dead)).arg(dead.dead_ms);
                 }
-                count += self.link.run::<u64>("take dead letters back", &call).await?;
+                count += self.link.run::<u64>("take in dead letters", &call).await?;
             }
             Ok(count)
         }

@@ -71,7 +71,7 @@ impl Mail {
         for recipient in &self.to {
             let send = |_| async {
                 let envelope = Envelope { sender: Path::new(""), recipients: vec![Path::new(recipient.as_str())] };
-                self.mailer.send(envelope, raw.clone()).await.map_err(|Refused(why)| Failure::Reported(why))
+                self.mailer.send(envelope, raw.clone()).await.map_err(|refused| Failure::Reported(refused.why))
             };
             match self.dependency.call(Repeat::Never, None, send).await {
                 Ok(_) => taken += 1,
@@ -216,7 +216,7 @@ mod tests {
         struct Nowhere;
         impl Reinject for Nowhere {
             async fn reinject(&self, _: Envelope, _: Bytes) -> Result<String, Refused> {
-                Err(Refused("nowhere".into()))
+                Err(Refused { why: "nowhere".into(), for_good: false })
             }
         }
         let registry = crate::egress::Registry::new(crate::egress::Metrics::new(&prometheus::Registry::new()).unwrap());

@@ -7,22 +7,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, PatienceConfig, Pool, Priority, Queue, QueueConfig,
-    Reason, WorkersConfig, open, pump,
+    Failure, Handler, Handlers, Metrics, Outbox, PatienceConfig, Pool, Queue, QueueConfig, Reason, WorkersConfig, open,
+    pump,
 };
 use mailweir::enforcement::{RELEASE, Refused, Reinject, Release, ReleaseConfig, ReleaseJobs};
 use mailweir::mail::{Envelope, MessageId};
 use mailweir::policy::Action;
-use mailweir::records::{
-    ActionOrder, BY_LOOK, Change, HeldState, OutboxJob, PassKey, Reassessment, Records, WantedAction,
-};
+use mailweir::records::{ActionOrder, BY_LOOK, Change, HeldState, OutboxJob, PassKey, Reassessment, WantedAction};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::outbox::OfRecords;
 use crate::support::postgres::{Postgres, available};
 use crate::support::records::{Open, Place, id_at, now_ms, record};
 
@@ -52,32 +49,6 @@ impl Reinject for Hop {
         *self.copies.lock().unwrap().entry(to).or_default() += 1;
         tokio::time::sleep(self.slow).await;
         Ok("250 2.0.0 queued".into())
-    }
-}
-
-/// The outbox in the records, as `app` has it.
-struct Ledger(Arc<Records>);
-
-impl Outbox for Ledger {
-    fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>> {
-        async move {
-            let job = |row: OutboxJob| Job {
-                priority: Priority::at(row.priority.into()),
-                not_before_ms: row.not_before_ms,
-                correlation: row.correlation,
-                ..Job::new(&row.kind, row.key, row.payload, row.enqueued_ms)
-            };
-            Ok(self.0.unfinished(now_ms, limit as u32).await?.into_iter().map(job).collect())
-        }
-        .boxed()
-    }
-
-    fn queued<'a>(&'a self, jobs: &'a [(String, i64)]) -> BoxFuture<'a, Result<(), OutboxError>> {
-        async move { Ok(self.0.queued(jobs).await?) }.boxed()
-    }
-
-    fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>> {
-        async move { Ok(self.0.done(keys).await?) }.boxed()
     }
 }
 
@@ -114,7 +85,7 @@ impl Scene {
     ) -> (Arc<dyn Queue>, CancellationToken, Vec<JoinHandle<()>>) {
         let config = QueueConfig { pump_ms: 20, ..QueueConfig::default() };
         let queue = open(&config, place.path()).await.unwrap();
-        let outbox: Arc<dyn Outbox> = Arc::new(Ledger(Arc::clone(&opened.records)));
+        let outbox: Arc<dyn Outbox> = Arc::new(OfRecords(Arc::clone(&opened.records)));
         let release = Release::new(
             Arc::clone(&opened.records),
             PassKey::new([7; 32]),

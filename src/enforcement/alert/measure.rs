@@ -279,7 +279,7 @@ mod tests {
             ..Readings::default()
         };
         let measures = gauges.measure(&readings, 0);
-        let found = |kind| measures.iter().filter(|m| m.kind == kind).map(|m| (m.subject.as_str(), m.value));
+        let found = |kind| measures.iter().filter(move |m| m.kind == kind).map(move |m| (m.subject.as_str(), m.value));
         assert_eq!(found(Kind::QueueAge).collect::<Vec<_>>(), [("high", Some(301.5)), ("low", Some(0.0))]);
         assert_eq!(found(Kind::DeadLetters).collect::<Vec<_>>(), [("", Some(3.0))]);
         let words = [Kind::QueueAge.words(Some(301.5)), Kind::DeadLetters.words(Some(3.0))];

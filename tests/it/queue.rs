@@ -1049,10 +1049,10 @@ async fn dead_letters_outlive_redis() {
         return;
     }
     let site = WithOutbox::start(false).await;
-    site.dead(None, 1).await;
+    site.dead(1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     site.handler.redis.ask("FLUSHALL");
-    site.dead(None, 1).await;
+    site.dead(1).await;
     let dead = site.queue.dead(None, 9).await.unwrap().remove(0);
     assert_eq!((dead.job.key.as_str(), &dead.job.payload[..], dead.reason), ("one", &b"payload"[..], Reason::Refused));
     assert_eq!((dead.job.last_error.as_deref(), dead.job.attempt), (Some("hopeless"), 1));
@@ -1060,13 +1060,13 @@ async fn dead_letters_outlive_redis() {
 
     assert_eq!(replay(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
     until("it was tried again", async || site.attempts() >= 2).await;
-    site.dead(None, 1).await;
+    site.dead(1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     let before = site.attempts();
     site.handler.redis.ask("FLUSHALL");
     assert_eq!(replay(&*site.queue, &*site.outbox, Some(&["one".to_owned()])).await.unwrap(), 1, "from the outbox");
     until("it was tried again", async || site.attempts() > before).await;
-    site.dead(None, 1).await;
+    site.dead(1).await;
     until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
     assert_eq!(purge(&*site.queue, &*site.outbox, Some(&["nobody".to_owned()])).await.unwrap(), 0);
     assert_eq!(purge(&*site.queue, &*site.outbox, None).await.unwrap(), 1);

@@ -154,6 +154,7 @@ async fn everything_but_health_needs_the_token() {
             match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
                 // Off unless enabled; levels are those of a whole process. Without an order nothing is changed.
                 ("PUT", _) if path.ends_with("/logging") => &[400],
+                ("POST", _) if path.contains("/dead-letters/") => &[400],
                 _ if path.ends_with("/demo/run") || path.ends_with("/logging") => &[404],
                 ("POST", true) => &[400],
                 ("DELETE", true) => &[404],

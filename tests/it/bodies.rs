@@ -102,7 +102,8 @@ async fn as_objects() {
     s3.put("weir/held/mail/notes.txt", b"not a body");
     // More than fit on a page, of the store's or of ours.
     for n in 0..1_100 {
-        s3.put(&format!("weir/held/mail/{n:02x}/00/{n:064x}.zst"), b"nobody's");
+        let name = format!("{n:04x}{:060}", 0);
+        s3.put(&format!("weir/held/mail/{}/{}/{name}.zst", &name[..2], &name[2..4]), b"nobody's");
     }
     open.records.expire(now_ms()).await.unwrap();
     let left: Vec<String> = s3.objects().into_keys().collect();

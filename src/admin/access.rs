@@ -1,13 +1,13 @@
-//! Who may ask: one bearer token (RFC 6750, 2.1: header only, never the query), and a bound on guessing. Who signs instead is known
-//! to `callers`.
+//! Who may ask: bearer tokens (RFC 6750, 2.1: header only, never the query), one for everything and one for metrics and health,
+//! and a bound on guessing. Who signs instead is known to `callers`.
 //!
-//! Only the token's hash is kept, and hashes are compared in constant time: neither time nor a core dump tells the token.
+//! Only the tokens' hashes are kept, and hashes are compared in constant time: neither time nor a core dump tells the token.
 //! Wrong tokens are counted by address; an address over the limit is refused whatever it sends, or the limit would not keep
 //! it from guessing.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, StatusCode, header};
@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::AdminError;
+use super::config::Role;
 use super::problem::Problem;
 use crate::observe::event;
 
@@ -91,28 +92,39 @@ struct Failures {
 /// The guard before everything but health.
 pub(super) struct Access {
     token: [u8; 32],
+    /// Of whoever may see metrics and health, and nothing else.
+    metrics: OnceLock<[u8; 32]>,
     limit: u32,
     failures: Mutex<HashMap<IpAddr, Failures>>,
 }
 
 impl Access {
     pub(super) fn new(token: &str, failed_tokens_per_minute: u32) -> Result<Self, AdminError> {
-        if token.len() < TOKEN_MIN || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(AdminError::Token(TOKEN_MIN));
-        }
-        let token = Sha256::digest(token).into();
-        Ok(Self { token, limit: failed_tokens_per_minute, failures: Mutex::default() })
+        let (token, metrics) = (hashed(token)?, OnceLock::new());
+        Ok(Self { token, metrics, limit: failed_tokens_per_minute, failures: Mutex::default() })
     }
 
-    /// Whether a request with these headers may pass.
-    pub(super) fn check(&self, peer: IpAddr, headers: &HeaderMap, now: Instant) -> Result<(), Refusal> {
+    /// Lets whoever has this token see metrics and health.
+    pub(super) fn allow_metrics(&self, token: &str) -> Result<(), AdminError> {
+        // Set once: nobody asks yet.
+        let _ = self.metrics.set(hashed(token)?);
+        Ok(())
+    }
+
+    /// Whether a request with these headers may pass, and what it may.
+    pub(super) fn check(&self, peer: IpAddr, headers: &HeaderMap, now: Instant) -> Result<Role, Refusal> {
         let peer = subscriber(peer);
         let token = bearer(headers).ok_or(Refusal::Missing)?;
         self.blocked(peer, now)?;
         let given: [u8; 32] = Sha256::digest(token).into();
-        let differ = given.iter().zip(&self.token).fold(0, |differ, (a, b)| differ | (a ^ b));
-        if std::hint::black_box(differ) == 0 {
-            return Ok(());
+        let is = |token: &[u8; 32]| {
+            let differ = given.iter().zip(token).fold(0, |differ, (a, b)| differ | (a ^ b));
+            std::hint::black_box(differ) == 0
+        };
+        match (is(&self.token), self.metrics.get().is_some_and(is)) {
+            (true, _) => return Ok(Role::Admin),
+            (_, true) => return Ok(Role::Metrics),
+            _ => {}
         }
         self.count(peer, now);
         Err(Refusal::Wrong)
@@ -159,6 +171,11 @@ impl Access {
     }
 }
 
+fn hashed(token: &str) -> Result<[u8; 32], AdminError> {
+    let fits = token.len() >= TOKEN_MIN && token.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(Sha256::digest(token).into()) } else { Err(AdminError::Token(TOKEN_MIN)) }
+}
+
 /// The token of the one `Authorization: Bearer` header.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
@@ -193,11 +210,15 @@ mod tests {
     #[test]
     fn only_the_token_passes() {
         let access = Access::new(TOKEN, 1_000).unwrap();
+        let metrics = with(&["Bearer metrics-metrics-metrics"]);
+        assert_eq!(access.check(peer("192.0.2.1"), &metrics, Instant::now()), Err(Refusal::Wrong), "nobody may yet");
+        access.allow_metrics("metrics-metrics-metrics").unwrap();
+        assert_eq!(access.check(peer("192.0.2.1"), &metrics, Instant::now()), Ok(Role::Metrics));
         let good = format!("Bearer {TOKEN}");
-        let cases: &[(&[&str], Result<(), Refusal>)] = &[
-            (&[&good], Ok(())),
-            (&[&good.replace("Bearer", "bEARER")], Ok(())),
-            (&[&good.replace(' ', "  ")], Ok(())),
+        let cases: &[(&[&str], Result<Role, Refusal>)] = &[
+            (&[&good], Ok(Role::Admin)),
+            (&[&good.replace("Bearer", "bEARER")], Ok(Role::Admin)),
+            (&[&good.replace(' ', "  ")], Ok(Role::Admin)),
             (&[], Err(Refusal::Missing)),
             (&[""], Err(Refusal::Missing)),
             (&["Bearer"], Err(Refusal::Missing)),
@@ -227,12 +248,12 @@ mod tests {
         }
         assert_eq!(check("2001:db8::2", &bad), Err(Refusal::TooMany(61)), "the same /64");
         assert!(matches!(check("2001:db8::1", &good), Err(Refusal::TooMany(_))), "even with the token");
-        assert_eq!(check("2001:db8:0:1::1", &good), Ok(()), "others are not kept out");
-        assert_eq!(check("192.0.2.1", &good), Ok(()));
+        assert_eq!(check("2001:db8:0:1::1", &good), Ok(Role::Admin), "others are not kept out");
+        assert_eq!(check("192.0.2.1", &good), Ok(Role::Admin));
         assert!(matches!(at(59, "2001:db8::1", &good), Err(Refusal::TooMany(2))));
-        assert_eq!(at(60, "2001:db8::1", &good), Ok(()));
+        assert_eq!(at(60, "2001:db8::1", &good), Ok(Role::Admin));
         assert_eq!(at(60, "2001:db8::1", &bad), Err(Refusal::Wrong), "counted anew");
-        assert_eq!(at(60, "2001:db8::1", &good), Ok(()));
+        assert_eq!(at(60, "2001:db8::1", &good), Ok(Role::Admin));
     }
 
     #[test]

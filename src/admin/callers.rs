@@ -29,11 +29,24 @@ pub(super) const RESPONSES: [&str; 4] = [
     "/api/v1/messages/{id}/second-look",
 ];
 
+/// Routes that tell of the gateway alone, of no mail.
+const MEASURED: [&str; 8] = [
+    "/alive",
+    "/ready",
+    "/health",
+    "/health/full",
+    "/health/metrics",
+    "/metrics",
+    "/metrics/summary",
+    "/metrics/snapshots",
+];
+
 /// The least role for a route, by its template.
 pub(super) fn needed(method: &Method, route: &str) -> Role {
     // Whoever sees what is held sees mail.
     let held = route.starts_with("/api/v1/quarantine/");
     match matches!(*method, Method::GET | Method::HEAD) {
+        true if MEASURED.contains(&route) => Role::Metrics,
         true if !held => Role::Read,
         false if RESPONSES.contains(&route) => Role::Respond,
         _ => Role::Admin,
@@ -91,7 +104,7 @@ impl Callers {
         let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
         Keys::load(&key_file, signing, now_ms)?;
         let nonces = SiteNonces::new(signing)?;
-        let since_ms = if signing.nonces_url.is_empty() { now_ms / 1_000 * 1_000 } else { 0 };
+        let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 };
         Ok(Self { allowed, signing: signing.clone(), key_file, verifier: Verifier::new(signing, nonces), since_ms })
     }
 
@@ -194,7 +207,9 @@ mod tests {
     fn what_is_not_known_needs_the_most() {
         for (method, route, role) in [
             (Method::GET, "/api/v1/messages/{id}", Role::Read),
-            (Method::HEAD, "/metrics", Role::Read),
+            (Method::HEAD, "/metrics", Role::Metrics),
+            (Method::GET, "/health/full", Role::Metrics),
+            (Method::POST, "/metrics", Role::Admin),
             (Method::GET, "/api/v1/quarantine", Role::Read),
             (Method::GET, "/api/v1/quarantine/{id}/raw", Role::Admin),
             (Method::POST, "/api/v1/alerts/acknowledgements", Role::Respond),
@@ -204,6 +219,6 @@ mod tests {
         ] {
             assert_eq!(needed(&method, route), role, "{method} {route}");
         }
-        assert!(Role::Read < Role::Respond && Role::Respond < Role::Admin);
+        assert!(Role::Metrics < Role::Read && Role::Read < Role::Respond && Role::Respond < Role::Admin);
     }
 }

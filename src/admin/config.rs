@@ -18,6 +18,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// File with the admin token. None: `DATA/admin.token`, made on first start.
     pub token_file: Option<PathBuf>,
+    /// File with a token for metrics and health alone, for Prometheus and the like. None: `DATA/metrics.token`, made on first start.
+    pub metrics_token_file: Option<PathBuf>,
     /// Time for one request, in seconds.
     pub request_seconds: u64,
     /// Time for the header of a request, and for an idle connection to begin the next one, in seconds.
@@ -38,8 +40,9 @@ pub struct Config {
     /// All that come through one proxy have one address. A request without any token is refused but not counted.
     pub failed_tokens_per_minute: u32,
     /// Who may ask without the token, by signing each request (`[signing]`): ids of keys (`mailweir keys list`), and what each
-    /// may: `read`; `respond`: besides, silence and acknowledge alerts and order second looks; `admin`: everything. `"*"` is
-    /// every key that is good and has no line of its own. Empty: nobody.
+    /// may: `metrics`: look at these and at health; `read`: at everything but what is in held messages; `respond`: besides, silence
+    /// and acknowledge alerts and order second looks; `admin`: everything. `"*"` is every key that is good and has no line of its
+    /// own. Empty: nobody.
     pub callers: BTreeMap<String, Role>,
     /// Free space of the body store below which `/health` says DEGRADED, in bytes. Folders only.
     pub low_space_bytes: u64,
@@ -63,6 +66,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
+    /// Look at metrics and health, and nothing else. Who has the token of metrics has this.
+    Metrics,
     /// Look at everything but what is in held messages.
     Read,
     /// And answer to it: silence and acknowledge alerts, order second looks.
@@ -115,6 +120,7 @@ impl Default for Config {
             enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 8025)),
             token_file: None,
+            metrics_token_file: None,
             request_seconds: 30,
             header_seconds: 10,
             write_seconds: 30,

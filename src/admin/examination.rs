@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
@@ -19,10 +19,11 @@ use utoipa::ToSchema;
 use super::Config;
 use super::api::Workforce;
 use super::certificate;
-use super::health::HealthStatus;
+use super::health::{HealthStatus, NextHopStates};
 use super::levels::LogLevels;
 use super::metrics::Metrics;
 use super::summary::now_ms;
+use crate::enforcement::alert::{Board, Kind};
 use crate::enrichment::Outside;
 use crate::records::Records;
 
@@ -36,6 +37,10 @@ const LATE_MS: u64 = 5 * 60 * 1_000;
 const FEED_FILES: usize = 20_000;
 /// Looks at a time: all of them, unless somebody has very many feeds.
 const TOGETHER: usize = 64;
+/// Time without any look after which the watch counts as silent, at least.
+const WATCHED: Duration = Duration::from_secs(60);
+/// What alerts know of mail itself.
+const OF_MAIL: [Kind; 3] = [Kind::FailedHolds, Kind::Deferrals, Kind::Panics];
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// What health looks at besides records and queue.
@@ -51,12 +56,15 @@ pub struct Surroundings {
     pub levels: Option<Arc<dyn LogLevels>>,
     /// The folder of the data.
     pub data: Option<PathBuf>,
+    /// The next hops that mail flows to.
+    pub next_hops: Option<Arc<dyn NextHopStates>>,
 }
 
 /// What a look at one part found.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Check {
-    /// `database`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`, `certificate:NAME`, `feed:NAME`.
+    /// `database`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`,
+    /// `certificate:NAME`, `feed:NAME`, `next_hop:NAME`, `alerting`, and of mail what alerts know: `failed_holds`, `deferrals`, `panics`.
     pub(super) name: String,
     pub(super) status: HealthStatus,
     /// Whether mail cannot be held without it.
@@ -68,6 +76,18 @@ pub(super) struct Check {
     /// What was measured.
     #[schema(value_type = Object)]
     measured: Value,
+}
+
+impl Check {
+    /// Of what is known without a look.
+    fn of(name: String, critical: bool, problem: Option<String>, measured: Value) -> Self {
+        let status = match (&problem, critical) {
+            (None, _) => HealthStatus::Healthy,
+            (Some(_), true) => HealthStatus::Unhealthy,
+            (Some(_), false) => HealthStatus::Degraded,
+        };
+        Self { name, status, critical, took_ms: 0.0, problem, measured }
+    }
 }
 
 /// What was measured, and what is wrong with it.
@@ -102,6 +122,8 @@ pub(super) struct Examination {
     /// Both clocks at the start.
     started: (Instant, SystemTime),
     counted: Mutex<Option<(Instant, Value)>>,
+    /// What the watch over the gateway knows; not set when nobody watches.
+    pub(super) board: OnceLock<Board>,
     shown: std::sync::Mutex<BTreeSet<String>>,
 }
 
@@ -123,6 +145,7 @@ impl Examination {
             certificate_days: config.certificate_days.into(),
             started: (Instant::now(), SystemTime::now()),
             counted: Mutex::default(),
+            board: OnceLock::new(),
             shown: std::sync::Mutex::default(),
         }
     }
@@ -169,6 +192,8 @@ impl Examination {
         }
         let mut checks: Vec<Check> = stream::iter(bounded).buffered(TOGETHER).collect().await;
         checks.extend(self.services());
+        checks.extend(self.next_hops());
+        checks.extend(self.watched().await);
         self.show(&checks);
         checks
     }
@@ -277,9 +302,51 @@ impl Examination {
             let measured = json!(snapshot);
             let closed = measured["state"] == "closed";
             let problem = (!closed).then(|| "the breaker is not closed: mail is judged without it".to_owned());
-            let status = if closed { HealthStatus::Healthy } else { HealthStatus::Degraded };
-            let name = format!("service:{}", snapshot.name);
-            checks.push(Check { name, status, critical: false, took_ms: 0.0, problem, measured });
+            checks.push(Check::of(format!("service:{}", snapshot.name), false, problem, measured));
+        }
+        checks
+    }
+
+    /// Whether mail can be passed on: what connections have shown.
+    fn next_hops(&self) -> Vec<Check> {
+        let states = self.surroundings.next_hops.as_ref().map(|hops| hops.states()).unwrap_or_default();
+        let lost = states.iter().all(|(_, down)| down.is_some());
+        let check = |(name, down): (String, Option<Duration>)| {
+            let seconds = down.map(|down| down.as_secs());
+            let problem =
+                seconds.map(|seconds| format!("it could not be reached for {seconds} s: its mail is deferred"));
+            // With none of them nothing can be passed on.
+            Check::of(format!("next_hop:{name}"), lost, problem, json!({ "down_seconds": seconds }))
+        };
+        states.into_iter().map(check).collect()
+    }
+
+    /// Whether the watch still looks, and what it knows of mail.
+    async fn watched(&self) -> Vec<Check> {
+        let Some(board) = self.board.get().cloned() else { return Vec::new() };
+        let read = timeout(self.patience, tokio::task::spawn_blocking(move || board.state())).await;
+        let state = match read {
+            Ok(Ok(Ok(state))) => state,
+            Ok(Ok(Err(error))) => return vec![Check::of("alerting".into(), false, Some(told(&error)), Value::Null)],
+            _ => return vec![Check::of("alerting".into(), false, Some("its files do not answer".into()), Value::Null)],
+        };
+        let (started, now) = (self.started.0.elapsed(), now_ms());
+        let Some(state) = state else {
+            let problem = (started > WATCHED).then(|| "nobody has looked yet".to_owned());
+            return vec![Check::of("alerting".into(), false, problem, Value::Null)];
+        };
+        let age = Duration::from_millis(now.saturating_sub(state.at_ms).max(0).unsigned_abs());
+        let patience = WATCHED.max(Duration::from_secs(3 * u64::from(state.every_seconds)));
+        let silent = age > patience && started > patience;
+        let problem = silent.then(|| format!("nobody has looked for {} s: no alerts are told", age.as_secs()));
+        let measured = json!({ "looked_seconds_ago": age.as_secs_f64(), "every_seconds": state.every_seconds });
+        let mut checks = vec![Check::of("alerting".into(), false, problem, measured)];
+        for kind in OF_MAIL.into_iter().filter(|_| !silent) {
+            let alert = state.alerts.iter().find(|alert| alert.kind == kind);
+            let bad = alert.filter(|alert| alert.severity.is_some());
+            let problem = bad.map(|alert| format!("{}: {}", kind.title(), alert.words()));
+            let value = alert.and_then(|alert| alert.value);
+            checks.push(Check::of(kind.as_str().to_owned(), false, problem, json!({ "value": value })));
         }
         checks
     }

@@ -38,7 +38,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The routes and all that stands before them.
 pub(super) struct Front {
-    access: Access,
+    pub(super) access: Access,
     /// Who may sign instead; not set when nobody may.
     pub(super) callers: OnceLock<Callers>,
     metrics: Arc<Metrics>,
@@ -147,7 +147,7 @@ impl Front {
         let known = self.access.check(peer, headers, now);
         let extensions = request.extensions_mut();
         match known {
-            Ok(()) => drop(extensions.insert(Trusted(Role::Admin))),
+            Ok(role) => drop(extensions.insert(Trusted(role))),
             Err(_) if open => {}
             Err(refusal) => return Err(NotTaken::Refused(refusal)),
         }

@@ -4,28 +4,32 @@
 //! - `/ready`: mail is answered. 503 only while the gateway drains. **Not** when a service is down: without the database mail
 //!   still flows and only what must be held is answered 451, message by message; taking the gateway out of service would turn
 //!   that into an outage for all mail. The body then says `degraded`.
-//! - `/health`: for people and monitoring. UNHEALTHY (503): the database does not answer, nothing can be held. DEGRADED (200):
-//!   the queue does not answer, the body store runs out of space, or the gateway drains.
+//! - `/health`: for people and monitoring. UNHEALTHY (503): the database does not answer or takes no writes, nothing can be held;
+//!   or no next hop of the relay can be reached, nothing can be passed on. DEGRADED (200): one of several next hops cannot be
+//!   reached, the queue does not answer, the body store runs out of space, or the gateway drains.
+//!
+//! What hangs keeps nobody waiting: after a moment it is told how it was, and since when (`stale_seconds`).
 //!
 //! Where database and bodies are is told only to those who send the token. Everything else that can be looked at is in
 //! `full_health`.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::{Extensions, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
 use serde::Serialize;
-use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
 use super::front::Trusted;
-use super::router::Shared;
+use super::router;
 use crate::deferred::Queue;
 use crate::records::Records;
 
@@ -33,30 +37,48 @@ use crate::records::Records;
 const PING: Duration = Duration::from_millis(500);
 /// How long their answers serve for others who ask.
 const FRESH: Duration = Duration::from_secs(1);
+/// How long whoever asks waits for what is being asked, when it is known how it was before.
+const WAIT: Duration = Duration::from_millis(15);
+
+/// Next hops of mail as the HTTP side sees them; who has them is not known here.
+pub trait NextHopStates: std::fmt::Debug + Send + Sync {
+    /// Each with its name, and for how long it could not be connected to; none when it can.
+    fn states(&self) -> Vec<(String, Option<Duration>)>;
+}
 
 /// What health is told from.
 pub(super) struct Health {
-    records: Arc<Records>,
-    queue: Option<Arc<dyn Queue>>,
+    asks: Arc<Asks>,
+    next_hops: Option<Arc<dyn NextHopStates>>,
     low_space_bytes: u64,
     started: Instant,
     draining: OnceLock<CancellationToken>,
-    /// Held while asking, so that one asks for many.
     asked: Mutex<Asked>,
 }
+
+/// Who is asked.
+struct Asks {
+    records: Arc<Records>,
+    queue: Option<Arc<dyn Queue>>,
+    /// Asks the file system. A network file system may hang for good: then one thread does, not one for each request.
+    measuring: tokio::sync::Mutex<Option<JoinHandle<Option<u64>>>>,
+}
+
+/// What is being asked; none when asking broke down.
+type Asking = Shared<BoxFuture<'static, Option<(Instant, Vitals)>>>;
 
 /// What was last asked, and when.
 #[derive(Default)]
 struct Asked {
     last: Option<(Instant, Vitals)>,
-    /// Asks the file system. A network file system may hang for good: then one thread does, not one for each request.
-    measuring: Option<JoinHandle<Option<u64>>>,
+    /// What is being asked: one asks for many.
+    asking: Option<Asking>,
 }
 
 /// What was measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Vitals {
-    /// How long the database took to answer; `None`: it did not.
+    /// How long the database took to answer; `None`: it did not, or cannot be written to.
     database: Option<Duration>,
     /// How many jobs wait and how long that took to tell; `None`: the queue did not answer, or there is none.
     queue: Option<(u64, Duration)>,
@@ -65,9 +87,15 @@ struct Vitals {
 }
 
 impl Health {
-    pub(super) fn new(records: Arc<Records>, queue: Option<Arc<dyn Queue>>, low_space_bytes: u64) -> Self {
+    pub(super) fn new(
+        records: Arc<Records>,
+        queue: Option<Arc<dyn Queue>>,
+        next_hops: Option<Arc<dyn NextHopStates>>,
+        low_space_bytes: u64,
+    ) -> Self {
         let (started, draining, asked) = (Instant::now(), OnceLock::new(), Mutex::default());
-        Self { records, queue, low_space_bytes, started, draining, asked }
+        let asks = Arc::new(Asks { records, queue, measuring: tokio::sync::Mutex::default() });
+        Self { asks, next_hops, low_space_bytes, started, draining, asked }
     }
 
     /// Seconds since the start.
@@ -85,14 +113,55 @@ impl Health {
         self.draining.get().is_some_and(CancellationToken::is_cancelled)
     }
 
-    async fn vitals(&self) -> Vitals {
-        let mut asked = self.asked.lock().await;
-        let begun = Instant::now();
-        if let Some((at, vitals)) = asked.last
-            && begun.saturating_duration_since(at) < FRESH
-        {
-            return vitals;
+    fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was measured, and how long ago when that is not now: whatever hangs keeps nobody waiting who can be told how it was.
+    async fn vitals(&self) -> (Vitals, Option<Duration>) {
+        let (asking, before) = {
+            let mut asked = self.asked();
+            // What came in after nobody waited for it any more.
+            if let Some(known) = asked.asking.clone().and_then(FutureExt::now_or_never) {
+                asked.last = known.or(asked.last);
+                asked.asking = None;
+            }
+            if let Some((at, vitals)) = asked.last
+                && at.elapsed() < FRESH
+            {
+                return (vitals, None);
+            }
+            let asks = &self.asks;
+            let asking = asked.asking.get_or_insert_with(|| {
+                let task = tokio::spawn(Arc::clone(asks).ask());
+                async move { task.await.ok() }.boxed().shared()
+            });
+            (asking.clone(), asked.last)
+        };
+        let Some((at, vitals)) = before else {
+            // Each part has its own time.
+            return (asking.await.map_or_else(Vitals::default, |(_, vitals)| vitals), None);
+        };
+        match timeout(WAIT, asking).await {
+            Ok(Some((_, vitals))) => (vitals, None),
+            Ok(None) => (Vitals::default(), None),
+            Err(_) => (vitals, Some(at.elapsed())),
         }
+    }
+
+    /// Next hops that cannot be reached, and whether that is all of them.
+    fn lost(&self) -> (Vec<String>, bool) {
+        let hops = self.next_hops.as_ref().map(|hops| hops.states()).unwrap_or_default();
+        let all = hops.len();
+        let lost: Vec<String> = hops.into_iter().filter_map(|(name, down)| down.map(|_| name)).collect();
+        let none_left = all > 0 && lost.len() == all;
+        (lost, none_left)
+    }
+}
+
+impl Asks {
+    async fn ask(self: Arc<Self>) -> (Instant, Vitals) {
+        let begun = Instant::now();
         let database = async {
             let answered = timeout(PING, self.records.ping()).await;
             matches!(answered, Ok(Ok(()))).then(|| begun.elapsed())
@@ -101,13 +170,11 @@ impl Health {
             let depth = timeout(PING, self.queue.as_ref()?.depth()).await.ok()?.ok()?;
             Some((depth.waiting(), begun.elapsed()))
         };
-        let (database, queue, free_bytes) = tokio::join!(database, queue, self.free_bytes(&mut asked.measuring));
-        let vitals = Vitals { database, queue, free_bytes };
-        asked.last = Some((Instant::now(), vitals));
-        vitals
+        let (database, queue, free_bytes) = tokio::join!(database, queue, self.free_bytes());
+        (Instant::now(), Vitals { database, queue, free_bytes })
     }
 
-    async fn free_bytes(&self, measuring: &mut Option<JoinHandle<Option<u64>>>) -> Option<u64> {
+    async fn free_bytes(&self) -> Option<u64> {
         let (_, place) = self.records.places();
         if place.contains("://") {
             return None;
@@ -116,6 +183,7 @@ impl Health {
             let stat = rustix::fs::statvfs(place.as_str()).ok()?;
             Some(stat.f_bavail.saturating_mul(stat.f_frsize))
         };
+        let mut measuring = self.measuring.lock().await;
         let measured = timeout(PING, measuring.get_or_insert_with(|| tokio::task::spawn_blocking(free))).await.ok()?;
         *measuring = None;
         measured.ok().flatten()
@@ -158,6 +226,8 @@ pub(super) struct HealthReport {
     /// None when this process has no queue.
     queue: Option<QueueReport>,
     body_store: BodyStoreReport,
+    /// How old this is when the answers of now have not come in time; none when they have.
+    stale_seconds: Option<f64>,
     /// Whether the gateway is about to end.
     draining: bool,
     version: &'static str,
@@ -168,6 +238,7 @@ pub(super) struct HealthReport {
 /// The database.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DatabaseReport {
+    /// Whether it answered and can be written to.
     reachable: bool,
     /// Milliseconds until it answered; none when it did not within 500 ms.
     latency_ms: Option<f64>,
@@ -207,12 +278,13 @@ pub(super) async fn alive() -> Json<AliveReport> {
     (status = 200, description = "Mail is answered", body = ReadyReport),
     (status = 503, description = "The gateway drains: send mail elsewhere", body = ReadyReport),
 ))]
-pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+pub(super) async fn ready(State(shared): State<Arc<router::Shared>>) -> Response {
     let health = &shared.health;
     if health.draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, Json(ReadyReport { status: "draining" })).into_response();
     }
-    let status = if health.vitals().await.database.is_some() { "ready" } else { "degraded" };
+    let writes = health.vitals().await.0.database.is_some();
+    let status = if writes && !health.lost().1 { "ready" } else { "degraded" };
     Json(ReadyReport { status }).into_response()
 }
 
@@ -221,11 +293,11 @@ pub(super) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
     (status = 200, description = "HEALTHY or DEGRADED", body = HealthReport),
     (status = 503, description = "UNHEALTHY", body = HealthReport),
 ))]
-pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extensions) -> Response {
+pub(super) async fn health(State(shared): State<Arc<router::Shared>>, extensions: Extensions) -> Response {
     let health = &shared.health;
     let trusted = extensions.get::<Trusted>().is_some();
-    let (database_place, body_place) = health.records.places();
-    let Vitals { database: latency, queue, free_bytes } = health.vitals().await;
+    let (database_place, body_place) = health.asks.records.places();
+    let (Vitals { database: latency, queue, free_bytes }, stale) = health.vitals().await;
     let draining = health.draining();
     let mut reasons = Vec::new();
     let mut status = HealthStatus::Healthy;
@@ -237,13 +309,24 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
         reasons.push("the body store runs out of space (http.low_space_bytes)");
         status = HealthStatus::Degraded;
     }
-    if health.queue.is_some() && queue.is_none() {
+    if health.asks.queue.is_some() && queue.is_none() {
         reasons.push("the queue does not answer: work after the reply waits");
         status = HealthStatus::Degraded;
     }
     if latency.is_none() {
-        reasons.push("the database does not answer: mail that must be held is deferred");
+        reasons.push("the database does not answer or cannot be written to: mail that must be held is deferred");
         status = HealthStatus::Unhealthy;
+    }
+    match health.lost() {
+        (_, true) => {
+            reasons.push("no next hop can be reached: all mail is deferred");
+            status = HealthStatus::Unhealthy;
+        }
+        (lost, false) if !lost.is_empty() => {
+            reasons.push("a next hop cannot be reached: /health/full says which");
+            status = status.max(HealthStatus::Degraded);
+        }
+        _ => {}
     }
     let report = HealthReport {
         status,
@@ -253,12 +336,13 @@ pub(super) async fn health(State(shared): State<Arc<Shared>>, extensions: Extens
             latency_ms: latency.map(millis),
             place: trusted.then_some(database_place),
         },
-        queue: health.queue.as_ref().map(|_| QueueReport {
+        queue: health.asks.queue.as_ref().map(|_| QueueReport {
             reachable: queue.is_some(),
             latency_ms: queue.map(|(_, took)| millis(took)),
             waiting: queue.map(|(waiting, _)| waiting),
         }),
         body_store: BodyStoreReport { free_bytes, place: trusted.then_some(body_place) },
+        stale_seconds: stale.map(|age| age.as_secs_f64()),
         draining,
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: health.uptime_seconds(),

@@ -4,7 +4,8 @@
 //! signature with a key that may ask. Both are asked for before a path is looked at, so router and guard cannot disagree about
 //! what a path means; what a key may is asked where the router has chosen its route.
 //! May import all rooms but `protocol`, `gateway`, `egress` and `app`. Not here: TLS (put a proxy in front before you open the
-//! port to others), users (one token is one administrator, a key has one of three roles), the console.
+//! port to others), users (one token is one administrator, another sees metrics and
+//! health, a key has one of four roles), the console.
 
 mod access;
 mod api;
@@ -31,6 +32,7 @@ pub use api::{Demo, DemoBusy, DemoOrder, DemoState, Workforce};
 pub use config::{Config, DemoConfig, Role};
 pub use error::AdminError;
 pub use examination::Surroundings;
+pub use health::NextHopStates;
 pub use levels::{LogLevels, LogState};
 pub use router::openapi;
 pub use server::Admin;

@@ -66,9 +66,10 @@ impl Admin {
         let metrics = Arc::new(Metrics::new(registry)?);
         let queue = work.as_ref().map(|work| Arc::clone(&work.queue));
         let (store, its) = (Arc::clone(&records), Arc::clone(&metrics));
+        let next_hops = surroundings.next_hops.clone();
         let examination = Examination::new(config, store, work.clone(), surroundings, its);
         let shared = Arc::new(Shared {
-            health: Health::new(Arc::clone(&records), queue, config.low_space_bytes),
+            health: Health::new(Arc::clone(&records), queue, next_hops, config.low_space_bytes),
             full_health: FullHealth::new(examination, Arc::clone(&metrics), config.snapshot_seconds),
             snapshots: Snapshots::new(config, Arc::clone(&metrics)),
             api: Api::new(config, records, release, work),
@@ -82,8 +83,18 @@ impl Admin {
     #[must_use]
     pub fn with_alerts(self, board: Board) -> Self {
         // Set once: nobody serves yet.
+        let _ = self.shared.full_health.examination.board.set(board.clone());
         let _ = self.shared.api.alerts.set(board);
         self
+    }
+
+    /// Lets whoever has this token see metrics and health.
+    ///
+    /// # Errors
+    /// When the token is of no use.
+    pub fn with_metrics_token(self, token: &str) -> Result<Self, AdminError> {
+        self.front.access.allow_metrics(token)?;
+        Ok(self)
     }
 
     /// Lets those of `http.callers` ask who sign their requests so; their keys are in the file that these settings name.

@@ -508,9 +508,18 @@ pub(in crate::app) enum KeysCommand {
     },
     /// Make a new key. It signs after `signing.announce_hours`; the one before verifies `signing.overlap_hours` longer.
     Rotate {
-        /// It signs at once: for when a key got into wrong hands.
+        /// It signs at once: for when a key got into wrong hands (and then `revoke` the one before).
         #[arg(long)]
         now: bool,
+        /// JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Declare a key of no use from now on: nothing that is signed with it is taken any more, here and by receivers that are told.
+    /// If it is the one that signs, a new key takes its place at once.
+    Revoke {
+        /// Its id (`mailweir keys list`).
+        id: String,
         /// JSON.
         #[arg(long)]
         json: bool,

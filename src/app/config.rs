@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::secrets;
 use crate::{admin, analysis, deferred, enforcement, enrichment, gateway, pipeline, policy, records};
 
 /// Prefix of overriding variables; `__` parts the levels.
@@ -223,7 +224,10 @@ pub fn load(
         let mut table: toml::Table = toml::from_str(&text).map_err(|error| syntax(place, &text, &error))?;
         for (variable, value) in variables {
             let path: Vec<String> = variable[PREFIX.len()..].split("__").map(str::to_lowercase).collect();
-            config = set(&mut table, &path, &value).map_err(|message| ConfigError::Variable { variable, message })?;
+            config = set(&mut table, &path, &value).map_err(|message| {
+                let message = secrets::told(&message);
+                ConfigError::Variable { variable, message }
+            })?;
             overridden.push(path.join("."));
         }
     }
@@ -265,8 +269,8 @@ fn syntax(file: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
     let column = text[start..at].chars().count() + 1;
     let shown = text[start..].lines().next().unwrap_or_default();
-    let excerpt = format!("    {shown}\n    {}^", " ".repeat(column - 1));
-    ConfigError::Syntax { file: file.to_owned(), line, column, message: error.message().to_owned(), excerpt }
+    let excerpt = format!("    {}\n    {}^", secrets::told(shown), " ".repeat(column - 1));
+    ConfigError::Syntax { file: file.to_owned(), line, column, message: secrets::told(error.message()), excerpt }
 }
 
 #[cfg(test)]

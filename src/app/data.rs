@@ -33,6 +33,16 @@ pub(super) fn admin_token(config: &Config) -> anyhow::Result<String> {
     Ok(token)
 }
 
+/// The token for metrics and health; made on first start.
+pub(super) fn metrics_token(config: &Config) -> anyhow::Result<String> {
+    let file = config.http.metrics_token_file.clone().unwrap_or_else(|| config.data.join("metrics.token"));
+    let token = secret(&file)?;
+    if token.len() < 16 {
+        bail!("the token of metrics in {} is too short: 16 characters at least", file.display());
+    }
+    Ok(token)
+}
+
 /// The key of release passes; made on first start.
 pub(super) fn pass_key(config: &Config) -> anyhow::Result<PassKey> {
     let file = config.release.key_file.clone().unwrap_or_else(|| config.data.join("release.key"));

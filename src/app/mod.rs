@@ -12,6 +12,7 @@ mod otlp;
 mod reinject;
 mod reload;
 mod rules;
+mod secrets;
 mod serve;
 pub mod shelf;
 mod spans;

@@ -1,8 +1,11 @@
 //! Reload on SIGHUP and when the configuration's file changes: whole or not at all; it says what changed.
 //!
 //! What judging depends on, and the log level, change at once; for the rest the log names what waits for a restart. Every
-//! version that came into effect is kept in `DATA/config`.
+//! version that came into effect is kept in `DATA/config`, for the gateway's user only.
 
+use std::fs::{OpenOptions, Permissions};
+use std::io::Write;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -13,6 +16,7 @@ use tokio::sync::mpsc;
 
 use super::cli::Common;
 use super::config::{self, Loaded};
+use super::secrets;
 use super::standing;
 use super::telemetry::{self, Levels};
 use crate::enrichment::Outside;
@@ -94,7 +98,7 @@ impl Reload {
         if let Err(error) = telemetry::filter(&loaded.config.log.level) {
             return self.keep_old(&error.to_string());
         }
-        let changes = changes(&self.loaded, &loaded);
+        let changes = secrets::changes(&self.loaded.config, &loaded.config);
         rules.log();
         self.pipeline.replace(standing);
         if let Err(error) = self.levels.configure(&loaded.config.log.level) {
@@ -161,27 +165,20 @@ fn watch(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWa
     }
 }
 
-/// Names of all settings whose values differ, as `section.key: old → new`.
-fn changes(old: &Loaded, new: &Loaded) -> Vec<String> {
-    let (old, new) = (super::commands::config::flat(&old.config), super::commands::config::flat(&new.config));
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let shown = |value: Option<&String>| value.map_or("(none)", String::as_str).to_owned();
-    names
-        .into_iter()
-        .filter(|name| old.get(*name) != new.get(*name))
-        .map(|name| format!("{name}: {} → {}", shown(old.get(name)), shown(new.get(name))))
-        .collect()
-}
-
+/// Copies may hold what is secret: only the gateway's user reads them.
 fn keep(folder: &Path, text: &str) -> std::io::Result<()> {
     std::fs::create_dir_all(folder)?;
     let mut versions: Vec<PathBuf> = std::fs::read_dir(folder)?.filter_map(|e| Some(e.ok()?.path())).collect();
     versions.sort();
+    // Copies that were made with other rights.
+    versions.iter().try_for_each(|kept| std::fs::set_permissions(kept, Permissions::from_mode(0o600)))?;
     if versions.last().is_some_and(|last| std::fs::read_to_string(last).is_ok_and(|kept| kept == text)) {
         return Ok(());
     }
     let millis = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis();
-    std::fs::write(folder.join(format!("{millis:016}.toml")), text)?;
+    let mut copy = OpenOptions::new();
+    copy.write(true).create(true).truncate(true).mode(0o600);
+    copy.open(folder.join(format!("{millis:016}.toml")))?.write_all(text.as_bytes())?;
     let surplus = (versions.len() + 1).saturating_sub(VERSIONS);
     versions.iter().take(surplus).try_for_each(std::fs::remove_file)
 }

@@ -20,7 +20,7 @@ use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{data, rules, shelf, spans, standing, telemetry};
-use crate::admin::{Admin, Surroundings, Workforce};
+use crate::admin::{Admin, NextHopStates, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
@@ -161,9 +161,13 @@ async fn set_up(
         feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
         data: Some(config.data.clone()),
         levels: Some(Arc::clone(levels) as _),
+        next_hops: relay.as_ref().map(|_| Arc::new(Standing(Arc::clone(&next_hops))) as _),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
-    let alerting = tellers.map(|tellers| Alerting::new(&config, &records, outside, tellers, &work.queue, registry));
+    let alerting = tellers.map(|tellers| {
+        let parts = (&records, outside, &next_hops);
+        Alerting::new(&config, parts, tellers, &work.queue, registry)
+    });
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
 }
 
@@ -198,12 +202,22 @@ async fn admin_with(
     let token = data::admin_token(config)?;
     let (records, release) = (Arc::clone(records), Arc::new(release));
     let admin = Admin::new(&config.http, token, records, release, registry.clone(), Some(work), surroundings)?;
-    let admin = admin.with_callers(&config.signing, &config.data)?;
+    let admin = admin.with_metrics_token(&data::metrics_token(config)?)?.with_callers(&config.signing, &config.data)?;
     let admin = if config.alerts.enabled { admin.with_alerts(Board::new(&config.data)) } else { admin };
     // Its metric is there in any case.
     let demo = DemoLoad::new(config, registry)?;
     let admin = if config.http.demo.enabled { admin.with_demo(Arc::new(demo)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
+}
+
+/// The next hops as health sees them.
+#[derive(Debug)]
+struct Standing(Arc<NextHops>);
+
+impl NextHopStates for Standing {
+    fn states(&self) -> Vec<(String, Option<Duration>)> {
+        self.0.standing()
+    }
 }
 
 /// The certificate that the relay shows: its name for people, and its file.

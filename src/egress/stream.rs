@@ -8,13 +8,19 @@ use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::http::allowed;
 use super::{Dependency, Failure, Fence, Names, Reach, Repeat};
+
+/// How long an address has before the next one is tried beside it.
+const STAGGER: Duration = Duration::from_millis(250);
 
 /// Where a service listens: `inet:HOST:PORT` or `unix:PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,18 +109,33 @@ impl StreamClient {
             }
             Target::Inet { host, port } => (host, *port),
         };
-        let mut last = None;
-        for address in allowed(&self.names, &self.fence, host, Reach::Configured).await? {
-            match TcpStream::connect((address, port)).await {
-                Ok(inner) => {
-                    // Without it small frames wait for acknowledgements.
-                    let _ = inner.set_nodelay(true);
-                    return Ok(Stream { inner: Box::new(inner), limit });
-                }
-                Err(error) => last = Some(error),
-            }
+        let addresses = allowed(&self.names, &self.fence, host, Reach::Configured).await?;
+        let inner =
+            race(addresses, |address| TcpStream::connect((address, port))).await.map_err(Failure::unreachable)?;
+        // Without it small frames wait for acknowledgements.
+        let _ = inner.set_nodelay(true);
+        Ok(Stream { inner: Box::new(inner), limit })
+    }
+}
+
+/// The first connection that comes about (RFC 8305, 5): the next address is tried when the one before has failed, or has said
+/// nothing for a moment; those that are under way go on. An address that swallows everything costs that moment.
+async fn race<A, T, F: Future<Output = io::Result<T>>>(
+    addresses: impl IntoIterator<Item = A>,
+    connect: impl Fn(A) -> F,
+) -> io::Result<T> {
+    let mut addresses = addresses.into_iter().fuse();
+    let mut trying = FuturesUnordered::new();
+    let mut last = io::ErrorKind::NotFound.into();
+    loop {
+        let more = addresses.next().map(|address| trying.push(connect(address))).is_some();
+        match timeout(if more { STAGGER } else { Duration::MAX }, trying.next()).await {
+            Ok(Some(Ok(connection))) => return Ok(connection),
+            Ok(Some(Err(error))) => last = error,
+            // Nothing is under way, and there is no other address.
+            Ok(None) => return Err(last),
+            Err(_) => {}
         }
-        Err(Failure::unreachable(last.unwrap_or_else(|| io::ErrorKind::NotFound.into())))
     }
 }
 
@@ -172,6 +193,25 @@ impl Stream {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_black_hole_costs_a_moment_and_every_address_has_its_turn() {
+        let began = Instant::now();
+        // An address that swallows, one that refuses, one that answers after a second.
+        let connect = async |address: u32| match address {
+            0 => std::future::pending().await,
+            1 => Err(io::ErrorKind::ConnectionRefused.into()),
+            slow => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                Ok(slow)
+            }
+        };
+        assert_eq!(race([0, 1, 2], connect).await.unwrap(), 2);
+        assert_eq!(began.elapsed(), STAGGER + Duration::from_secs(1));
+        assert_eq!(race([2, 0], connect).await.unwrap(), 2, "who is slow goes on");
+        assert_eq!(race([1, 1], connect).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert_eq!(race([], connect).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 
     #[test]
     fn targets() {

@@ -59,4 +59,6 @@ impl Default for NotifyConfig {
 pub struct ActionWebhookConfig {
     /// Where to: `POST` of JSON. Empty: not told.
     pub url: String,
+    /// File that holds the address instead, so that a secret in it stays out of the configuration.
+    pub url_file: Option<PathBuf>,
 }

@@ -57,7 +57,11 @@ impl Tell {
     ) -> Result<Self, ChannelError> {
         let operators = if alerts.enabled { Channel::configured(alerts, &ways)? } else { Vec::new() };
         let only = AlertsConfig {
-            webhook: WebhookConfig { url: actions.webhook.url.clone(), ..WebhookConfig::default() },
+            webhook: WebhookConfig {
+                url: actions.webhook.url.clone(),
+                url_file: actions.webhook.url_file.clone(),
+                ..WebhookConfig::default()
+            },
             ..bare(alerts)
         };
         let webhook = Channel::configured(&only, &ways)?.pop();

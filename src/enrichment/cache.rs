@@ -6,7 +6,7 @@
 //! forgotten before its time ([`super::tiers`]).
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ struct Inner<V> {
     stales: IntCounter,
     misses: IntCounter,
     entries: IntGauge,
+    /// Whether anything was ever kept.
+    any: AtomicBool,
     /// What this cache has added to `entries`.
     counted: AtomicI64,
 }
@@ -125,6 +127,7 @@ impl<V: Kept> Cache<V> {
             misses: count("miss"),
             entries: metrics.entries.with_label_values(&[name]),
             counted: AtomicI64::new(0),
+            any: AtomicBool::new(false),
         });
         Self { inner, dependency: Arc::clone(dependency) }
     }
@@ -132,6 +135,15 @@ impl<V: Kept> Cache<V> {
     /// The same answers, where another dependency is asked.
     pub(super) fn of(&self, dependency: &Arc<Dependency>) -> Self {
         Self { inner: Arc::clone(&self.inner), dependency: Arc::clone(dependency) }
+    }
+
+    /// Why there is no answer to anything at the moment: nothing was ever kept, and nobody may be asked. For those whose keys
+    /// cost something to make.
+    pub(super) fn refuses(&self) -> Option<Failure> {
+        if self.inner.any.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.refused().inspect(|_| self.inner.misses.inc())
     }
 
     /// The answer kept, else the one that `ask` gives. `about` tells what it is about, when it has to be asked for.
@@ -237,6 +249,7 @@ impl<V: Kept> Inner<V> {
     fn entry(&self, answer: V, left: Duration, number: u64, tags: Arc<[Tag]>) -> Entry<V> {
         let left = left.min(self.fresh + self.stale);
         let now = Instant::now();
+        self.any.store(true, Ordering::Relaxed);
         Entry { answer, fresh_until: now + left.saturating_sub(self.stale), until: now + left, number, tags }
     }
 }

@@ -50,6 +50,9 @@ impl Clamd {
         if raw.len() > self.max {
             return Err(Failure::Declined(format!("larger than {} bytes (clamd.max_stream_bytes)", self.max)));
         }
+        if let Some(failure) = self.cache.refuses() {
+            return Err(failure);
+        }
         let key: String = Sha256::digest(raw).iter().map(|byte| format!("{byte:02x}")).collect();
         let about = || vec![Tag::dependency("clamd"), Tag::message(&key)];
         let (client, raw) = (Arc::clone(&self.client), raw.clone());

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -37,7 +37,7 @@ pub(super) const RDAP: &str = "rdap";
 
 pub(super) struct Rdap {
     /// Suffixes, and where they are known.
-    places: HashMap<String, Url>,
+    places: HashMap<String, Arc<Place>>,
     asked: Mutex<BTreeMap<String, Arc<Registry>>>,
     others: Arc<Registry>,
     cache: Cache<Option<Registration>>,
@@ -45,6 +45,12 @@ pub(super) struct Rdap {
     call: CallConfig,
     dependencies: Dependencies,
     max_domains: usize,
+}
+
+/// Where suffixes are known, and who is asked there once somebody was.
+struct Place {
+    base: Url,
+    registry: OnceLock<Arc<Registry>>,
 }
 
 /// A registry, and which domain it was asked about last.
@@ -172,9 +178,9 @@ impl Rdap {
         let due = self.all().into_iter().filter(|one| one.client.dependency().wants_look());
         let each = due.map(|one| async move {
             let domain = one.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(base) = self.place(&domain) else { return };
+            let Some(place) = self.place(&domain) else { return };
             let until = Instant::now() + self.call.deadline();
-            let _ = one.ask(base, &domain, Repeat::Look, until).await;
+            let _ = one.ask(&place.base, &domain, Repeat::Look, until).await;
         });
         futures_util::future::join_all(each).await;
     }
@@ -186,15 +192,15 @@ impl Rdap {
 
     /// What its registry says about a domain, or what is kept of that; `None` when it knows nothing of it.
     async fn registration(&self, domain: &str, until: Instant) -> Result<Option<Registration>, Failure> {
-        let Some(base) = self.place(domain) else { return Ok(None) };
-        let registry = self.registry(base);
+        let Some(place) = self.place(domain).cloned() else { return Ok(None) };
+        let registry = Arc::clone(place.registry.get_or_init(|| self.registry(&place.base)));
         let cache = self.cache.of(registry.client.dependency());
-        let (base, name) = (base.clone(), domain.to_owned());
-        let ask = async move { registry.ask(&base, &name, Repeat::Safe, until).await };
+        let name = domain.to_owned();
+        let ask = async move { registry.ask(&place.base, &name, Repeat::Safe, until).await };
         cache.get(domain.to_owned(), || about(domain), ask).await
     }
 
-    fn place(&self, domain: &str) -> Option<&Url> {
+    fn place(&self, domain: &str) -> Option<&Arc<Place>> {
         self.places.get(domain.rsplit('.').next().unwrap_or_default())
     }
 
@@ -284,7 +290,7 @@ fn told(domain: &Domain) -> serde_json::Map<String, Json> {
     told
 }
 
-fn bootstrap(file: &Path) -> Result<HashMap<String, Url>, ServiceError> {
+fn bootstrap(file: &Path) -> Result<HashMap<String, Arc<Place>>, ServiceError> {
     let key = "rdap.bootstrap_file";
     let text = std::fs::read(file).map_err(|source| ServiceError::File { key, file: file.to_owned(), source })?;
     let read: Bootstrap = serde_json::from_slice(&text).map_err(|source| ServiceError::File {
@@ -299,7 +305,8 @@ fn bootstrap(file: &Path) -> Result<HashMap<String, Url>, ServiceError> {
         let Some(base) = https.and_then(|place| Url::parse(&format!("{}/", place.trim_end_matches('/'))).ok()) else {
             continue;
         };
-        registries.extend(suffixes.into_iter().map(|suffix| (suffix.to_lowercase(), base.clone())));
+        let place = Arc::new(Place { base, registry: OnceLock::new() });
+        registries.extend(suffixes.into_iter().map(|suffix| (suffix.to_lowercase(), Arc::clone(&place))));
     }
     Ok(registries)
 }
@@ -341,7 +348,7 @@ mod tests {
         let text = r#"{"version": "1.0", "services": [[["COM", "net"], ["http://a.example/", "https://b.example/x"]], [["zz"], []]]}"#;
         std::fs::write(file.path(), text).unwrap();
         let registries = bootstrap(file.path()).unwrap();
-        assert_eq!(registries["com"].as_str(), "https://b.example/x/");
+        assert_eq!(registries["com"].base.as_str(), "https://b.example/x/");
         assert_eq!(registries.len(), 2);
         std::fs::write(file.path(), "<html>").unwrap();
         assert!(matches!(bootstrap(file.path()), Err(ServiceError::File { .. })));

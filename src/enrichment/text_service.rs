@@ -104,6 +104,9 @@ impl TextService {
 
     /// What the analyser says about a message's text.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<TextReading, Failure> {
+        if let Some(failure) = self.cache.refuses() {
+            return Err(failure);
+        }
         let subject = redacted(&question.message.subject(), MAX_SUBJECT_CHARS);
         let text = redacted(question.message.text(), self.max_chars);
         let (asker, key) = (Arc::clone(&self.asker), key(&subject, &text));

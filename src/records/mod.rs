@@ -364,12 +364,17 @@ impl Records {
         self.metrics.timed("use_pass", self.store.use_pass(nonce, now_ms)).await
     }
 
-    /// Asks the database for an answer.
+    /// Asks the database for an answer, and whether it can be written to.
     ///
     /// # Errors
-    /// When there is none.
+    /// When there is none, or it cannot.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.metrics.timed("ping", self.store.ping()).await
+        let doubtful = self.writer.is_failing();
+        self.metrics.timed("ping", self.store.ping(doubtful)).await?;
+        if doubtful {
+            self.writer.is_well();
+        }
+        Ok(())
     }
 
     /// Asks an object store of bodies for an answer; a folder has nothing to say.

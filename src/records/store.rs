@@ -78,10 +78,18 @@ impl Store {
         Ok(Self { read, write, replica, place, sqlite, seen: Arc::default(), sign, meters })
     }
 
-    /// Asks the database for an answer out of a table of ours.
-    pub(super) async fn ping(&self) -> Result<(), StoreError> {
-        let row = sqlx::query("SELECT id FROM messages LIMIT 1").fetch_optional(&self.read).await;
-        row.map(drop).map_err(StoreError::query("ping"))
+    /// Asks the database for an answer out of a table of ours, and whether it may be written to: a copy that follows, a file system
+    /// that has become read-only. `doubtful`: commits fail; whether they still do, a small one tells.
+    pub(super) async fn ping(&self, doubtful: bool) -> Result<(), StoreError> {
+        let read = sqlx::query("SELECT id FROM messages LIMIT 1").fetch_optional(&self.read);
+        // Nothing fits, so nothing is written; but only who may write may ask.
+        let written = if doubtful {
+            "INSERT INTO pulse (id, beats) VALUES (1, 1) ON CONFLICT (id) DO UPDATE SET beats = pulse.beats + 1"
+        } else {
+            "UPDATE pulse SET beats = beats WHERE id < 0"
+        };
+        let written = sqlx::query(written).execute(&self.write);
+        tokio::try_join!(read, written).map(drop).map_err(StoreError::query("ping"))
     }
 
     /// Rows of each table.

@@ -57,6 +57,8 @@ pub(super) struct Writer {
     commit: Duration,
     /// Whether the database is not there; ledger rows are tried until it is.
     away: Arc<AtomicBool>,
+    /// Whether the last commit failed, for whatever reason.
+    failed: Arc<AtomicBool>,
     metrics: Arc<Metrics>,
 }
 
@@ -69,8 +71,20 @@ impl Writer {
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (rows, inbox) = mpsc::channel(config.ledger_queue.max(1));
         let away = Arc::<AtomicBool>::default();
-        let run = write_all(store, inbox, config.clone(), Arc::clone(&away), Arc::clone(&metrics));
-        (Self { rows, commit: Duration::from_millis(config.commit_ms), away, metrics }, run)
+        let failed = Arc::<AtomicBool>::default();
+        let marks = (Arc::clone(&away), Arc::clone(&failed));
+        let run = write_all(store, inbox, config.clone(), marks, Arc::clone(&metrics));
+        (Self { rows, commit: Duration::from_millis(config.commit_ms), away, failed, metrics }, run)
+    }
+
+    /// Whether the last commit failed.
+    pub(super) fn is_failing(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Something else was committed.
+    pub(super) fn is_well(&self) {
+        self.failed.store(false, Ordering::Relaxed);
     }
 
     /// Hands over a ledger row; never waits.
@@ -113,11 +127,11 @@ async fn write_all(
     store: Store,
     mut inbox: mpsc::Receiver<Row>,
     config: Config,
-    away: Arc<AtomicBool>,
+    (away, failed): (Arc<AtomicBool>, Arc<AtomicBool>),
     metrics: Arc<Metrics>,
 ) {
     let linger = Duration::from_millis(config.ledger_linger_ms);
-    let mut ledger = Ledger { rows: Vec::with_capacity(BATCH), failed: 0, next: Instant::now(), away };
+    let mut ledger = Ledger { rows: Vec::with_capacity(BATCH), failed: 0, next: Instant::now(), away, broken: failed };
     let (mut held, mut back) = (Vec::new(), TakenBack { rows: Vec::new(), next: Instant::now() });
     loop {
         let times = [(!ledger.rows.is_empty()).then_some(ledger.next), (!back.rows.is_empty()).then_some(back.next)];
@@ -151,7 +165,7 @@ async fn write_all(
                 inbox.try_recv().ok()
             };
         }
-        commit_held(&store, &mut held, &mut back, &metrics).await;
+        commit_held(&store, &mut held, &mut back, (&metrics, &ledger.broken)).await;
         ledger.commit_due(&store, &metrics).await;
         back.take(&store).await;
         ledger.keep(config.ledger_queue.max(BATCH), &metrics);
@@ -180,6 +194,8 @@ struct Ledger {
     next: Instant,
     /// Set only while there are rows: their commit takes it back.
     away: Arc<AtomicBool>,
+    /// Whether the last commit failed.
+    broken: Arc<AtomicBool>,
 }
 
 impl Ledger {
@@ -200,11 +216,13 @@ impl Ledger {
             let Err(error) = metrics.timed("ledger", insert_ledger(store, &self.rows[..count])).await else {
                 self.failed = 0;
                 self.away.store(false, Ordering::Relaxed);
+                self.broken.store(false, Ordering::Relaxed);
                 metrics.ledger_rows.inc_by(count as u64);
                 self.gone(count, metrics);
                 continue;
             };
             self.failed = self.failed.saturating_add(1);
+            self.broken.store(true, Ordering::Relaxed);
             self.next = Instant::now() + RETRY;
             let answered = matches!(&error, StoreError::Query { source: sqlx::Error::Database(_), .. });
             if !answered {
@@ -253,7 +271,12 @@ impl Ledger {
     }
 }
 
-async fn commit_held(store: &Store, held: &mut Vec<Held>, back: &mut TakenBack, metrics: &Metrics) {
+async fn commit_held(
+    store: &Store,
+    held: &mut Vec<Held>,
+    back: &mut TakenBack,
+    (metrics, broken): (&Metrics, &AtomicBool),
+) {
     // The waiter of a row that was given up has told the sender 451: holding it now would invent a message.
     held.retain(|one| !one.done.is_closed());
     let Some(until) = held.iter().map(|one| one.until).max() else { return };
@@ -273,6 +296,7 @@ async fn commit_held(store: &Store, held: &mut Vec<Held>, back: &mut TakenBack, 
             Err(_) => std::mem::replace(&mut together, Ok(())),
         };
         let failed = result.is_err();
+        broken.store(failed, Ordering::Relaxed);
         metrics.held.with_label_values(&[if failed { "failed" } else { "committed" }]).inc();
         let abandoned = done.send(result).is_err();
         // A failed commit may have been done and only its answer lost.

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::support::admin::{Gateway, TOKEN, check_headers, record};
+use crate::support::admin::{Gateway, METRICS_TOKEN, TOKEN, check_headers, record};
 use crate::support::http::{exchange, request};
 
 /// Method and path of every operation of the document.
@@ -165,6 +165,27 @@ async fn everything_but_health_needs_the_token() {
     for path in ["/", "//api/v1/messages", "/api/v1/messages/", "/api/../health", "//health", "/HEALTH", "/nowhere"] {
         assert_eq!(gateway.get(path).await.status, 404, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_token_of_metrics_opens_metrics_and_health_and_nothing_else() {
+    let gateway = Gateway::start(Config::default()).await;
+    let token = format!("Authorization: Bearer {METRICS_TOKEN}");
+    for (path, status) in [
+        ("/metrics", 200),
+        ("/metrics/summary", 200),
+        ("/health", 200),
+        ("/health/full", 200),
+        ("/health/metrics", 200),
+        ("/api/v1/messages", 403),
+        ("/api/v1/quarantine", 403),
+        ("/api/v1/alerts", 403),
+        ("/openapi.json", 403),
+    ] {
+        let answer = request(gateway.address, "GET", path, &[&token], "").await;
+        assert_eq!(answer.status, status, "{path}: {}", answer.text());
+    }
+    assert_eq!(request(gateway.address, "POST", "/metrics", &[&token], "").await.status, 403, "looking only");
 }
 
 #[tokio::test]

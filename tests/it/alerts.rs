@@ -226,6 +226,53 @@ async fn what_cannot_be_used_is_named_without_its_secret() {
     }
 }
 
+/// One event that is refused for good keeps no other of the same notice back.
+#[tokio::test]
+async fn a_refused_event_keeps_no_other_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(|_, count| if count == 0 { "400 Bad Request" } else { "202 Accepted" }).await;
+    let ways = ways(&folder, &Server::default());
+    let channels = Channel::configured(&config(&folder, endpoint.address), &ways).unwrap();
+    let pagerduty = channels.iter().find(|channel| channel.name().as_str() == "pagerduty").unwrap();
+    let mut notice = Notice::test("gw.example.com", "", What::Fired, 0);
+    let line = notice.lines[0].clone();
+    notice.lines =
+        ["a", "b", "c"].map(|key| mailweir::enforcement::alert::Line { key: key.into(), ..line.clone() }).into();
+    let failure = pagerduty.deliver(&notice).await.unwrap_err();
+    assert!(failure.to_string().contains("400"), "{failure}");
+    let keys: Vec<_> = endpoint.got().iter().map(|got| got.json()["dedup_key"].clone()).collect();
+    assert_eq!(keys, ["mailweir/gw.example.com/a", "mailweir/gw.example.com/b", "mailweir/gw.example.com/c"]);
+}
+
+/// That we watch is told to the webhook alone, every so often, and one that is not taken is not told later.
+#[tokio::test]
+async fn the_heart_beats() {
+    let folder = tempfile::tempdir().unwrap();
+    let endpoint = Endpoint::start(|_, count| if count == 0 { "503 Later" } else { "204 No Content" }).await;
+    let ways = ways(&folder, &Server::default());
+    let mut config = config(&folder, endpoint.address);
+    config.webhook.heartbeat_seconds = 60;
+    let channels = Channel::configured(&config, &ways).unwrap().into_iter().map(Arc::new).collect();
+    let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
+    let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics, None);
+    let mut watch = Watch::new("gw".into(), config, Board::new(folder.path()), channels, metrics);
+    for second in [0, 30, 59, 60, 119, 121] {
+        watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000);
+    }
+    drop(watch);
+    for delivery in deliveries {
+        delivery.await;
+    }
+    let got = endpoint.got();
+    assert!(
+        got.iter().all(|got| got.path.starts_with("/hook") && got.json()["alerts"] == serde_json::json!([])),
+        "{got:?}"
+    );
+    let seconds: Vec<i64> =
+        got.iter().map(|got| got.json()["at_ms"].as_i64().unwrap() / 1_000 - 1_767_225_600).collect();
+    assert_eq!(seconds, [0, 60, 121]);
+}
+
 #[tokio::test]
 async fn an_acknowledgement_is_seen_once() {
     let folder = tempfile::tempdir().unwrap();

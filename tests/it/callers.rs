@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use mailweir::admin::{Config, Role, openapi};
 use mailweir::deferred::{self, Priority, QueueConfig};
-use mailweir::enforcement::signing::{Asked, Keys, Signer, SigningConfig};
+use mailweir::enforcement::signing::{Asked, KeyState, Keys, Signer, SigningConfig};
 
 use crate::support::admin::{Gateway, record};
 use crate::support::http::{Answer, request};
@@ -157,6 +157,7 @@ async fn each_role_may_what_it_says() {
         responses.extend(item.as_object().unwrap().keys().filter(|m| *m != "get").map(|m| format!("{m} {path}")));
     }
     for (role, allowed, refused) in [
+        (Role::Metrics, &["GET /metrics", "GET /health/full"][..], responses.len()),
         (Role::Read, &["GET /metrics", "GET /api/v1/messages", "GET /api/v1/quarantine"][..], responses.len()),
         (Role::Respond, &["GET /openapi.json"], responses.len() - 4),
         (Role::Admin, &["GET /health/metrics"], 0),
@@ -207,6 +208,40 @@ async fn keys_follow_each_other() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(send(&gateway, ACK, &by_old()).await.status, 401);
     assert_eq!(ask(&gateway, &site, ACK.0, ACK.1, ACK.2).await.status, 201);
+}
+
+/// A key in wrong hands: rotated, it would verify for the overlap; revoked, it is good for nothing from the next request on.
+#[tokio::test]
+async fn a_revoked_key_is_not_taken() {
+    let mut site = Site::new(SigningConfig::default());
+    let (old, before) = (site.key(), site.keys.clone());
+    let gateway = site.gateway(&[("*", Role::Respond)]).await;
+    let by_old = || sign(&site.signing, &before, ACK, now_ms());
+    assert_eq!(send(&gateway, ACK, &by_old()).await.status, 201);
+    let file = site.signing.key_file.clone().unwrap();
+    let config = site.folder.path().join("mailweir.toml");
+    fs::write(&config, format!("data = {:?}\n[signing]\nkey_file = {file:?}\n", site.folder.path().join("data")))
+        .unwrap();
+    let revoke = |id: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mailweir"));
+        command
+            .arg("--config")
+            .arg(&config)
+            .args(["keys", "revoke", id, "--json"])
+            .env("USER", "ann")
+            .env_remove("SUDO_USER");
+        command.output().unwrap()
+    };
+    assert!(!revoke("k0").status.success(), "there is none of this name");
+    let done = revoke(&old);
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert_eq!((&said["id"], &said["state"]), (&old.clone().into(), &"revoked".into()), "{said}");
+    assert_eq!(send(&gateway, ACK, &by_old()).await.status, 401, "at once");
+    site.keys = Keys::load(&file, &site.signing, now_ms()).unwrap();
+    assert_eq!(said["successor"], site.key());
+    let revoked = site.keys.list(now_ms()).into_iter().find(|key| key.id == old).unwrap();
+    assert_eq!((revoked.state, revoked.revoked_by.as_deref()), (KeyState::Revoked, Some("ann")));
+    assert_eq!(ask(&gateway, &site, ACK.0, ACK.1, ACK.2).await.status, 201, "the next one signs");
 }
 
 #[tokio::test]

@@ -51,4 +51,5 @@ mod signing;
 mod smtp_conversation;
 mod smtp_machines;
 mod smuggling;
+mod watch;
 mod yara;

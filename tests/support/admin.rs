@@ -25,6 +25,7 @@ use super::http::{Answer, request};
 use super::outbox::OfRecords;
 
 pub const TOKEN: &str = "correct-horse-battery-staple";
+pub const METRICS_TOKEN: &str = "correct-metre-battery-staple";
 pub const START_MS: u64 = 1_767_225_600_000; // 2026-01-01T00:00:00Z
 
 /// A next hop that does what the recipient's name says.
@@ -78,7 +79,7 @@ impl Gateway {
         let around = Surroundings { data: Some(folder.path().to_owned()), ..Surroundings::default() };
         let admin =
             Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work), around).unwrap();
-        let admin = admin.with_callers(signing, folder.path()).unwrap();
+        let admin = admin.with_metrics_token(METRICS_TOKEN).unwrap().with_callers(signing, folder.path()).unwrap();
         let admin = admin.with_alerts(Board::new(folder.path()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -119,7 +119,11 @@ impl Drop for NextHop {
 
 impl NextHop {
     pub async fn start(behaviour: Behaviour) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0".parse().unwrap(), behaviour).await
+    }
+
+    pub async fn start_at(place: SocketAddr, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind(place).await.unwrap();
         let address = listener.local_addr().unwrap();
         let behaviour = Arc::new(Mutex::new(behaviour));
         let recorded = Arc::new(Mutex::new(Recorded::default()));

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
@@ -35,9 +36,21 @@ impl Wire {
         wire
     }
 
+    /// The address it had: somebody else may have it for a moment, as what a connection comes from.
+    async fn listener(&self) -> TcpListener {
+        let until = tokio::time::Instant::now() + Duration::from_secs(10);
+        loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => return listener,
+                Err(error) => assert!(tokio::time::Instant::now() < until, "{}: {error}", self.address),
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Takes connections (again).
     pub async fn mend(&mut self) {
-        let listener = TcpListener::bind(self.address).await.unwrap();
+        let listener = self.listener().await;
         let (cut, server, passed) = (CancellationToken::new(), self.server, Arc::clone(&self.passed));
         let (token, silence) = (cut.clone(), CancellationToken::new());
         self.silence = silence.clone();

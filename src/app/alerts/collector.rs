@@ -17,8 +17,9 @@ use super::certificate;
 use crate::app::config::Config;
 use crate::egress;
 use crate::egress::BreakerState;
-use crate::enforcement::alert::{Database, Readings, Service, Times, Verdicts};
+use crate::enforcement::alert::{Answers, Database, Readings, Service, Times, Verdicts};
 use crate::enrichment::Outside;
+use crate::gateway::next_hop::NextHops;
 use crate::observe::event;
 use crate::records::Records;
 
@@ -29,6 +30,8 @@ const RARELY: Duration = Duration::from_secs(600);
 /// Files of one feed that are looked at, and folders inside one another.
 const FEED_FILES: usize = 100_000;
 const FEED_DEPTH: u32 = 16;
+/// Answers of the doors that are 451 to the sender.
+const PUT_OFF: [&str; 4] = ["deferred", "deferred_by_next_hop", "failed", "defer"];
 const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
 /// Reads the gateway.
@@ -37,6 +40,8 @@ pub(super) struct Collector {
     records: Arc<Records>,
     outside: Arc<Outside>,
     channels: egress::Registry,
+    /// None where mail does not flow through them.
+    next_hops: Option<Arc<NextHops>>,
     has_http: bool,
     ping: Slow<bool>,
     disks: Slow<Vec<(String, f64)>>,
@@ -49,7 +54,7 @@ pub(super) struct Collector {
 /// What is read rarely.
 #[derive(Debug, Clone, Default)]
 struct Files {
-    certificates: Vec<(String, f64)>,
+    certificates: Vec<(String, Option<f64>)>,
     feeds: Vec<(String, f64)>,
 }
 
@@ -90,7 +95,7 @@ impl Collector {
         config: &Config,
         records: &Arc<Records>,
         outside: &Arc<Outside>,
-        channels: egress::Registry,
+        (channels, next_hops): (egress::Registry, &Arc<NextHops>),
         registry: &Registry,
     ) -> Self {
         let (_, bodies) = records.places();
@@ -117,6 +122,7 @@ impl Collector {
             records: Arc::clone(records),
             outside: Arc::clone(outside),
             channels,
+            next_hops: (!config.relay.listen.is_empty()).then(|| Arc::clone(next_hops)),
             has_http: config.http.enabled,
             ping: Slow::new(),
             disks: Slow::new(),
@@ -157,9 +163,14 @@ impl Collector {
             disks: disks.unwrap_or_default(),
             certificates: files.certificates,
             feeds: files.feeds,
+            next_hops: self.next_hops.iter().flat_map(|hops| hops.standing()).map(down_seconds).collect(),
             ..counted(&self.registry.gather(), self.has_http)
         }
     }
+}
+
+fn down_seconds((name, down): (String, Option<Duration>)) -> (String, f64) {
+    (name, down.unwrap_or_default().as_secs_f64())
 }
 
 fn service(snapshot: egress::Snapshot) -> Service {
@@ -190,6 +201,20 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
     let passed = sum("mailweir_messages_total", &|metric| {
         label(metric, "action").is_some_and(|action| matches!(action.as_str(), "allow" | "tag"))
     });
+    let failed_holds =
+        sum("mailweir_quarantine_commits_total", &|metric| label(metric, "outcome").is_some_and(|o| o != "committed"));
+    let panics = ["mailweir_panics_total", "mailweir_relay_panics_total", "mailweir_http_panics_total"];
+    let panics = panics.iter().map(|name| sum(name, &|_| true)).sum();
+    let answer = |metric: &Metric, answers: &[&str]| {
+        label(metric, "answer").is_some_and(|answer| answers.contains(&answer.as_str()))
+    };
+    let put_off = |metric: &Metric| answer(metric, &PUT_OFF);
+    // A recipient that is taken shows in the answer to his message.
+    let messages = ["mailweir_relay_messages_total", "mailweir_milter_messages_total"];
+    let recipients = "mailweir_relay_recipients_total";
+    let deferred = messages.iter().chain([&recipients]).map(|name| sum(name, &put_off)).sum();
+    let answered = messages.iter().map(|name| sum(name, &|_| true)).sum::<u64>()
+        + sum(recipients, &|metric| !answer(metric, &["taken"]));
     // What waits: whether its time has come or not; what is being worked on does not.
     let mut queues: BTreeMap<String, u64> = BTreeMap::new();
     for metric in metrics("mailweir_queue_jobs").unwrap_or_default() {
@@ -207,8 +232,13 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
         dead_letters: dead.map(|metric| metric.get_gauge().get_value() as u64),
         api: has_http.then(|| times(metrics("mailweir_http_request_seconds").unwrap_or_default())),
         rate_limited: Some(sum("mailweir_relay_refused_total", &|_| true) + too_many),
-        auth_failures: has_http.then(|| sum("mailweir_http_auth_failures_total", &|_| true)),
+        // Whoever sends no token tries none: a probe of somebody who looks what listens here.
+        auth_failures: has_http
+            .then(|| sum("mailweir_http_auth_failures_total", &|metric| !reason(metric, &["missing", "role"]))),
         verdicts: Some(Verdicts { all, stopped: all.saturating_sub(passed) }),
+        failed_holds: Some(failed_holds),
+        answers: Some(Answers { all: answered, deferred }),
+        panics: Some(panics),
         ..Readings::default()
     }
 }
@@ -241,15 +271,12 @@ fn free(places: &[(String, PathBuf)]) -> Vec<(String, f64)> {
 
 fn look_at(certificates: &[(String, PathBuf)], feeds: &[(String, PathBuf)]) -> Files {
     let now = SystemTime::now();
-    let days = |(name, file): &(String, PathBuf)| Some((name.clone(), certificate::days_left(file, now)?));
+    let days = |(name, file): &(String, PathBuf)| (name.clone(), certificate::days_left(file, now));
     let age = |(name, folder): &(String, PathBuf)| {
         let newest = newest(folder)?;
         Some((name.clone(), now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS))
     };
-    Files {
-        certificates: certificates.iter().filter_map(days).collect(),
-        feeds: feeds.iter().filter_map(age).collect(),
-    }
+    Files { certificates: certificates.iter().map(days).collect(), feeds: feeds.iter().filter_map(age).collect() }
 }
 
 /// When the newest file below a folder was changed.

@@ -4,10 +4,12 @@ mod certificate;
 mod collector;
 
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context;
+use futures_util::FutureExt;
 use prometheus::Registry;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -22,7 +24,7 @@ use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channel
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
-use crate::observe::event;
+use crate::observe::{self, Category, event};
 use crate::records::Records;
 
 use collector::Collector;
@@ -33,7 +35,7 @@ const LAST: Duration = Duration::from_secs(3);
 /// The watch, before it runs.
 pub(super) struct Alerting {
     every: Duration,
-    watch: Watch,
+    watch: Box<dyn Fn() -> Watch + Send + Sync>,
     collector: Collector,
     deliveries: Vec<Delivery>,
     config: Arc<Config>,
@@ -81,8 +83,7 @@ impl Alerting {
     /// Sets it up.
     pub(super) fn new(
         config: &Arc<Config>,
-        records: &Arc<Records>,
-        outside: &Arc<Outside>,
+        (records, outside, next_hops): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>),
         tellers: Tellers,
         queue: &Arc<dyn Queue>,
         registry: &Registry,
@@ -94,15 +95,19 @@ impl Alerting {
         let later = worked_on.then(|| Later::new(Arc::clone(queue), &config.alerts.delivery));
         let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics, later.as_ref());
         let board = Board::new(&config.data);
-        let watch = Watch::new(node, config.alerts.clone(), board, channels, metrics);
-        let collector = Collector::new(config, records, outside, dependencies, registry);
+        let settings = config.alerts.clone();
+        // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
+        let watch =
+            move || Watch::new(node.clone(), settings.clone(), board.clone(), channels.clone(), metrics.clone());
+        let collector = Collector::new(config, records, outside, (dependencies, next_hops), registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
-        Self { every, watch, collector, deliveries, config: Arc::clone(config) }
+        Self { every, watch: Box::new(watch), collector, deliveries, config: Arc::clone(config) }
     }
 
     /// Watches until `stop`; then what waits in the queues has a moment.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { every, mut watch, mut collector, deliveries, config } = self;
+        let Self { every, watch: new_watch, mut collector, deliveries, config } = self;
+        let mut watch = new_watch();
         let mut delivering = JoinSet::new();
         for delivery in deliveries {
             delivering.spawn(delivery);
@@ -115,29 +120,43 @@ impl Alerting {
                 () = stop.cancelled() => break,
                 () = &mut rotation => {}
                 _ = ticks.tick() => {
-                    let readings = collector.read().await;
+                    let reading = AssertUnwindSafe(collector.read()).catch_unwind();
+                    let Ok(readings) = reading.await else {
+                        broken_down("reading");
+                        continue;
+                    };
                     // It writes files: a disk that hangs must not take the mail's threads with it.
-                    let look = tokio::task::spawn_blocking(move || {
+                    let look = move || {
                         watch.look(&readings, now_ms());
                         watch
-                    });
-                    watch = match look.await {
-                        Ok(watch) => watch,
-                        Err(error) => {
-                            tracing::error!(event = event::SYSTEM, %error, "the watch has broken down: no more alerts");
-                            return;
-                        }
                     };
+                    watch = surviving(look, &new_watch).await;
                 }
             }
         }
         // Closes the queues.
-        drop(watch);
+        drop((watch, new_watch));
         let last = async { while delivering.join_next().await.is_some() {} };
         if tokio::time::timeout(LAST, last).await.is_err() {
             tracing::warn!(event = event::SYSTEM, "alerts that were not delivered yet are lost");
         }
     }
+}
+
+/// Does something that may block and may break down; in the latter case the next look begins with a new one.
+async fn surviving<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static, anew: impl Fn() -> T) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(_) => {
+            broken_down("looking");
+            anew()
+        }
+    }
+}
+
+fn broken_down(what: &str) {
+    observe::count("app", Category::Internal);
+    tracing::error!(event = event::SYSTEM, what, "the watch has broken down: it goes on at the next look");
 }
 
 /// Whether the settings of alerts can be used.
@@ -189,4 +208,15 @@ pub(super) fn ways(
 pub(super) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_watch_that_breaks_down_is_followed_by_another() {
+        assert_eq!(surviving(|| 1, || 2).await, 1);
+        assert_eq!(surviving(|| panic!("as the test wants it"), || 2).await, 2);
+    }
 }

@@ -147,6 +147,6 @@ async fn test(terminal: &Terminal, config: &Config, wanted: AlertChannel, json: 
 }
 
 /// Who orders: the user of the system.
-fn who() -> String {
+pub(super) fn who() -> String {
     std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "(command line)".into())
 }

@@ -1,6 +1,5 @@
 //! `mailweir config check|explain|print`
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -8,7 +7,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
-use crate::app::{alerts, shelf, standing, telemetry};
+use crate::app::{alerts, secrets, shelf, standing, telemetry};
 use crate::deferred;
 #[cfg(feature = "redis")]
 use crate::enforcement::signing::SiteNonces;
@@ -30,9 +29,11 @@ pub(in crate::app) fn run(
     match command {
         ConfigCommand::Check { json } => check(&terminal, loaded, *json),
         ConfigCommand::Explain { filter, json } => explain(&terminal, &loaded?, filter.as_deref(), *json),
-        ConfigCommand::Print { json: true } => Ok(terminal.json(&loaded?.config).map(|()| ExitCode::SUCCESS)?),
+        ConfigCommand::Print { json: true } => {
+            Ok(terminal.json(&secrets::whole(&loaded?.config)?).map(|()| ExitCode::SUCCESS)?)
+        }
         ConfigCommand::Print { json: false } => {
-            terminal.line(toml::to_string_pretty(&loaded?.config)?.trim_end())?;
+            terminal.line(toml::to_string_pretty(&secrets::whole(&loaded?.config)?)?.trim_end())?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -86,9 +87,9 @@ pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
 }
 
 fn explain(terminal: &Terminal, loaded: &Loaded, filter: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let values = flat(&loaded.config);
+    let values = secrets::shown(&loaded.config);
     let in_file: toml::Table = toml::from_str(&loaded.text)?;
-    let in_file = flat(&in_file);
+    let in_file = secrets::shown(&in_file);
     let source = |name: &str| {
         let within = |list: &str| list == name || name.starts_with(&format!("{list}."));
         if loaded.overridden.iter().any(|o| within(o)) {
@@ -109,24 +110,4 @@ fn explain(terminal: &Terminal, loaded: &Loaded, filter: Option<&str>, json: boo
         terminal.table(&["SETTING", "FROM", "VALUE"], &rows)?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Every setting by its full name, with its value as TOML. Settings that are not set have no row.
-pub(in crate::app) fn flat(config: &impl Serialize) -> BTreeMap<String, String> {
-    fn walk(prefix: &str, value: &toml::Value, into: &mut BTreeMap<String, String>) {
-        match value {
-            toml::Value::Table(table) if !table.is_empty() => {
-                for (key, value) in table {
-                    let name = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-                    walk(&name, value, into);
-                }
-            }
-            other => drop(into.insert(prefix.to_owned(), other.to_string())),
-        }
-    }
-    let mut into = BTreeMap::new();
-    if let Ok(value) = toml::Value::try_from(config) {
-        walk("", &value, &mut into);
-    }
-    into
 }

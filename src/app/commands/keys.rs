@@ -1,9 +1,9 @@
-//! `mailweir keys list|rotate`: the keys that webhooks are signed with.
+//! `mailweir keys list|rotate|revoke`: the keys that webhooks are signed with.
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use serde_json::json;
 
 use crate::app::cli::{Common, KeysCommand};
@@ -35,6 +35,21 @@ pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Commo
                 terminal.line("Give it to receivers before that: mailweir keys list --secrets")?;
             }
         }
+        KeysCommand::Revoke { id, json } => {
+            let Some(revoked) = keys.revoke(id, &super::alert::who(), &config.signing, now)? else {
+                bail!("there is no key {id}");
+            };
+            keys.save(&file)?;
+            if *json {
+                terminal.json(&json!({"id": id, "state": KeyState::Revoked, "successor": revoked.successor}))?;
+            } else {
+                terminal.line(&format!("{} is of no use any more", terminal.toned(Tone::Strong, id)))?;
+                if let Some(next) = &revoked.successor {
+                    terminal.line(&format!("{} signs now", terminal.toned(Tone::Strong, next)))?;
+                    terminal.line("Give it to receivers at once: mailweir keys list --secrets")?;
+                }
+            }
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -53,6 +68,7 @@ fn list(terminal: &Terminal, keys: &Keys, secrets: bool, json: bool, now: i64) -
         let tone = match info.state {
             KeyState::Signing => Tone::Good,
             KeyState::Announced => Tone::Warning,
+            KeyState::Revoked => Tone::Bad,
             KeyState::Retiring | KeyState::Expired => Tone::Quiet,
         };
         let until = info.expires_ms.map_or_else(|| "(nothing follows it)".to_owned(), time);

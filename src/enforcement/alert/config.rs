@@ -25,9 +25,10 @@ pub struct AlertsConfig {
     pub forget_after_seconds: u32,
     /// After how long an alert that goes on, unacknowledged, is told again; 0: never.
     pub repeat_seconds: u32,
-    /// Time that the 95th percentile of the HTTP side and the availability of services are taken over.
+    /// Time that the 95th percentile of the HTTP side, the availability of services, and what becomes of mail are taken over.
     pub window_seconds: u32,
-    /// Requests, or calls to a service, within that time below which nothing is said.
+    /// Requests, calls to a service, or messages, within that time below which nothing is said of their share: with so many one
+    /// failure alone is not below the thresholds.
     pub minimum_calls: u32,
     /// Time of the recent mix of verdicts, compared to the 24 hours before.
     pub mix_seconds: u32,
@@ -66,7 +67,7 @@ impl Default for AlertsConfig {
             forget_after_seconds: 3_600,
             repeat_seconds: 14_400,
             window_seconds: 300,
-            minimum_calls: 5,
+            minimum_calls: 20,
             mix_seconds: 900,
             mix_minimum_messages: 50,
             link_url: String::new(),
@@ -105,7 +106,7 @@ pub struct Thresholds {
     pub api_latency_seconds: Threshold,
     /// Connections, messages and requests refused by a rate limit within an hour.
     pub rate_limit_abuse_per_hour: Threshold,
-    /// Wrong or missing tokens within an hour.
+    /// Wrong tokens and signatures within an hour; requests without any do not count.
     pub auth_failures_per_hour: Threshold,
     /// Share of calls to a service that were answered, 0 to 1.
     pub service_availability_ratio: Threshold,
@@ -127,6 +128,14 @@ pub struct Thresholds {
     pub feed_age_days: Threshold,
     /// Change of the share of messages that are not passed on, 0 to 1.
     pub verdict_mix_change: Threshold,
+    /// Time that a next hop of the relay could not be connected to.
+    pub next_hop_down_seconds: Threshold,
+    /// Messages within `window_seconds` that were to be held and could not be.
+    pub failed_holds: Threshold,
+    /// Share of messages, and of recipients for whom the next hop was asked, that were answered 451 within `window_seconds`, 0 to 1.
+    pub deferred_ratio: Threshold,
+    /// Breakdowns (panics that were caught) within `window_seconds`.
+    pub panics: Threshold,
 }
 
 impl Default for Thresholds {
@@ -146,6 +155,10 @@ impl Default for Thresholds {
             certificate_days: from(30.0, 7.0),
             feed_age_days: from(30.0, 0.0),
             verdict_mix_change: from(0.25, 0.5),
+            next_hop_down_seconds: from(30.0, 120.0),
+            failed_holds: from(1.0, 10.0),
+            deferred_ratio: from(0.1, 0.5),
+            panics: from(0.0, 1.0),
         }
     }
 }
@@ -167,6 +180,10 @@ impl Thresholds {
             Kind::Certificate => self.certificate_days,
             Kind::FeedAge => self.feed_age_days,
             Kind::VerdictMix => self.verdict_mix_change,
+            Kind::NextHop => self.next_hop_down_seconds,
+            Kind::FailedHolds => self.failed_holds,
+            Kind::Deferrals => self.deferred_ratio,
+            Kind::Panics => self.panics,
         }
     }
 }
@@ -232,13 +249,18 @@ impl Default for AlertMailConfig {
 pub struct WebhookConfig {
     /// Where to. Empty: not told.
     pub url: String,
+    /// File that holds the address instead, so that a secret in it stays out of the configuration.
+    pub url_file: Option<PathBuf>,
+    /// How often it is told that we watch, with an empty list of alerts, whatever fires; 0: never. Whoever receives that must
+    /// tell when it stays away: nobody else can tell that the gateway, or its machine, is gone.
+    pub heartbeat_seconds: u32,
     /// The least severity that is told.
     pub from: Severity,
 }
 
 impl Default for WebhookConfig {
     fn default() -> Self {
-        Self { url: String::new(), from: Severity::Warning }
+        Self { url: String::new(), url_file: None, heartbeat_seconds: 0, from: Severity::Warning }
     }
 }
 

@@ -22,8 +22,8 @@ impl Severity {
     }
 }
 
-/// From where on something is bad. What is bad when low (free space, days left, availability) is so at or below; the rest at
-/// or above.
+/// From where on something is bad. What is bad when low (free space, days left, availability) is so below; the rest at or
+/// above.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Threshold {
@@ -63,11 +63,19 @@ pub enum Kind {
     FeedAge,
     /// Change of the share of messages that are not passed on.
     VerdictMix,
+    /// Time that a next hop could not be connected to.
+    NextHop,
+    /// Messages that were to be held and could not be.
+    FailedHolds,
+    /// Share of messages and recipients that were answered 451.
+    Deferrals,
+    /// Parts of the gateway that broke down over a message or a request.
+    Panics,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 17] = [
         Self::ApiLatency,
         Self::RateLimitAbuse,
         Self::AuthFailures,
@@ -81,6 +89,10 @@ impl Kind {
         Self::Certificate,
         Self::FeedAge,
         Self::VerdictMix,
+        Self::NextHop,
+        Self::FailedHolds,
+        Self::Deferrals,
+        Self::Panics,
     ];
 
     /// The word used in keys and settings.
@@ -99,6 +111,10 @@ impl Kind {
             Self::Certificate => "certificate",
             Self::FeedAge => "feed_age",
             Self::VerdictMix => "verdict_mix",
+            Self::NextHop => "next_hop",
+            Self::FailedHolds => "failed_holds",
+            Self::Deferrals => "deferrals",
+            Self::Panics => "panics",
         }
     }
 
@@ -114,7 +130,10 @@ impl Kind {
 
     /// A value in words. `None`: there was no answer at all.
     pub fn words(self, value: Option<f64>) -> String {
-        let Some(value) = value else { return "no answer".to_owned() };
+        let Some(value) = value else {
+            let silent = if self == Self::Certificate { "it cannot be read" } else { "no answer" };
+            return silent.to_owned();
+        };
         match self {
             Self::ApiLatency => format!("95% of answers within {}", seconds(value)),
             Self::RateLimitAbuse => format!("{value:.0} refused within an hour"),
@@ -127,9 +146,16 @@ impl Kind {
             Self::BreakerOpen => format!("left alone for {}", seconds(value)),
             Self::Disk => format!("{:.1}% free", value * 100.0),
             Self::Certificate if value < 0.0 => format!("expired {:.1} days ago", -value),
+            // Those that we make ourselves end in some thousand years.
+            Self::Certificate if value > MANY_DAYS => format!("{:.0} years left", value / 365.25),
             Self::Certificate => format!("{value:.1} days left"),
             Self::FeedAge => format!("{value:.1} days old"),
             Self::VerdictMix => format!("the share of stopped messages changed by {:.0} points", value * 100.0),
+            Self::NextHop if value == 0.0 => "it can be reached".to_owned(),
+            Self::NextHop => format!("not reached for {}", seconds(value)),
+            Self::FailedHolds => format!("{value:.0} messages could not be held"),
+            Self::Deferrals => format!("{:.1}% were asked to try again later", value * 100.0),
+            Self::Panics => format!("{value:.0} breakdowns"),
         }
     }
 
@@ -149,6 +175,10 @@ impl Kind {
             Self::Certificate => "A certificate ends soon",
             Self::FeedAge => "A rule feed is old",
             Self::VerdictMix => "The mix of verdicts has changed",
+            Self::NextHop => "A next hop cannot be reached",
+            Self::FailedHolds => "Messages cannot be held",
+            Self::Deferrals => "Mail is put off",
+            Self::Panics => "The gateway breaks down over messages or requests",
         }
     }
 
@@ -170,9 +200,16 @@ impl Kind {
             Self::VerdictMix => {
                 "An attack, a new rule or a service that fails: `mailweir explain` some of the messages."
             }
+            Self::NextHop => "Its mail stays with the senders. Is the server up, and does it take our connections?",
+            Self::FailedHolds => "Their senders were told 451. Look at the database, the disk and the body store.",
+            Self::Deferrals => "Senders try again for some days. Look at the next hops, the database and the log.",
+            Self::Panics => "The senders were told 451. The log names messages and places: please report them.",
         }
     }
 }
+
+/// Days from which a life is told in years.
+const MANY_DAYS: f64 = 3_650.0;
 
 fn seconds(value: f64) -> String {
     match value {

@@ -272,8 +272,8 @@ fn levels(
         _ if line == 0.0 => false,
         None => true,
         // A share cannot be better than 1.
-        Some(value) if kind == Kind::ServiceAvailability => value <= line + (1.0 - line) * ease,
-        Some(value) if kind.low_is_bad() => value <= line * (1.0 + ease),
+        Some(value) if kind == Kind::ServiceAvailability => value < line + (1.0 - line) * ease,
+        Some(value) if kind.low_is_bad() => value < line * (1.0 + ease),
         Some(value) => value >= line * (1.0 - ease),
     };
     let level = |ease: f64| match (reached(threshold.critical, ease), reached(threshold.warning, ease)) {
@@ -343,9 +343,11 @@ mod tests {
             &[
                 (0, 1.0, ""),
                 (10, 0.951, ""),
-                (20, 0.95, "fired warning"),
+                (15, 0.95, ""),
+                (20, 0.949, "fired warning"),
                 (30, 0.954, ""),
-                (40, 0.8, "escalated critical"),
+                (35, 0.8, ""),
+                (40, 0.79, "escalated critical"),
                 (50, 0.81, ""),
                 (60, 0.83, "eased warning"),
                 (70, 0.96, "resolved warning"),
@@ -357,6 +359,10 @@ mod tests {
             Kind::Certificate,
             &[(0, 31.0, ""), (10, 29.0, "fired warning"), (20, -1.0, "escalated critical")],
         );
+        let mut machine = Machine::new(config.clone(), Vec::new());
+        let unread = Measure { value: None, ..measure(Kind::Certificate, "relay", 0.0) };
+        let told = machine.step(&[unread], &[], 0);
+        assert_eq!((told[0].severity(), told[0].alert.words().as_str()), (Severity::Critical, "it cannot be read"));
         run(&config, Kind::FeedAge, &[(0, 31.0, "fired warning"), (10, 1e9, "")]);
     }
 

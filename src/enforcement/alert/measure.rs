@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::AlertsConfig;
 use super::kind::Kind;
-use super::readings::{Database, Readings, Service, Times, Verdicts};
+use super::readings::{Answers, Database, Readings, Service, Times, Verdicts};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -81,6 +81,9 @@ pub struct Gauges {
     /// Since when breakers have not been closed: half open between two openings does not count as closed.
     open_since_ms: BTreeMap<String, i64>,
     mix: Window<Verdicts>,
+    failed_holds: Window<u64>,
+    panics: Window<u64>,
+    answers: Window<Answers>,
 }
 
 impl Gauges {
@@ -99,6 +102,9 @@ impl Gauges {
             services: BTreeMap::new(),
             open_since_ms: BTreeMap::new(),
             mix: Window::new(DAY_MS + mix_ms),
+            failed_holds: Window::new(window_ms),
+            panics: Window::new(window_ms),
+            answers: Window::new(window_ms),
         }
     }
 
@@ -115,6 +121,8 @@ impl Gauges {
         for (kind, count, window) in [
             (Kind::RateLimitAbuse, readings.rate_limited, &mut self.rate_limited),
             (Kind::AuthFailures, readings.auth_failures, &mut self.auth_failures),
+            (Kind::FailedHolds, readings.failed_holds, &mut self.failed_holds),
+            (Kind::Panics, readings.panics, &mut self.panics),
         ] {
             let Some(count) = count else { continue };
             window.add(now_ms, count, |a, b| b < a);
@@ -123,14 +131,21 @@ impl Gauges {
         self.services(&readings.services, now_ms, &mut measures);
         let several = [
             (Kind::Disk, &readings.disks),
-            (Kind::Certificate, &readings.certificates),
             (Kind::FeedAge, &readings.feeds),
+            (Kind::NextHop, &readings.next_hops),
             (Kind::QueueAge, &readings.queue_ages),
         ];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));
         }
+        let certificate = |(subject, days): &(String, Option<f64>)| Measure {
+            kind: Kind::Certificate,
+            subject: subject.clone(),
+            value: *days,
+            note: None,
+        };
+        measures.extend(readings.certificates.iter().take(SUBJECTS).map(certificate));
         let queue =
             |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
         measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
@@ -139,6 +154,15 @@ impl Gauges {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
             Database::Silent => Measure { value: None, ..one(Kind::DatabaseLatency, 0.0) },
         }));
+        if let Some(answers) = readings.answers {
+            self.answers.add(now_ms, answers, |a, b| b.all < a.all || b.deferred < a.deferred);
+            let share = self.answers.ends().and_then(|(from, to)| {
+                let all = to.all - from.all;
+                (all >= self.minimum).then(|| (to.deferred - from.deferred) as f64 / all as f64)
+            });
+            // Too few say nothing, good or bad: where mail has stopped, so has the reading.
+            measures.extend(share.map(|share| one(Kind::Deferrals, share)));
+        }
         if let Some(verdicts) = readings.verdicts {
             self.mix.add(now_ms, verdicts, |a, b| b.all < a.all || b.stopped < a.stopped);
             measures.extend(self.mix(now_ms));
@@ -315,13 +339,38 @@ mod tests {
             (value(&measures, Kind::ServiceAvailability), value(&measures, Kind::BreakerOpen).unwrap())
         };
         assert_eq!(at(0, 50, 0, None), (None, 0.0));
-        assert_eq!(at(10, 53, 0, None), (None, 0.0), "too few");
-        assert_eq!(at(20, 68, 2, Some(5)), (Some(0.9), 5.0));
-        assert_eq!(at(80, 68, 2, Some(1)), (Some(0.9), 65.0), "half open and open again");
-        assert_eq!(at(400, 68, 12, Some(200)), (Some(0.0), 385.0));
-        assert_eq!(at(410, 69, 12, None).1, 0.0);
+        assert_eq!(at(10, 68, 1, None), (None, 0.0), "too few");
+        assert_eq!(at(20, 69, 1, Some(5)), (Some(0.95), 5.0), "one of twenty: not below the threshold");
+        assert_eq!(at(80, 69, 1, Some(1)), (Some(0.95), 65.0), "half open and open again");
+        assert_eq!(at(400, 69, 31, Some(200)), (Some(0.0), 385.0));
+        assert_eq!(at(410, 70, 31, None).1, 0.0);
         let gone = gauges.measure(&Readings::default(), 420 * SECOND);
         assert!(gone.is_empty() && gauges.services.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn mail_that_stops() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |second: i64, all, deferred, failed, panics| {
+            let readings = Readings {
+                answers: Some(Answers { all, deferred }),
+                failed_holds: Some(failed),
+                panics: Some(panics),
+                next_hops: vec![("mta".into(), second as f64)],
+                certificates: vec![("relay".into(), None)],
+                ..Readings::default()
+            };
+            let measures = gauges.measure(&readings, second * SECOND);
+            let of = |kind| measures.iter().find(|m| m.kind == kind).and_then(|m| m.value);
+            assert_eq!(of(Kind::NextHop), Some(second as f64));
+            assert!(measures.iter().any(|m| m.kind == Kind::Certificate && m.value.is_none()), "an unread one is told");
+            (of(Kind::Deferrals), of(Kind::FailedHolds), of(Kind::Panics))
+        };
+        assert_eq!(at(0, 100, 50, 7, 2), (None, Some(0.0), Some(0.0)), "what was before nobody knows");
+        assert_eq!(at(10, 119, 69, 7, 2), (None, Some(0.0), Some(0.0)), "too few");
+        assert_eq!(at(20, 120, 60, 8, 2), (None, Some(1.0), Some(0.0)), "counted anew: another life");
+        assert_eq!(at(30, 160, 70, 8, 3), (Some(0.25), Some(1.0), Some(1.0)));
+        assert_eq!(at(600, 160, 70, 8, 3), (None, Some(0.0), Some(0.0)), "long ago");
     }
 
     #[test]

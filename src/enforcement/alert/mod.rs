@@ -29,5 +29,5 @@ pub use measure::{Gauges, Measure};
 pub use metrics::AlertMetrics;
 pub use notice::{Line, Notice};
 pub use order::{Act, MAX_SILENCE_MINUTES, Order, OrderError, SECOND_VERDICT};
-pub use readings::{Database, Readings, Service, Times, Verdicts};
+pub use readings::{Answers, Database, Readings, Service, Times, Verdicts};
 pub use watch::Watch;

@@ -7,7 +7,7 @@ pub struct Readings {
     pub api: Option<Times>,
     /// Refused by a rate limit.
     pub rate_limited: Option<u64>,
-    /// Wrong or missing tokens.
+    /// Wrong tokens and signatures.
     pub auth_failures: Option<u64>,
     /// Services that are asked.
     pub services: Vec<Service>,
@@ -21,12 +21,29 @@ pub struct Readings {
     pub database: Option<Database>,
     /// Share of free space, 0 to 1, by what is kept there.
     pub disks: Vec<(String, f64)>,
-    /// Days that certificates are still good, by whose they are; negative when they are over.
-    pub certificates: Vec<(String, f64)>,
+    /// Days that certificates are still good, by whose they are; negative when they are over, none when they cannot be read.
+    pub certificates: Vec<(String, Option<f64>)>,
     /// Days since anything changed, by name of the feed.
     pub feeds: Vec<(String, f64)>,
     /// Messages judged.
     pub verdicts: Option<Verdicts>,
+    /// Seconds since when next hops cannot be connected to, by name; 0 when they can.
+    pub next_hops: Vec<(String, f64)>,
+    /// Messages that were to be held and could not be.
+    pub failed_holds: Option<u64>,
+    /// Messages, and recipients for whom a next hop was asked.
+    pub answers: Option<Answers>,
+    /// Panics that were caught.
+    pub panics: Option<u64>,
+}
+
+/// What was answered to clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// All.
+    pub all: u64,
+    /// Those that were asked to try again later.
+    pub deferred: u64,
 }
 
 /// How many answers took how long: bucket by bucket, as a histogram counts them.

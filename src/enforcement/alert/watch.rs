@@ -16,6 +16,8 @@ pub struct Watch {
     board: Board,
     channels: Channels,
     metrics: AlertMetrics,
+    /// When it was last told that we watch, milliseconds since 1970.
+    beaten_ms: i64,
 }
 
 impl Watch {
@@ -30,7 +32,7 @@ impl Watch {
         });
         let machine = Machine::new(config.clone(), known.map(|state| state.alerts).unwrap_or_default());
         let gauges = Gauges::new(&config);
-        Self { node, config, gauges, machine, board, channels, metrics }
+        Self { node, config, gauges, machine, board, channels, metrics, beaten_ms: 0 }
     }
 
     /// Looks once. Writes small files, so it may block for a moment.
@@ -45,6 +47,11 @@ impl Watch {
         }
         self.metrics.count(self.machine.alerts());
         self.channels.tell(&self.node, &self.config.link_url, &changes, now_ms);
+        let every_ms = i64::from(self.config.webhook.heartbeat_seconds) * 1_000;
+        if every_ms > 0 && now_ms.saturating_sub(self.beaten_ms) >= every_ms {
+            self.beaten_ms = now_ms;
+            self.channels.beat(&self.node, now_ms);
+        }
         // Seen, whether there was anything to acknowledge or not.
         for order in orders.iter().filter(|order| order.act == Act::Acknowledge) {
             if let Err(error) = self.board.remove(&order.id) {

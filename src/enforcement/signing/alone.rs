@@ -16,10 +16,11 @@ impl SiteNonces {
     /// # Errors
     /// When the settings want them in Redis.
     pub fn new(config: &SigningConfig) -> Result<Self, QueueError> {
-        if config.nonces_url.is_empty() {
+        let address = config.nonces_address()?;
+        if address.is_empty() {
             return Ok(Self::Memory(MemoryNonces::new(config.max_nonces)));
         }
-        let place = config.nonces_url.split("://").next().unwrap_or_default().to_owned();
+        let place = address.split("://").next().unwrap_or_default().to_owned();
         Err(QueueError::Address { setting: "signing.nonces_url", place, why: "this build has no Redis in it".into() })
     }
 }

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::deferred::QueueError;
+
 /// How requests are signed and signatures are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -26,6 +28,8 @@ pub struct SigningConfig {
     /// Redis that remembers nonces for all gateways that are called by the same, in the forms of `queue.url`; empty: each
     /// remembers its own. While it does not answer no signed request is taken.
     pub nonces_url: String,
+    /// File that holds that address instead, so that a password stays out of the configuration.
+    pub nonces_url_file: Option<PathBuf>,
     /// Certificate authorities that the server's certificate is checked against with `rediss…://`, as PEM; none: the machine's
     /// own.
     pub nonces_ca_file: Option<PathBuf>,
@@ -48,10 +52,28 @@ impl Default for SigningConfig {
             max_age_seconds: 300,
             max_nonces: 100_000,
             nonces_url: String::new(),
+            nonces_url_file: None,
             nonces_ca_file: None,
             nonces_cert_file: None,
             nonces_key_file: None,
             nonces_ms: 1_000,
         }
+    }
+}
+
+impl SigningConfig {
+    /// Where nonces are remembered, of the file or the setting; empty: in memory.
+    pub(super) fn nonces_address(&self) -> Result<String, QueueError> {
+        let Some(file) = &self.nonces_url_file else { return Ok(self.nonces_url.clone()) };
+        let place = format!("(signing.nonces_url_file {})", file.display());
+        let read = std::fs::read_to_string(file);
+        let wrong =
+            |why: std::io::Error| QueueError::Address { setting: "signing.nonces_url", place, why: why.to_string() };
+        read.map(|text| text.trim().to_owned()).map_err(wrong)
+    }
+
+    /// Whether gateways remember nonces together.
+    pub fn shares_nonces(&self) -> bool {
+        !self.nonces_url.is_empty() || self.nonces_url_file.is_some()
     }
 }

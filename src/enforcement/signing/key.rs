@@ -30,6 +30,12 @@ pub struct SigningKey {
     pub created_ms: i64,
     /// From when on it signs, milliseconds since 1970.
     pub active_from_ms: i64,
+    /// When it was revoked, milliseconds since 1970; since then it is good for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_ms: Option<i64>,
+    /// By whom.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revoked_by: Option<String>,
 }
 
 impl std::fmt::Debug for SigningKey {
@@ -50,6 +56,8 @@ pub enum KeyState {
     Retiring,
     /// Of no use any more.
     Expired,
+    /// Declared of no use, before its time.
+    Revoked,
 }
 
 impl KeyState {
@@ -60,6 +68,7 @@ impl KeyState {
             Self::Signing => "signing",
             Self::Retiring => "retiring",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -77,6 +86,19 @@ pub struct KeyInfo {
     pub active_from_ms: i64,
     /// Until when it verifies, milliseconds since 1970; none while nothing follows it.
     pub expires_ms: Option<i64>,
+    /// When it was revoked, milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_ms: Option<i64>,
+    /// By whom.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revoked_by: Option<String>,
+}
+
+/// A key was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The id of the key that signs from now on in its place; none when another one signed already.
+    pub successor: Option<String>,
 }
 
 /// All keys, in the order in which they sign.
@@ -101,7 +123,14 @@ impl SigningKey {
         let mut chance = [0; 36];
         getrandom::fill(&mut chance).map_err(|_| KeyFileError::Chance)?;
         let (id, secret) = chance.split_at(4);
-        Ok(Self { id: format!("k{}", hex(id)), secret: hex(secret), created_ms: now_ms, active_from_ms })
+        Ok(Self {
+            id: format!("k{}", hex(id)),
+            secret: hex(secret),
+            created_ms: now_ms,
+            active_from_ms,
+            revoked_ms: None,
+            revoked_by: None,
+        })
     }
 
     /// The secret's digits: for whoever gives it to a receiver.
@@ -199,6 +228,34 @@ impl Keys {
         self.keys.last().ok_or(KeyFileError::Chance)
     }
 
+    /// Declares a key of no use from now on, for signing and for verifying; gives the key that takes its place when it was the one
+    /// that signs. `None`: there is no such key. One that was only announced is forgotten. The file keeps who did it, and when.
+    ///
+    /// # Errors
+    /// When the system has no random numbers.
+    pub fn revoke(
+        &mut self,
+        id: &str,
+        by: &str,
+        config: &SigningConfig,
+        now_ms: i64,
+    ) -> Result<Option<Revoked>, KeyFileError> {
+        let Some(place) = self.keys.iter().position(|key| key.id == id) else { return Ok(None) };
+        match self.state(place, now_ms) {
+            KeyState::Announced => drop(self.keys.remove(place)),
+            KeyState::Revoked => {}
+            state => {
+                self.keys[place].revoked_ms = Some(now_ms);
+                self.keys[place].revoked_by = Some(by.to_owned());
+                if state == KeyState::Signing {
+                    let next = self.rotate(config, true, now_ms)?.id.clone();
+                    return Ok(Some(Revoked { successor: Some(next) }));
+                }
+            }
+        }
+        Ok(Some(Revoked { successor: None }))
+    }
+
     /// Whether the signing key is so old that a new one is due and none is announced.
     pub fn is_due(&self, config: &SigningConfig, now_ms: i64) -> bool {
         let limit = i64::from(config.rotate_days) * 24 * HOUR_MS;
@@ -207,13 +264,14 @@ impl Keys {
 
     /// The key that signs now.
     pub fn signing(&self, now_ms: i64) -> Option<&SigningKey> {
-        self.keys.iter().rfind(|key| key.active_from_ms <= now_ms)
+        self.keys.iter().rfind(|key| key.active_from_ms <= now_ms && key.revoked_ms.is_none())
     }
 
     /// A key that verifies now.
     pub fn verifying(&self, id: &str, now_ms: i64) -> Option<&SigningKey> {
         let place = self.keys.iter().position(|key| key.id == id)?;
-        (self.state(place, now_ms) != KeyState::Expired).then(|| &self.keys[place])
+        let good = !matches!(self.state(place, now_ms), KeyState::Expired | KeyState::Revoked);
+        good.then(|| &self.keys[place])
     }
 
     /// All of them with their states.
@@ -223,7 +281,9 @@ impl Keys {
             state: self.state(place, now_ms),
             created_ms: key.created_ms,
             active_from_ms: key.active_from_ms,
-            expires_ms: self.expires_ms(place),
+            expires_ms: key.revoked_ms.or_else(|| self.expires_ms(place)),
+            revoked_ms: key.revoked_ms,
+            revoked_by: key.revoked_by.clone(),
         };
         self.keys.iter().enumerate().map(info).collect()
     }
@@ -240,6 +300,7 @@ impl Keys {
     fn state(&self, place: usize, now_ms: i64) -> KeyState {
         let superseded = self.keys.get(place + 1).is_some_and(|next| next.active_from_ms <= now_ms);
         match self.keys[place].active_from_ms > now_ms {
+            _ if self.keys[place].revoked_ms.is_some() => KeyState::Revoked,
             true => KeyState::Announced,
             false if !superseded => KeyState::Signing,
             false if self.expires_ms(place).is_some_and(|until| until < now_ms) => KeyState::Expired,
@@ -269,6 +330,31 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn a_revoked_key_is_good_for_nothing_and_lengthens_no_other_life() {
+        let config = SigningConfig { overlap_hours: 168, ..SigningConfig::default() };
+        let mut keys = Keys::new(vec![SigningKey::new(0, 0).unwrap()], &config);
+        let first = keys.keys()[0].id.clone();
+        let second = keys.rotate(&config, true, HOUR_MS).unwrap().id.clone();
+        assert!(keys.verifying(&first, 2 * HOUR_MS).is_some());
+        assert_eq!(keys.revoke("k0", "ann", &config, 2 * HOUR_MS).unwrap(), None);
+        assert_eq!(keys.revoke(&first, "ann", &config, 2 * HOUR_MS).unwrap(), Some(Revoked { successor: None }));
+        assert!(keys.verifying(&first, 2 * HOUR_MS).is_none() && keys.signing(2 * HOUR_MS).unwrap().id == second);
+        // The one that signs has a successor at once; what was announced may be known to the same hands.
+        let announced = keys.rotate(&config, false, 2 * HOUR_MS).unwrap().id.clone();
+        let next = keys.revoke(&second, "ann", &config, 3 * HOUR_MS).unwrap().unwrap().successor.unwrap();
+        assert_eq!(keys.signing(3 * HOUR_MS).unwrap().id, next);
+        assert!([&first, &second, &announced].iter().all(|id| keys.verifying(id, 3 * HOUR_MS).is_none()));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("keys");
+        keys.save(&file).unwrap();
+        let again = Keys::load(&file, &config, 4 * HOUR_MS).unwrap();
+        assert_eq!(again, keys);
+        let states: Vec<KeyState> = again.list(4 * HOUR_MS).into_iter().map(|key| key.state).collect();
+        assert_eq!(states, [KeyState::Revoked, KeyState::Revoked, KeyState::Signing]);
+        assert_eq!(again.list(0)[0].revoked_by.as_deref(), Some("ann"));
+    }
 
     #[test]
     fn keys_follow_each_other_with_an_overlap() {

@@ -21,7 +21,7 @@ mod signature;
 pub use alone::SiteNonces;
 pub use config::SigningConfig;
 pub use error::{KeyFileError, SignatureError};
-pub use key::{KeyInfo, KeyState, Keys, SigningKey};
+pub use key::{KeyInfo, KeyState, Keys, Revoked, SigningKey};
 pub use nonces::{MemoryNonces, NonceError, Nonces};
 pub use rotation::rotate_by_age;
 #[cfg(feature = "redis")]

@@ -55,12 +55,13 @@ impl SiteNonces {
     /// # Errors
     /// When the address or its certificates are not understood.
     pub fn new(config: &SigningConfig) -> Result<Self, QueueError> {
-        if config.nonces_url.is_empty() {
+        let address = config.nonces_address()?;
+        if address.is_empty() {
             return Ok(Self::Memory(MemoryNonces::new(config.max_nonces)));
         }
         let deadline = Duration::from_millis(config.nonces_ms);
         let address = RedisAddress {
-            url: &config.nonces_url,
+            url: &address,
             ca_file: config.nonces_ca_file.as_deref(),
             cert_file: config.nonces_cert_file.as_deref(),
             key_file: config.nonces_key_file.as_deref(),

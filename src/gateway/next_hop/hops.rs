@@ -65,6 +65,10 @@ pub(super) struct Limits {
 struct HopState {
     idle: Vec<Link>,
     down_until: Option<Instant>,
+    /// Mail has asked for it, or it was there once: that it is not there matters.
+    wanted: bool,
+    /// Since when no connection has come about.
+    failing_since: Option<Instant>,
     learned: Option<(Extensions, Instant)>,
 }
 
@@ -100,6 +104,10 @@ impl NextHops {
         if hops.is_empty() {
             return Err(ConfigError::NoHops);
         }
+        for hop in &hops {
+            // Until somebody has tried nothing is known against it.
+            metrics.up.with_label_values(&[hop.config.name.as_str()]).set(1);
+        }
         let (groups, domains) = routes(config, &hops)?;
         Ok(Self { hops, groups, domains, metrics })
     }
@@ -132,13 +140,19 @@ impl NextHops {
             for link in hop.take_overdue() {
                 link.close().await;
             }
-            if hop.is_unlearned() && !hop.is_down() {
-                match self.connect(hop, None).await {
+            if (hop.is_unlearned() || hop.failing_for().is_some()) && !hop.is_down() {
+                match self.connect(hop, None, false).await {
                     Ok(link) => self.give_back(link).await,
                     Err(error) => tracing::debug!(hop = hop.config.name, %error, "next hop cannot be asked"),
                 }
             }
         }
+    }
+
+    /// Each hop, and for how long it could not be connected to; none when the last connection came about, or
+    /// no mail has needed one yet.
+    pub fn standing(&self) -> Vec<(String, Option<Duration>)> {
+        self.hops.iter().map(|hop| (hop.config.name.clone(), hop.failing_for())).collect()
     }
 
     /// Closes all idle connections.
@@ -200,7 +214,7 @@ impl NextHops {
             if hop.is_down() {
                 continue;
             }
-            match self.connect(hop, source).await {
+            match self.connect(hop, source, true).await {
                 Ok(link) => return Ok((link, false)),
                 Err(error) => {
                     tracing::warn!(
@@ -225,13 +239,19 @@ impl NextHops {
         }
     }
 
-    async fn connect(&self, hop: &Arc<Hop>, source: Option<SocketAddr>) -> Result<Link, LinkError> {
+    async fn connect(&self, hop: &Arc<Hop>, source: Option<SocketAddr>, for_mail: bool) -> Result<Link, LinkError> {
         let waiting = timeout(hop.limits.connect, hop.permits.clone().acquire_owned());
         let Ok(Ok(permit)) = waiting.await else { return Err(LinkError::Busy) };
         let outcome = Link::connect(hop, source, permit).await;
         let result = if outcome.is_ok() { "ok" } else { "failed" };
         self.metrics.connections.with_label_values(&[hop.config.name.as_str(), result]).inc();
         let mut state = hop.lock();
+        state.wanted |= for_mail || outcome.is_ok();
+        state.failing_since = match &outcome {
+            Err(_) if state.wanted => state.failing_since.or_else(|| Some(Instant::now())),
+            _ => None,
+        };
+        self.metrics.up.with_label_values(&[hop.config.name.as_str()]).set(state.failing_since.is_none().into());
         match &outcome {
             Ok(link) => {
                 state.down_until = None;
@@ -260,6 +280,10 @@ impl Hop {
 
     fn is_down(&self) -> bool {
         self.lock().down_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn failing_for(&self) -> Option<Duration> {
+        self.lock().failing_since.map(|since| since.elapsed())
     }
 
     fn is_unlearned(&self) -> bool {

@@ -1,6 +1,6 @@
 //! What is counted about the next hops.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry};
 
 /// Counters of all next hops.
 #[derive(Debug, Clone)]
@@ -9,6 +9,7 @@ pub struct NextHopMetrics {
     pub(super) reused: IntCounter,
     pub(super) retried: IntCounter,
     pub(super) results: IntCounterVec,
+    pub(super) up: IntGaugeVec,
 }
 
 impl NextHopMetrics {
@@ -28,11 +29,19 @@ impl NextHopMetrics {
                 Opts::new("mailweir_next_hop_results_total", "Final answers of next hops, by hop and result"),
                 &["hop", "result"],
             )?,
+            up: IntGaugeVec::new(
+                Opts::new(
+                    "mailweir_next_hop_up",
+                    "0 when the last connection to a next hop that mail needs did not come about, else 1",
+                ),
+                &["hop"],
+            )?,
         };
         registry.register(Box::new(metrics.connections.clone()))?;
         registry.register(Box::new(metrics.reused.clone()))?;
         registry.register(Box::new(metrics.retried.clone()))?;
         registry.register(Box::new(metrics.results.clone()))?;
+        registry.register(Box::new(metrics.up.clone()))?;
         Ok(metrics)
     }
 }

@@ -11,6 +11,7 @@ pub struct RelayMetrics {
     pub(super) open: IntGauge,
     pub(super) refused: IntCounterVec,
     pub(super) messages: IntCounterVec,
+    pub(super) recipients: IntCounterVec,
     pub(super) violations: IntCounterVec,
     pub(super) tls: IntCounterVec,
     pub(super) panics: IntCounter,
@@ -33,6 +34,11 @@ impl RelayMetrics {
             open: IntGauge::new("mailweir_relay_connections", "Connections of clients at the moment")?,
             refused: vec("mailweir_relay_refused_total", "Connections and messages refused by a limit", "limit")?,
             messages: vec("mailweir_relay_messages_total", "Messages received whole, by answer", "answer")?,
+            recipients: vec(
+                "mailweir_relay_recipients_total",
+                "Recipients that the next hop was asked for, by what the client was told",
+                "answer",
+            )?,
             violations: vec("mailweir_relay_violations_total", "Breaches of the protocol, by kind", "kind")?,
             tls: vec("mailweir_relay_tls_total", "TLS handshakes of clients, by result", "result")?,
             panics: IntCounter::new("mailweir_relay_panics_total", "Panics caught while a message was judged")?,
@@ -42,6 +48,7 @@ impl RelayMetrics {
         registry.register(Box::new(metrics.open.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
         registry.register(Box::new(metrics.messages.clone()))?;
+        registry.register(Box::new(metrics.recipients.clone()))?;
         registry.register(Box::new(metrics.violations.clone()))?;
         registry.register(Box::new(metrics.tls.clone()))?;
         registry.register(Box::new(metrics.panics.clone()))?;
@@ -49,6 +56,9 @@ impl RelayMetrics {
         // Closed sets begin at zero, so that the first of each is seen as an increase.
         for limit in ["connections", "connections_per_client", "memory", "message_rate", "proxy_header"] {
             metrics.refused.with_label_values(&[limit]);
+        }
+        for answer in ["taken", "deferred", "refused"] {
+            metrics.recipients.with_label_values(&[answer]);
         }
         for violation in Violation::ALL {
             metrics.violations.with_label_values(&[violation.as_str()]);

@@ -196,7 +196,7 @@ impl<I: Inspect> Session<I> {
         };
         let outcome = delivery.rcpt(recipient).await;
         self.delivery = Some(delivery);
-        match outcome {
+        let reply = match outcome {
             Ok(reply) if matches!(reply.code / 100, 2 | 4 | 5) => reply.with_enhanced([0, 0]),
             Ok(_) => UNREACHABLE,
             Err(error) => {
@@ -207,7 +207,14 @@ impl<I: Inspect> Session<I> {
                 );
                 refusal_of(&error)
             }
-        }
+        };
+        let told = match reply.code / 100 {
+            2 => "taken",
+            4 => "deferred",
+            _ => "refused",
+        };
+        self.shared.metrics.recipients.with_label_values(&[told]).inc();
+        reply
     }
 
     fn forwarded_identity(&self) -> Identity {

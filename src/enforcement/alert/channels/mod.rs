@@ -175,8 +175,12 @@ impl Channel {
                 Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
             channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind, turn: Mutex::default() });
         }
-        if !config.webhook.url.is_empty() {
-            let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &config.webhook.url)?;
+        let address = match &config.webhook.url_file {
+            Some(file) => secret("webhook.url_file", file)?,
+            None => config.webhook.url.clone(),
+        };
+        if !address.is_empty() {
+            let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &address)?;
             let kind = Kind::Webhook(Box::new(webhook::Webhook::new(client, url, &ways.signing, &ways.data)));
             channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind, turn: Mutex::default() });
         }
@@ -271,7 +275,7 @@ pub(super) fn is_final(failure: &Failure) -> bool {
 pub type Delivery = BoxFuture<'static, ()>;
 
 /// The queues of all channels.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Channels {
     queues: Vec<(ChannelName, Severity, mpsc::Sender<Notice>)>,
     metrics: Option<AlertMetrics>,
@@ -299,15 +303,26 @@ impl Channels {
     pub fn tell(&self, node: &str, link_url: &str, changes: &[Change], at_ms: i64) {
         for (name, from, queue) in &self.queues {
             let Some(notice) = Notice::new(node, link_url, changes, *from, at_ms) else { continue };
-            if queue.try_send(notice).is_err() {
-                tracing::error!(
-                    event = event::SYSTEM,
-                    channel = name.as_str(),
-                    "an alert is not delivered: too many wait for this channel"
-                );
-                if let Some(metrics) = &self.metrics {
-                    metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
-                }
+            self.put(*name, queue, notice);
+        }
+    }
+
+    /// Tells the webhook that we watch; never waits.
+    pub fn beat(&self, node: &str, at_ms: i64) {
+        for (name, _, queue) in self.queues.iter().filter(|(name, ..)| *name == ChannelName::Webhook) {
+            self.put(*name, queue, Notice { node: node.to_owned(), at_ms, link_url: String::new(), lines: Vec::new() });
+        }
+    }
+
+    fn put(&self, name: ChannelName, queue: &mpsc::Sender<Notice>, notice: Notice) {
+        if queue.try_send(notice).is_err() {
+            tracing::error!(
+                event = event::SYSTEM,
+                channel = name.as_str(),
+                "an alert is not delivered: too many wait for this channel"
+            );
+            if let Some(metrics) = &self.metrics {
+                metrics.deliveries.with_label_values(&[name.as_str(), "dropped"]).inc();
             }
         }
     }
@@ -333,6 +348,12 @@ async fn deliver_all(
                 break;
             };
             observe::count("enforcement", failure.category());
+            if notice.lines.is_empty() {
+                // That we watched a while ago helps nobody: the next one tells.
+                tracing::warn!(event = event::SYSTEM, channel = name, %failure, "a heartbeat was not taken");
+                count("given_up");
+                break;
+            }
             if is_final(&failure) {
                 tracing::error!(
                     event = event::SYSTEM,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::ChannelError;
+use super::{ChannelError, is_final};
 use crate::egress::{Failure, HttpClient, Repeat, Request};
 use crate::enforcement::alert::machine::What;
 use crate::enforcement::alert::notice::{Line, Notice, utc};
@@ -28,13 +28,18 @@ impl PagerDuty {
         Ok(Self { client, url, routing_key })
     }
 
+    /// Sends an event for each line. One that is refused for good keeps no other back; it is told when all are sent.
     pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), Failure> {
+        let mut refused = Ok(());
         for line in &notice.lines {
             let Some(event) = event(notice, line, &self.routing_key) else { continue };
             let request = Request::post_json(self.url.clone(), event.to_string());
-            self.client.call(Repeat::Safe, None, &request, |_| Ok(())).await?;
+            match self.client.call(Repeat::Safe, None, &request, |_| Ok(())).await {
+                Err(failure) if is_final(&failure) => refused = Err(failure),
+                sent => sent?,
+            }
         }
-        Ok(())
+        refused
     }
 }
 

@@ -230,14 +230,23 @@ pub(in crate::app) enum Dead {
         /// Rows at most.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=500))]
         limit: u32,
+        /// Only those before this one: what the page before named last.
+        #[arg(long, value_name = "PLACE")]
+        before: Option<String>,
         /// One JSON object a line.
         #[arg(long)]
         json: bool,
     },
     /// Put dead letters into the queue again, as new jobs.
     Replay(Chosen),
-    /// Throw dead letters away.
-    Purge(Chosen),
+    /// Throw dead letters away. Of all of them it asks first.
+    Purge {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Which dead letters.

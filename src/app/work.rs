@@ -14,13 +14,15 @@ use super::alerts::Tellers;
 use super::config::Config;
 use super::reinject::IntoNextHop;
 use crate::admin::Workforce;
-use crate::deferred::{self, Crew, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, pump};
+use crate::deferred::{
+    self, Crew, DeadJob, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, Reason, pump,
+};
 use crate::enforcement::alert::{DELIVER_ALERT, Ways};
 use crate::enforcement::{self, ALERT, NOTIFY, Recorded, Release, ReleaseJobs, Tell, WEBHOOK};
 use crate::gateway::next_hop::NextHops;
 use crate::observe::event;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
-use crate::records::{OutboxJob, PassKey, Records};
+use crate::records::{Burial, OutboxJob, PassKey, Records};
 
 /// Time that is given to settle what drained, after the drain.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -101,17 +103,19 @@ impl Work {
 
     /// What the HTTP side shows of it.
     pub(super) fn workforce(&self, doors: Vec<(String, String)>) -> Workforce {
-        Workforce { queue: Arc::clone(&self.queue), crew: self.crew.clone(), doors }
+        let (queue, outbox) = (Arc::clone(&self.queue), Arc::clone(&self.outbox));
+        Workforce { queue, outbox, crew: self.crew.clone(), doors }
     }
 
     /// Starts pump and workers.
     pub(super) fn start(self) -> Working {
         let Self { queue, pool, outbox, metrics, config, .. } = self;
         let (stop, mut parts) = (CancellationToken::new(), JoinSet::new());
-        parts.spawn(pump(outbox, Arc::clone(&queue), config.queue.clone(), metrics, stop.clone()));
-        if let Some(pool) = pool {
-            parts.spawn(pool.run(stop.clone()));
-        }
+        parts.spawn(pump(outbox, Arc::clone(&queue), config.queue.clone(), Arc::clone(&metrics), stop.clone()));
+        match pool {
+            Some(pool) => parts.spawn(pool.run(stop.clone())),
+            None => parts.spawn(deferred::watch(Arc::clone(&queue), metrics, stop.clone())),
+        };
         Working { stop, parts, queue, patience: Duration::from_secs(config.workers.drain_seconds) + SETTLE }
     }
 }
@@ -138,7 +142,7 @@ impl Working {
 }
 
 /// The outbox that commits with the records.
-struct OutboxOfRecords(Arc<Records>);
+pub(super) struct OutboxOfRecords(pub(super) Arc<Records>);
 
 impl Outbox for OutboxOfRecords {
     fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>> {
@@ -155,6 +159,39 @@ impl Outbox for OutboxOfRecords {
 
     fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>> {
         async move { Ok(self.0.done(keys).await?) }.boxed()
+    }
+
+    fn dead<'a>(&'a self, dead: &'a [DeadJob], due_ms: i64) -> BoxFuture<'a, Result<(), OutboxError>> {
+        let burial = |DeadJob { job, reason, dead_ms }: &DeadJob| Burial {
+            key: job.key.clone(),
+            reason: reason.as_str().to_owned(),
+            error: job.last_error.clone().unwrap_or_default(),
+            attempts: job.attempt,
+            dead_ms: *dead_ms,
+        };
+        let dead: Vec<Burial> = dead.iter().map(burial).collect();
+        async move { Ok(self.0.bury(&dead, due_ms).await?) }.boxed()
+    }
+
+    fn buried(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DeadJob>, OutboxError>> {
+        let dead = |(row, burial): (OutboxJob, Burial)| DeadJob {
+            job: Job { attempt: burial.attempts, last_error: Some(burial.error), ..job(row) },
+            reason: Reason::read(&burial.reason),
+            dead_ms: burial.dead_ms,
+        };
+        async move {
+            let rows = self.0.buried(now_ms, u32::try_from(limit).unwrap_or(u32::MAX)).await?;
+            Ok(rows.into_iter().map(dead).collect())
+        }
+        .boxed()
+    }
+
+    fn revive<'a>(&'a self, keys: Option<&'a [String]>, now_ms: i64) -> BoxFuture<'a, Result<u64, OutboxError>> {
+        async move { Ok(self.0.revive(keys, now_ms).await?) }.boxed()
+    }
+
+    fn purge<'a>(&'a self, keys: Option<&'a [String]>) -> BoxFuture<'a, Result<u64, OutboxError>> {
+        async move { Ok(self.0.purge_dead(keys).await?) }.boxed()
     }
 }
 

@@ -22,6 +22,18 @@ use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
 use crate::records::{self, Records};
 
+/// Says what to do when the gateway of the same configuration has the address.
+fn address_hint(error: anyhow::Error) -> anyhow::Error {
+    let io = error.chain().find_map(|cause| cause.downcast_ref::<std::io::Error>());
+    if io.is_none_or(|io| io.kind() != std::io::ErrorKind::AddrInUse) {
+        return error;
+    }
+    error.context(
+        "the gateway or another worker has this address: give this worker one of its own \
+         (MAILWEIR__HTTP__LISTEN=127.0.0.1:0 takes any that is free), or none (MAILWEIR__HTTP__ENABLED=false)",
+    )
+}
+
 /// Works until SIGTERM or SIGINT, then ends the jobs at work.
 ///
 /// # Errors
@@ -52,7 +64,8 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
-    let admin = admin_side(&config, &records, &registry, &next_hops, &work, Arc::clone(&levels)).await?;
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work, Arc::clone(&levels)).await;
+    let admin = admin.map_err(address_hint)?;
 
     let terminal = Terminal::new(common.colour);
     let mut lines = vec![terminal.toned(Tone::Strong, concat!("Mailweir ", env!("CARGO_PKG_VERSION"), " worker"))];

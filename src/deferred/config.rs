@@ -12,7 +12,9 @@ use super::scaling::Mode;
 #[serde(default, deny_unknown_fields)]
 pub struct QueueConfig {
     /// Engine: empty for `DATA/queue.sqlite`, or Redis 7: `redis://[USER:PASSWORD@]HOST:PORT/DB`, `redis+unix:///PATH`,
-    /// `redis-sentinel://HOST:PORT,HOST:PORT/MASTER/DB`, `redis-cluster://HOST:PORT,HOST:PORT`; with TLS `rediss…://`.
+    /// `redis-sentinel://HOST:PORT,HOST:PORT/MASTER/DB`, `redis-cluster://HOST:PORT,HOST:PORT`; with TLS `rediss…://`. Other
+    /// characters than letters and digits of a password are written as %3F. Sentinels with a password of their own:
+    /// `…/MASTER/DB?sentinel_user=USER&sentinel_password=PASSWORD`.
     pub url: String,
     /// File that holds the address instead, so that a password stays out of the configuration.
     pub url_file: Option<PathBuf>,
@@ -75,8 +77,9 @@ pub struct WorkersConfig {
     /// Time after which a job is ended; that counts as a failed attempt, unless it delivers. A release gets
     /// `release.copy_seconds` more. In seconds.
     pub hard_seconds: u64,
-    /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts; what fails for no fault of its
-    /// own does not (`patience`).
+    /// Attempts of one job before it becomes a dead letter. A worker that dies over it counts; jobs that were only claimed ahead
+    /// then are charged once, and claimed one at a time from there on. What fails for no fault of its own does not count
+    /// (`patience`).
     pub attempts: u32,
     /// Longest wait before the second attempt; it doubles from attempt to attempt, and each wait is drawn at random between
     /// nothing and that. In milliseconds.
@@ -151,8 +154,13 @@ pub struct ScalingConfig {
     pub up_cpu_percent: u32,
     /// Fewer workers when fewer jobs than this have waited for the whole of the pause.
     pub down_depth: u64,
+    /// And only when those that remain would be at work for less than this share of their time, in percent. More workers only
+    /// when those there are have less than half of what is left of it to spare.
+    pub busy_percent: u32,
     /// Pause between two changes, in seconds.
     pub cooldown_seconds: u64,
+    /// A pause is longer by up to this, by chance, so that many processes do not act in step; in percent.
+    pub jitter_percent: u32,
 }
 
 impl Default for ScalingConfig {
@@ -165,7 +173,9 @@ impl Default for ScalingConfig {
             up_age_seconds: 30,
             up_cpu_percent: 70,
             down_depth: 10,
+            busy_percent: 80,
             cooldown_seconds: 30,
+            jitter_percent: 25,
         }
     }
 }
@@ -187,12 +197,19 @@ impl ScalingConfig {
             Self { down_depth, up_depth, .. } if down_depth > up_depth => {
                 wrong("workers.scaling.down_depth", "must not be more than up_depth")
             }
+            Self { busy_percent: 0 | 101.., .. } => wrong("workers.scaling.busy_percent", "must be from 1 to 100"),
+            Self { jitter_percent: 101.., .. } => wrong("workers.scaling.jitter_percent", "must be at most 100"),
             _ => Ok(()),
         }
     }
 }
 
 impl QueueConfig {
+    /// [`Self::resend_seconds`] in milliseconds.
+    pub(super) fn resend_ms(&self) -> i64 {
+        i64::try_from(self.resend_seconds.saturating_mul(1_000)).unwrap_or(i64::MAX)
+    }
+
     /// Whether no other process can share it.
     pub fn is_embedded(&self) -> bool {
         self.url.is_empty() && self.url_file.is_none()

@@ -144,6 +144,8 @@ pub enum Reason {
     UnknownKind,
     /// Workers died over it, or lost it, as often as it may be tried.
     Poison,
+    /// What was stored of it cannot be read.
+    Unreadable,
 }
 
 impl Reason {
@@ -154,12 +156,13 @@ impl Reason {
             Self::Refused => "refused",
             Self::UnknownKind => "unknown_kind",
             Self::Poison => "poison",
+            Self::Unreadable => "unreadable",
         }
     }
 
     /// What [`Self::as_str`] wrote; anything else counts as too many attempts.
-    pub(super) fn read(text: &str) -> Self {
-        [Self::Refused, Self::UnknownKind, Self::Poison]
+    pub fn read(text: &str) -> Self {
+        [Self::Refused, Self::UnknownKind, Self::Poison, Self::Unreadable]
             .into_iter()
             .find(|reason| reason.as_str() == text)
             .unwrap_or(Self::Attempts)
@@ -176,6 +179,37 @@ pub struct DeadJob {
     /// Since when, milliseconds since 1970.
     pub dead_ms: i64,
 }
+
+/// Where a page of dead letters ended: since when its last one was dead, and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadPlace(pub i64, pub String);
+
+impl DeadJob {
+    /// The place after this one.
+    pub fn place(&self) -> DeadPlace {
+        DeadPlace(self.dead_ms, self.job.key.clone())
+    }
+}
+
+impl std::fmt::Display for DeadPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.0, self.1)
+    }
+}
+
+impl std::str::FromStr for DeadPlace {
+    type Err = DeadPlaceError;
+
+    fn from_str(text: &str) -> Result<Self, DeadPlaceError> {
+        let (ms, key) = text.split_once(':').ok_or(DeadPlaceError)?;
+        Ok(Self(ms.parse().map_err(|_| DeadPlaceError)?, key.to_owned()))
+    }
+}
+
+/// That is no place in a list of dead letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("give the `next` of the page before")]
+pub struct DeadPlaceError;
 
 #[cfg(test)]
 mod tests {
@@ -202,7 +236,8 @@ mod tests {
 
     #[test]
     fn words_read_back() {
-        for reason in [Reason::Attempts, Reason::Refused, Reason::UnknownKind, Reason::Poison] {
+        use Reason::{Attempts, Poison, Refused, UnknownKind, Unreadable};
+        for reason in [Attempts, Refused, UnknownKind, Poison, Unreadable] {
             assert_eq!(Reason::read(reason.as_str()), reason);
         }
         for priority in Priority::ALL {

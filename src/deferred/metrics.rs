@@ -1,10 +1,29 @@
 //! Metrics of queue and workers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use tokio_util::sync::CancellationToken;
 
-use super::{Depth, Priority};
+use super::{Depth, Priority, Queue};
+
+/// How often a process that does not work looks at the queue.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Shows what is in the queue until `stop`, for a process without workers: they may all be gone elsewhere.
+pub async fn watch(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, stop: CancellationToken) {
+    loop {
+        match queue.depth().await {
+            Ok(depth) => metrics.measured(&depth),
+            Err(_) => metrics.failures.with_label_values(&["measure"]).inc(),
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
 
 /// Counters, gauges and histograms of queue and workers; declared here, with help, and nowhere else.
 #[derive(Debug)]
@@ -83,7 +102,7 @@ impl Metrics {
         for outcome in ["queued", "duplicate", "full", "refused"] {
             metrics.enqueued.with_label_values(&[outcome]);
         }
-        for attempt in ["pump", "claim", "beat", "settle", "measure"] {
+        for attempt in ["pump", "claim", "beat", "settle", "forget", "bury", "measure"] {
             metrics.failures.with_label_values(&[attempt]);
         }
         for cause in ["depth", "age", "cpu", "quiet", "bounds", "asked"] {

@@ -26,9 +26,9 @@ mod sqlite;
 
 pub use config::{PatienceConfig, QueueConfig, ScalingConfig, WorkersConfig};
 pub use error::QueueError;
-pub use job::{DeadJob, Job, JobError, Priority, Reason};
-pub use metrics::Metrics;
-pub use outbox::{Outbox, OutboxError, pump};
+pub use job::{DeadJob, DeadPlace, DeadPlaceError, Job, JobError, Priority, Reason};
+pub use metrics::{Metrics, watch};
+pub use outbox::{Outbox, OutboxError, pump, purge, replay};
 pub use pool::{
     Crew, Failure, Handler, Handlers, JobRun, Outcome, Pool, Sample, ScalingEvent, WorkerState, WorkerStatus,
 };

@@ -11,7 +11,7 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 
 use super::sqlite::Embedded;
-use super::{DeadJob, Job, Priority, QueueConfig, QueueError, Reason};
+use super::{DeadJob, DeadPlace, Job, Priority, QueueConfig, QueueError, Reason};
 
 /// Rows of dead letters that can be asked for at a time.
 pub const DEAD_PAGE_MAX: usize = 500;
@@ -107,7 +107,7 @@ pub enum Settlement {
 /// What waits, by priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 pub struct Waiting {
-    /// Jobs that could be claimed now.
+    /// Jobs that could be claimed now: those that a worker lost, and those whose time has come, are among them.
     pub waiting: u64,
     /// Jobs that are claimed.
     pub running: u64,
@@ -160,7 +160,8 @@ pub trait Queue: fmt::Debug + Send + Sync {
     fn enqueue<'a>(&'a self, jobs: &'a [Job]) -> Answer<'a, Vec<Placed>>;
 
     /// Claims as many jobs as wanted of each priority, and in place of those that are not there others, the first
-    /// priorities first. Claims of the dead are among them. Does not wait.
+    /// priorities first. Claims of the dead are among them, one at a time: while a worker has a job that others have lost, it
+    /// gets no other such job. Does not wait.
     fn claim(&self, wanted: [usize; 3]) -> Answer<'_, Vec<Claim>>;
 
     /// A sign of life: the leases begin anew. `false`: that claim is lost.
@@ -172,11 +173,13 @@ pub trait Queue: fmt::Debug + Send + Sync {
     /// What is in it.
     fn depth(&self) -> Answer<'_, Depth>;
 
-    /// Takes in dead letters that were never jobs here: what cannot be queued, or what somebody else gave up.
-    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()>;
+    /// Dead letters, the newest first; after a place, those that follow it.
+    fn dead<'a>(&'a self, after: Option<&'a DeadPlace>, limit: usize) -> Answer<'a, Vec<DeadJob>>;
 
-    /// Dead letters, the newest first.
-    fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>>;
+    /// Takes in dead letters: what cannot be queued, what somebody else gave up, what the queue may have lost. Those that it
+    /// has, as dead letters or as jobs, stay as they are; beyond `queue.max_dead` the oldest are left out. Gives how many came
+    /// in.
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, u64>;
 
     /// Puts dead letters into the queue again, as new jobs; all of them without keys. Gives how many. A job with its key that
     /// is in the queue already stays as it is, and the dead letter too.

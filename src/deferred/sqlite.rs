@@ -22,8 +22,8 @@ use sqlx::{ConnectOptions, QueryBuilder, Row, Sqlite, Transaction};
 
 use super::queue::{Answer, Waiting, in_order, new_owner, now_ms};
 use super::{
-    Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Reason, Settlement,
-    Ticket,
+    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, Reason,
+    Settlement, Ticket,
 };
 use crate::observe::event;
 
@@ -169,16 +169,54 @@ impl Embedded {
         }
         self.write("claim jobs", async |on| {
             let mut claims = Vec::with_capacity(most);
+            let mut lost = self.may_take_lost(on, now).await?;
             for (place, priority) in in_order() {
-                claims.extend(self.claim_of(on, priority, wanted[place], now).await?);
+                claims.extend(self.claim_of(on, priority, wanted[place], (now, &mut lost)).await?);
             }
             for (_, priority) in in_order() {
                 let left = most - claims.len();
-                claims.extend(self.claim_of(on, priority, left, now).await?);
+                claims.extend(self.claim_of(on, priority, left, (now, &mut lost)).await?);
             }
             Ok(claims)
         })
         .await
+    }
+
+    /// Whether this worker may take over a job that another has lost: one at a time. Should it die over that one, it is the only
+    /// one that is charged with it once more.
+    async fn may_take_lost(&self, on: &mut SqliteConnection, now: i64) -> Result<bool, sqlx::Error> {
+        let sql = "SELECT 1 FROM jobs WHERE owner = ? AND delivery > 1 AND ready_ms > ? LIMIT 1";
+        Ok(sqlx::query(sql).bind(&self.owner).bind(now).fetch_optional(on).await?.is_none())
+    }
+
+    /// The rows that have waited longest; of those that others have lost the first, if one may be taken.
+    async fn choose(
+        &self,
+        on: &mut SqliteConnection,
+        priority: Priority,
+        most: usize,
+        (now, lost): (i64, &mut bool),
+    ) -> Result<Vec<i64>, sqlx::Error> {
+        let mut rows = async |which: &str, most: usize| {
+            let sql = format!(
+                "SELECT rowid, delivery FROM jobs WHERE priority = ? AND ready_ms <= ? {which} ORDER BY ready_ms LIMIT ?"
+            );
+            sqlx::query_as::<_, (i64, i64)>(sqlx::AssertSqlSafe(sql))
+                .bind(priority.place() as i64)
+                .bind(now)
+                .bind(i64::try_from(most).unwrap_or(i64::MAX))
+                .fetch_all(&mut *on)
+                .await
+        };
+        let mut chosen = rows("", most).await?;
+        let all = chosen.len();
+        chosen.retain(|(_, delivery)| *delivery == 0 || std::mem::take(lost));
+        if chosen.len() < all {
+            // Some were left out: what nobody has had yet comes in their place.
+            chosen.retain(|(_, delivery)| *delivery > 0);
+            chosen.extend(rows("AND delivery = 0", most - chosen.len()).await?);
+        }
+        Ok(chosen.into_iter().map(|(row, _)| row).collect())
     }
 
     async fn claim_of(
@@ -186,21 +224,24 @@ impl Embedded {
         on: &mut SqliteConnection,
         priority: Priority,
         most: usize,
-        now: i64,
+        which: (i64, &mut bool),
     ) -> Result<Vec<Claim>, sqlx::Error> {
         if most == 0 {
             return Ok(Vec::new());
         }
+        let now = which.0;
+        let chosen = self.choose(&mut *on, priority, most, which).await?;
+        if chosen.is_empty() {
+            return Ok(Vec::new());
+        }
         let rows = sqlx::query(
-            "UPDATE jobs SET owner = ?, ready_ms = ?, delivery = delivery + 1 WHERE rowid IN \
-             (SELECT rowid FROM jobs WHERE priority = ? AND ready_ms <= ? ORDER BY ready_ms LIMIT ?) \
+            "UPDATE jobs SET owner = ?, ready_ms = ?, delivery = delivery + 1 \
+             WHERE rowid IN (SELECT value FROM json_each(?)) \
              RETURNING key, kind, priority, payload, correlation, enqueued_ms, attempt, last_error, delivery",
         )
         .bind(&self.owner)
         .bind(now.saturating_add(self.lease_ms))
-        .bind(priority.place() as i64)
-        .bind(now)
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
+        .bind(serde_json::to_string(&chosen).unwrap_or_else(|_| "[]".into()))
         .fetch_all(on)
         .await?;
         let claim = |row: &SqliteRow| {
@@ -297,7 +338,7 @@ impl Embedded {
         .bind(now)
         .execute(&mut *on)
         .await?;
-        let surplus = "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead ORDER BY dead_ms DESC, rowid DESC LIMIT -1 OFFSET ?)";
+        let surplus = "DELETE FROM dead WHERE rowid IN (SELECT rowid FROM dead ORDER BY dead_ms DESC, key DESC LIMIT -1 OFFSET ?)";
         let dropped = sqlx::query(surplus).bind(self.max_dead).execute(on).await?.rows_affected();
         if dropped > 0 {
             tracing::warn!(
@@ -333,11 +374,12 @@ impl Embedded {
         Ok(depth)
     }
 
-    async fn list_dead(&self, limit: usize) -> Result<Vec<DeadJob>, sqlx::Error> {
-        let rows = sqlx::query("SELECT * FROM dead ORDER BY dead_ms DESC, rowid DESC LIMIT ?")
-            .bind(limit.min(DEAD_PAGE_MAX) as i64)
-            .fetch_all(&self.read)
-            .await?;
+    async fn list_dead(&self, after: Option<&DeadPlace>, limit: usize) -> Result<Vec<DeadJob>, sqlx::Error> {
+        let DeadPlace(ms, key) = after.cloned().unwrap_or(DeadPlace(i64::MAX, String::new()));
+        let sql = "SELECT * FROM dead WHERE dead_ms <= ?1 AND (dead_ms, key) < (?1, ?2) \
+                   ORDER BY dead_ms DESC, key DESC LIMIT ?3";
+        let rows =
+            sqlx::query(sql).bind(ms).bind(key).bind(limit.min(DEAD_PAGE_MAX) as i64).fetch_all(&self.read).await?;
         let dead = |row: &SqliteRow| {
             let reason = Reason::read(row.try_get("reason")?);
             Ok(DeadJob { job: read_job(row)?, reason, dead_ms: row.try_get("dead_ms")? })
@@ -433,19 +475,27 @@ impl Queue for Embedded {
         self.within("measure the queue", async { self.measure().await.map_err(QueueError::query("measure the queue")) })
     }
 
-    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()> {
-        let work = self.write("bury jobs", async move |on| {
-            for one in dead {
-                self.bury_one(on, &one.job, one.reason, one.dead_ms).await?;
-            }
-            Ok(())
-        });
-        self.within("bury jobs", work)
+    fn dead<'a>(&'a self, after: Option<&'a DeadPlace>, limit: usize) -> Answer<'a, Vec<DeadJob>> {
+        let work = async move { self.list_dead(after, limit).await.map_err(QueueError::query("list dead letters")) };
+        self.within("list dead letters", work)
     }
 
-    fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>> {
-        let work = async move { self.list_dead(limit).await.map_err(QueueError::query("list dead letters")) };
-        self.within("list dead letters", work)
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, u64> {
+        let work = self.write("take in dead letters", async move |on| {
+            let mut count = 0;
+            for one in dead {
+                // As many as may be, and all of them newer: it would be the first to go.
+                let out = "SELECT 1 FROM jobs WHERE key = ?1 UNION ALL SELECT 1 FROM dead WHERE key = ?1 UNION ALL \
+                           SELECT 1 WHERE (SELECT COUNT(*) FROM dead) >= ?2 AND (SELECT MIN(dead_ms) FROM dead) >= ?3";
+                let out = sqlx::query(out).bind(&one.job.key).bind(self.max_dead).bind(one.dead_ms);
+                if out.fetch_optional(&mut *on).await?.is_none() {
+                    self.bury_one(&mut *on, &one.job, one.reason, one.dead_ms).await?;
+                    count += 1;
+                }
+            }
+            Ok(count)
+        });
+        self.within("take in dead letters", work)
     }
 
     fn replay<'a>(&'a self, keys: Option<&'a [String]>) -> Answer<'a, u64> {

@@ -16,7 +16,7 @@ use super::store::Store;
 use crate::observe::{self, Fault, event};
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 27] = [
+const OPERATIONS: [&str; 30] = [
     "action_done",
     "actions_read",
     "actions_want",
@@ -34,9 +34,12 @@ const OPERATIONS: [&str; 27] = [
     "kept_bytes",
     "ledger",
     "messages",
+    "outbox_bury",
     "outbox_done",
+    "outbox_purge",
     "outbox_queued",
     "outbox_read",
+    "outbox_revive",
     "ping",
     "record",
     "release",

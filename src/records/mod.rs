@@ -24,7 +24,7 @@ mod store;
 mod writer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -46,7 +46,7 @@ pub use error::StoreError;
 pub use history::HistoryConfig;
 pub use ledger::{MessageQuery, MessageSummary, PAGE_MAX};
 pub use metrics::Metrics;
-pub use outbox::OutboxJob;
+pub use outbox::{Burial, OutboxJob};
 pub use pass::{Pass, PassKey, RELEASE_HEADER};
 pub use quarantine::{HeldMessage, HeldQuery, HeldState, RELEASE_RENEW, RecipientState, ReleaseLease};
 pub use record::{RecipientVerdict, Record, Timing};
@@ -64,6 +64,8 @@ pub struct Records {
     writer: Writer,
     metrics: Arc<Metrics>,
     keeping: Arc<Semaphore>,
+    /// Where the retention of bodies goes on.
+    bodies_after: Mutex<Option<String>>,
 }
 
 impl Records {
@@ -95,6 +97,7 @@ impl Records {
                 writer,
                 metrics,
                 keeping: Arc::new(Semaphore::new(second::KEEPING)),
+                bodies_after: Mutex::default(),
             }),
             run,
         ))

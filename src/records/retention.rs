@@ -1,6 +1,10 @@
 //! Retention: what is too old goes, in small steps, so that no lock is held for long.
 
+use std::collections::HashSet;
+use std::sync::PoisonError;
 use std::time::Duration;
+
+use sqlx::Row;
 
 use super::second::KEPT_MS;
 use super::sql::Sql;
@@ -9,6 +13,9 @@ use crate::mail::MessageId;
 
 /// Rows or bodies removed in one step.
 const STEP: i64 = 500;
+/// Bodies looked at in one step, and steps of one run at most.
+const BODY_PAGE: usize = 500;
+const BODY_PAGES: u32 = 2_000;
 /// A body younger than this may belong to a message whose row is being committed.
 const BODY_GRACE_MS: i64 = 60 * 60 * 1_000;
 /// Steps of one run at most; what is left waits for the next.
@@ -39,6 +46,9 @@ impl Records {
                 "DELETE FROM messages WHERE id IN (SELECT id FROM messages WHERE id < ",
             ];
             self.expire_rows("ledger", &rows, &before).await?;
+            let mut dead = Sql::new("DELETE FROM outbox WHERE dead_ms > 0 AND dead_ms < ");
+            dead.bind(now_ms - i64::from(self.config.ledger_days) * DAY_MS);
+            dead.execute(&self.store.write).await.map_err(StoreError::query("expire dead letters"))?;
         }
         if self.config.quarantine_days > 0 {
             let before = boundary(now_ms, self.config.quarantine_days);
@@ -104,25 +114,46 @@ impl Records {
         Ok(())
     }
 
-    /// Removes bodies that neither a held nor a kept message names any more.
+    /// Removes bodies that neither a held nor a kept message names any more, page by page; where it ends the next run goes on.
     async fn expire_bodies(&self, now_ms: i64) -> Result<(), StoreError> {
-        let names = self.bodies.older_than(now_ms - BODY_GRACE_MS, (STEP * i64::from(STEPS)) as usize).await?;
-        for name in names {
-            let used: Option<i64> = sqlx::query_scalar(
-                "SELECT CAST(1 AS BIGINT) FROM quarantine q JOIN quarantine_recipients r ON r.message_id = q.id \
-                 WHERE q.body = $1 AND r.state <> 'deleted' \
-                 UNION SELECT CAST(1 AS BIGINT) FROM kept WHERE body = $1 LIMIT 1",
-            )
-            .bind(name.as_str())
-            .fetch_optional(&self.store.read)
-            .await
-            .map_err(StoreError::query("look up a body"))?;
-            if used.is_none() {
-                self.bodies.delete(&name).await?;
+        let mut after = self.bodies_after.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for _ in 0..BODY_PAGES {
+            let page = self.bodies.older_than(now_ms - BODY_GRACE_MS, after, BODY_PAGE).await?;
+            let used = self.used_bodies(&page.names).await?;
+            for name in page.names.iter().filter(|name| !used.contains(*name)) {
+                self.bodies.delete(name).await?;
                 self.metrics.expired.with_label_values(&["body"]).inc();
+            }
+            after = page.next;
+            self.bodies_after.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&after);
+            if after.is_none() {
+                break;
             }
         }
         Ok(())
+    }
+
+    /// Those of these bodies that somebody names.
+    async fn used_bodies(&self, names: &[String]) -> Result<HashSet<String>, StoreError> {
+        if names.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let mut sql = Sql::new(
+            "SELECT q.body AS body FROM quarantine q JOIN quarantine_recipients r ON r.message_id = q.id \
+             WHERE r.state <> 'deleted' AND q.body IN (",
+        );
+        let list = |sql: &mut Sql| {
+            for (place, name) in names.iter().enumerate() {
+                sql.push(if place == 0 { "" } else { ", " }).text(name);
+            }
+            sql.push(")");
+        };
+        list(&mut sql);
+        sql.push(" UNION SELECT body FROM kept WHERE body IN (");
+        list(&mut sql);
+        let failed = || StoreError::query("look up bodies");
+        let rows = sql.fetch(&self.store.read).await.map_err(failed())?;
+        rows.iter().map(|row| row.try_get("body")).collect::<Result<_, _>>().map_err(failed())
     }
 }
 

@@ -44,6 +44,7 @@ fn the_document_lists_every_route_and_resolves() {
         "GET /api/v1/quarantine/{id}",
         "GET /api/v1/quarantine/{id}/raw",
         "GET /api/v1/scalability/architecture/diagram",
+        "GET /api/v1/scalability/dead-letters",
         "GET /api/v1/scalability/demo/run",
         "GET /api/v1/scalability/health",
         "GET /api/v1/scalability/jobs",
@@ -63,6 +64,8 @@ fn the_document_lists_every_route_and_resolves() {
         "POST /api/v1/caches/invalidations",
         "POST /api/v1/messages/{id}/second-look",
         "POST /api/v1/quarantine/{id}/release",
+        "POST /api/v1/scalability/dead-letters/purge",
+        "POST /api/v1/scalability/dead-letters/replay",
         "POST /api/v1/scalability/demo/run",
         "POST /api/v1/scalability/scale-down",
         "POST /api/v1/scalability/scale-up",
@@ -151,6 +154,7 @@ async fn everything_but_health_needs_the_token() {
             match (method.as_str(), path.starts_with("/api/v1/alerts/") || path.starts_with("/api/v1/caches/")) {
                 // Off unless enabled; levels are those of a whole process. Without an order nothing is changed.
                 ("PUT", _) if path.ends_with("/logging") => &[400],
+                ("POST", _) if path.contains("/dead-letters/") => &[400],
                 _ if path.ends_with("/demo/run") || path.ends_with("/logging") => &[404],
                 ("POST", true) => &[400],
                 ("DELETE", true) => &[404],
@@ -612,4 +616,51 @@ async fn the_end_closes_idle_connections_and_the_listener() {
     timeout(Duration::from_secs(2), gateway.served).await.expect("at once").unwrap();
     assert_eq!(idle.read(&mut answer).await.unwrap_or(0), 0);
     assert!(TcpStream::connect(gateway.address).await.is_err());
+}
+
+/// Dead letters by HTTP: page by page, and what is done with them is said exactly.
+#[tokio::test]
+async fn dead_letters() {
+    use mailweir::deferred::{self, DeadJob, Job, QueueConfig, Reason};
+    let gateway = Gateway::start(Config::default()).await;
+    let queue = deferred::open(&QueueConfig::default(), gateway.folder.path()).await.unwrap();
+    let dead = |n: i64| DeadJob {
+        job: Job { attempt: 5, last_error: Some("broke".into()), ..Job::new("reassess", format!("d{n}"), "secret", 7) },
+        reason: Reason::Attempts,
+        dead_ms: 1_000 + n,
+    };
+    queue.bury(&(0..5).map(dead).collect::<Vec<_>>()).await.unwrap();
+    let base = "/api/v1/scalability/dead-letters";
+    let first = gateway.get(&format!("{base}?limit=3")).await;
+    assert!(!first.text().contains("secret"), "{}", first.text());
+    let first = first.json();
+    assert_eq!(
+        first["items"][0],
+        serde_json::json!({"key": "d4", "kind": "reassess", "priority": "medium", "correlation": "", "attempts": 5,
+            "reason": "attempts", "error": "broke", "enqueued_ms": 7, "dead_ms": 1_004, "payload_bytes": 6})
+    );
+    let next = first["next"].as_str().unwrap();
+    let second = gateway.get(&format!("{base}?limit=3&before={next}")).await.json();
+    let keys: Vec<&str> = second["items"].as_array().unwrap().iter().map(|row| row["key"].as_str().unwrap()).collect();
+    assert_eq!((keys, &second["next"]), (vec!["d1", "d0"], &Value::Null));
+    assert_eq!(gateway.get(&format!("{base}?before=yesterday")).await.status, 400);
+
+    let post = async |what: &str, body: &str| gateway.ask("POST", &format!("{base}/{what}"), body).await;
+    for (what, body) in [
+        ("purge", ""),
+        ("purge", "{}"),
+        ("purge", "{\"all\": true}"),
+        ("purge", "{\"all\": true, \"confirm\": \"yes\"}"),
+        ("purge", "{\"all\": true, \"keys\": [\"d1\"]}"),
+        ("replay", "{\"every\": true}"),
+        ("replay", "{}"),
+    ] {
+        assert_eq!(post(what, body).await.status, 400, "{what} {body}");
+    }
+    assert_eq!(queue.depth().await.unwrap().dead, 5, "nothing was done");
+    assert_eq!(post("replay", "{\"keys\": [\"d1\", \"nobody\"]}").await.json()["count"], 1);
+    assert_eq!(post("purge", "{\"keys\": [\"d2\"]}").await.json()["count"], 1);
+    assert_eq!(post("purge", "{\"all\": true, \"confirm\": \"purge all dead letters\"}").await.json()["count"], 3);
+    let depth = queue.depth().await.unwrap();
+    assert_eq!((depth.dead, depth.total()), (0, 1));
 }

@@ -100,6 +100,11 @@ async fn as_objects() {
     // Retention takes the one that nobody names any more, and nothing that is not ours.
     s3.put("weir/other/mail.zst", b"somebody else's");
     s3.put("weir/held/mail/notes.txt", b"not a body");
+    // More than fit on a page, of the store's or of ours.
+    for n in 0..1_100 {
+        let name = format!("{n:04x}{:060}", 0);
+        s3.put(&format!("weir/held/mail/{}/{}/{name}.zst", &name[..2], &name[2..4]), b"nobody's");
+    }
     open.records.expire(now_ms()).await.unwrap();
     let left: Vec<String> = s3.objects().into_keys().collect();
     assert_eq!(left.len(), 3, "{left:?}\n{:?}", s3.requests());

@@ -157,3 +157,29 @@ async fn demo_runs() {
     assert_eq!(ask("GET", DEMO, "").await.status, 404);
     assert_eq!(request(http, "POST", DEMO, &[], "").await.status, 401, "for administrators only");
 }
+
+/// A short step of load: up from two, nothing lost, and drawn.
+#[tokio::test]
+async fn bench_step() {
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), "");
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("step.svg");
+    let drawn = picture.to_str().unwrap();
+    let phases = ["--base", "2", "--peak", "300", "--before", "1", "--during", "4", "--after", "1", "--work-ms", "100"];
+    let ran =
+        gateway.command(&[&["bench", "step", "--cooldown", "1", "--svg", drawn, "--json"][..], &phases].concat()).await;
+    assert!(ran.ok, "{ran:?}");
+    let run = ran.json().remove(0);
+    let figure = |name: &str| {
+        let one = run["figures"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
+        one["value"].as_f64().unwrap()
+    };
+    assert_eq!((figure("workers at the beginning"), figure("jobs lost")), (2.0, 0.0), "{run}");
+    assert!(figure("workers at most") >= 4.0 && figure("jobs") > 800.0, "{run}");
+    assert!(figure("changes of direction") <= 1.0, "{run}");
+    let svg = std::fs::read_to_string(&picture).unwrap();
+    assert!(
+        svg.starts_with("<svg ") && svg.ends_with("</svg>\n") | svg.ends_with("</svg>") && svg.contains("300 jobs/s"),
+        "{svg}"
+    );
+}

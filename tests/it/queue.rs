@@ -9,18 +9,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outcome, Placed, Pool, Priority,
-    Queue, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open,
+    Claim, Crew, DeadJob, Depth, Failure, Handler, Handlers, Job, Metrics, Mode, Outbox, Outcome, Placed, Pool,
+    Priority, Queue, QueueConfig, Reason, ScalingConfig, Settlement, WorkersConfig, open, pump, purge, replay,
 };
+use mailweir::records::OutboxJob;
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::request;
-use crate::support::records::now_ms;
-use crate::support::redis::{Certificates, Keep, Redis, available};
+use crate::support::outbox::OfRecords;
+use crate::support::records::{Open, Place, id_at, now_ms, record};
+use crate::support::redis::{Certificates, Keep, Redis, ask, available};
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -115,7 +117,10 @@ async fn contract(site: &Site) {
     by_priority(&site.part()).await;
     later_and_again(&site.part()).await;
     leases(&site.part().with_short_leases()).await;
+    nobody_left(&site.part().with_short_leases()).await;
+    taken_over_singly(&site.part().with_short_leases()).await;
     dead_letters(&site.part()).await;
+    dead_letters_come_back(&site.part()).await;
     bounds(site).await;
     server(site).await;
     each_once(&site.part()).await;
@@ -142,6 +147,44 @@ async fn redis_behind_a_sentinel() {
     }
     let (_redis, port) = Redis::start_sentinel().await;
     contract(&Site::new(&format!("redis-sentinel://127.0.0.1:{port}/main"))).await;
+}
+
+/// A sentinel with a password of its own, which is not the server's.
+#[tokio::test]
+async fn redis_behind_a_sentinel_with_a_password() {
+    if !available("queue::redis_behind_a_sentinel_with_a_password") {
+        return;
+    }
+    let (_redis, port) = Redis::start_sentinel().await;
+    let set = ask(port, "ACL SETUSER default resetpass >s3?cret");
+    assert!(set.starts_with("+OK"), "{set}");
+    let depth = async |parameters: &str| {
+        let part = Site::new(&format!("redis-sentinel://127.0.0.1:{port}/main/0{parameters}")).part();
+        let queue = part.open().await;
+        assert!(!queue.place().contains("s3"), "{}", queue.place());
+        queue.depth().await.map_err(|error| chain(&error))
+    };
+    assert_eq!(depth("?sentinel_password=s3%3Fcret").await, Ok(Depth::default()));
+    for wrong in ["", "?sentinel_password=other"] {
+        let error = depth(wrong).await.unwrap_err();
+        assert!(!error.contains("s3"), "{error}");
+    }
+}
+
+/// What the start would refuse `config check` refuses too, and neither tells the password.
+#[tokio::test]
+async fn a_wrong_address_is_found_before_the_start() {
+    for (url, why) in [
+        ("redis-sentinel://:s3cret?more@127.0.0.1:1/main", "%3F"),
+        ("redis://:s3cret/more@127.0.0.1:1/0", "%2F"),
+        ("redis-sentinel://:s3cret@127.0.0.1:1", "master"),
+    ] {
+        let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &format!("[queue]\nurl = \"{url}\"\n"));
+        let checked = gateway.command(&["config", "check"]).await;
+        let said = format!("{}{}", checked.text(), checked.stderr);
+        assert!(!checked.ok && said.contains("queue.url") && said.contains(why), "{url}: {said}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
 }
 
 #[tokio::test]
@@ -396,6 +439,52 @@ async fn leases(part: &Part) {
     assert_eq!(alive.depth().await.unwrap(), Depth::default());
 }
 
+/// What dead workers had, and what has become due, waits and has an age, though nobody claims.
+async fn nobody_left(part: &Part) {
+    let queue = part.open().await;
+    let due = Job { not_before_ms: now_ms() + 100, ..job("due", Priority::Low) };
+    queue.enqueue(&[job("lost", Priority::High), due]).await.unwrap();
+    assert_eq!(keys(&queue.claim([1, 0, 0]).await.unwrap()), ["lost"]);
+    let running = queue.depth().await.unwrap().by_priority[0];
+    assert_eq!((running.waiting, running.running), (0, 1));
+    until("both wait, and grow older", async || {
+        let [high, _, low] = queue.depth().await.unwrap().by_priority;
+        let waits = |one: mailweir::deferred::Waiting| (one.waiting, one.running, one.later) == (1, 0, 0);
+        waits(high) && waits(low) && high.oldest_ms > 300 && low.oldest_ms > 300
+    })
+    .await;
+    for claim in [claim_soon(&*queue, [9, 9, 9]).await, queue.claim([9, 9, 9]).await.unwrap()].concat() {
+        assert!(settle(&*queue, &claim, Settlement::Done).await);
+    }
+    assert_eq!(queue.depth().await.unwrap(), Depth::default());
+}
+
+/// What others have lost is taken over one at a time; given back, it is not forgotten that it was lost.
+async fn taken_over_singly(part: &Part) {
+    let (dying, other) = (part.open().await, part.open().await);
+    let jobs: Vec<Job> = (0..4).map(|n| job(&format!("lost{n}"), Priority::ALL[n % 3])).collect();
+    dying.enqueue(&jobs).await.unwrap();
+    assert_eq!(dying.claim([9, 9, 9]).await.unwrap().len(), 4);
+    let lost = claim_soon(&*other, [9, 9, 9]).await;
+    assert_eq!((lost.len(), lost[0].lost_by(), lost[0].job.attempt), (1, 1, 2));
+    other.enqueue(&[job("fresh", Priority::Low)]).await.unwrap();
+    let fresh = claim_soon(&*other, [9, 9, 9]).await;
+    assert_eq!((keys(&fresh), fresh[0].lost_by()), (vec!["fresh"], 0), "no second one of the dead's");
+    assert!(settle(&*other, &fresh[0], Settlement::Done).await);
+    assert!(settle(&*other, &lost[0], Settlement::Back).await);
+    assert!(!settle(&*other, &lost[0], Settlement::Done).await, "it is not ours any more");
+    let mut seen = Vec::new();
+    while seen.len() < 4 {
+        let claims = claim_soon(&*other, [9, 9, 9]).await;
+        assert_eq!((claims.len(), claims[0].lost_by()), (1, 1), "{claims:?}");
+        assert!(settle(&*other, &claims[0], Settlement::Done).await);
+        seen.push(claims[0].job.key.clone());
+    }
+    seen.sort();
+    assert_eq!(seen, ["lost0", "lost1", "lost2", "lost3"]);
+    assert_eq!(other.depth().await.unwrap(), Depth::default());
+}
+
 async fn dead_letters(part: &Part) {
     let queue = part.open().await;
     let jobs: Vec<Job> = (0..4).map(|n| job(&format!("d{n}"), Priority::ALL[n % 3])).collect();
@@ -406,13 +495,13 @@ async fn dead_letters(part: &Part) {
         tokio::time::sleep(Duration::from_millis(3)).await;
         assert!(settle(&*queue, &claim, Settlement::Dead { reason: Reason::Poison, error }).await);
     }
-    let dead = queue.dead(10).await.unwrap();
+    let dead = queue.dead(None, 10).await.unwrap();
     assert_eq!(dead.len(), 4);
     assert!(dead.windows(2).all(|pair| pair[0].dead_ms >= pair[1].dead_ms), "the newest first");
     let one = dead.iter().find(|dead| dead.job.key == "d1").unwrap();
     assert_eq!((one.reason, one.job.attempt, one.job.last_error.as_deref()), (Reason::Poison, 1, Some("d1 broke")));
     assert_eq!((&one.job.payload[..], one.job.priority), (&b"d1"[..], Priority::Medium));
-    assert_eq!(queue.dead(2).await.unwrap().len(), 2);
+    assert_eq!(queue.dead(None, 2).await.unwrap().len(), 2);
     assert_eq!(queue.depth().await.unwrap(), Depth { dead: 4, ..Depth::default() });
 
     let key = |key: &str| key.to_owned();
@@ -424,7 +513,7 @@ async fn dead_letters(part: &Part) {
     // A job with its key is there already: the dead letter stays.
     queue.enqueue(&[job("d0", Priority::Low)]).await.unwrap();
     assert_eq!(queue.replay(None).await.unwrap(), 1, "d3");
-    assert_eq!(queue.dead(10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
+    assert_eq!(queue.dead(None, 10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);
@@ -435,7 +524,7 @@ async fn dead_letters(part: &Part) {
     let buried = DeadJob { job: large, reason: Reason::Refused, dead_ms: now_ms() };
     queue.bury(std::slice::from_ref(&buried)).await.unwrap();
     queue.bury(std::slice::from_ref(&buried)).await.unwrap();
-    assert_eq!(queue.dead(9).await.unwrap(), [buried]);
+    assert_eq!(queue.dead(None, 9).await.unwrap(), [buried]);
     assert_eq!(queue.replay(None).await.unwrap(), 1);
     let claims = queue.claim([9, 9, 9]).await.unwrap();
     let claim = claims.into_iter().find(|claim| claim.job.key == "large").unwrap();
@@ -457,6 +546,29 @@ async fn dead_letters(part: &Part) {
     assert_eq!(claim_soon(&*queue, [0, 0, 1]).await[0].job.attempt, 2, "what was used up stays so");
 }
 
+/// Page by page; and a queue that lost them takes them back, but for those that it has.
+async fn dead_letters_come_back(part: &Part) {
+    let queue = part.open().await;
+    let dead: Vec<DeadJob> = (0..7)
+        .map(|n| DeadJob { job: job(&format!("d{n}"), Priority::Low), reason: Reason::Refused, dead_ms: 1_000 + n / 3 })
+        .collect();
+    queue.enqueue(&[job("d6", Priority::Low)]).await.unwrap();
+    assert_eq!(queue.bury(&dead).await.unwrap(), 6, "one is a job");
+    assert_eq!(queue.bury(&dead).await.unwrap(), 0, "they are there");
+    assert_eq!(queue.depth().await.unwrap().dead, 6);
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = queue.dead(after.as_ref(), 2).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.place().to_string().parse().unwrap());
+        seen.extend(page.into_iter().map(|dead| dead.job.key));
+    }
+    assert_eq!(seen, ["d5", "d4", "d3", "d2", "d1", "d0"]);
+    assert_eq!(queue.dead(None, 1).await.unwrap(), dead[5..6]);
+    assert_eq!(queue.replay(None).await.unwrap(), 6);
+    assert_eq!((queue.depth().await.unwrap().dead, queue.claim([9, 9, 9]).await.unwrap().len()), (0, 7));
+}
+
 async fn bounds(site: &Site) {
     let mut part = site.part();
     part.config = QueueConfig { max_jobs: 3, max_payload_bytes: 10, max_dead: 2, ..part.config };
@@ -471,7 +583,7 @@ async fn bounds(site: &Site) {
         tokio::time::sleep(Duration::from_millis(3)).await;
         settle(&*queue, &claim, Settlement::Dead { reason: Reason::Refused, error: String::new() }).await;
     }
-    let dead: Vec<String> = queue.dead(9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
+    let dead: Vec<String> = queue.dead(None, 9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
     assert_eq!((dead.len(), queue.depth().await.unwrap().dead), (2, 2), "the oldest went: {dead:?}");
 }
 
@@ -633,7 +745,7 @@ async fn outcomes(site: &Site) {
     queue.enqueue(&jobs).await.unwrap();
     until("all are settled", async || queue.depth().await.unwrap().total() == 0).await;
     let mut dead: Vec<(String, Reason, u32, String)> = queue
-        .dead(99)
+        .dead(None, 99)
         .await
         .unwrap()
         .into_iter()
@@ -661,7 +773,7 @@ async fn outcomes(site: &Site) {
         let (was, is) = (before[category], after[category]);
         assert!(is - was >= least, "{category}: {was} to {is}");
     }
-    let history = running.crew.history(1_000);
+    let history = running.crew.history(None, 1_000);
     let outcomes =
         |key: &str| history.iter().rev().filter(|run| run.key == key).map(|run| run.outcome).collect::<Vec<_>>();
     assert_eq!(outcomes("twice"), [Outcome::Again, Outcome::Done]);
@@ -759,7 +871,7 @@ async fn poison(site: &Site) {
         assert!(deaths <= 3, "it goes on killing");
     }
     assert_eq!(deaths, 3);
-    let dead = queue.dead(9).await.unwrap();
+    let dead = queue.dead(None, 9).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!((dead[0].job.key.as_str(), dead[0].reason, dead[0].job.attempt), ("poison", Reason::Poison, 4));
     assert!(dead[0].job.last_error.as_ref().unwrap().starts_with("3 workers died over it"), "{dead:?}");
@@ -778,6 +890,45 @@ async fn poison_redis() {
     }
 }
 
+/// A killer among eight, with the settings as they are: nobody dies with it.
+async fn only_the_killer(site: &Site) {
+    let part = site.part().with_short_leases();
+    let queue = part.open().await;
+    let workers = || WorkersConfig { idle_ms: 10, ..WorkersConfig::default() };
+    let mut jobs: Vec<Job> = (0..7).map(|n| Job { key: format!("innocent{n}"), ..scripted("slow") }).collect();
+    jobs.insert(3, Job { key: "killer".into(), ..scripted("hangs") });
+    queue.enqueue(&jobs).await.unwrap();
+    let over = async || queue.depth().await.unwrap().total() == 0;
+    let mut deaths = 0;
+    loop {
+        let running = Running::start(&part, workers()).await;
+        until("it begins, or all is over", async || running.attempts("killer") > 0 || over().await).await;
+        if running.attempts("killer") == 0 {
+            running.finish().await;
+            break;
+        }
+        running.task.abort();
+        let _ = running.task.await;
+        deaths += 1;
+        assert!(deaths <= 5, "it goes on killing");
+    }
+    let dead: Vec<String> = queue.dead(None, 9).await.unwrap().into_iter().map(|dead| dead.job.key).collect();
+    assert_eq!((deaths, dead), (5, vec!["killer".to_owned()]));
+}
+
+#[tokio::test]
+async fn only_the_killer_embedded() {
+    only_the_killer(&Site::new("")).await;
+}
+
+#[tokio::test]
+async fn only_the_killer_redis() {
+    if available("queue::only_the_killer_redis") {
+        let redis = Redis::start(Keep::Nothing).await;
+        only_the_killer(&Site::new(&redis.url())).await;
+    }
+}
+
 /// What is in Redis and cannot be read is a dead letter with its bytes, not an endless round.
 #[tokio::test]
 async fn what_cannot_be_read() {
@@ -793,9 +944,146 @@ async fn what_cannot_be_read() {
     let running = Running::start(&part, quick()).await;
     until("it is dead", async || queue.depth().await.unwrap() == Depth { dead: 1, ..Depth::default() }).await;
     running.finish().await;
-    let dead = &queue.dead(1).await.unwrap()[0];
+    let dead = &queue.dead(None, 1).await.unwrap()[0];
     assert_eq!((dead.job.key.as_str(), dead.reason), ("odd", Reason::UnknownKind));
     assert_eq!(&dead.job.payload[..], b"of-another-version");
+}
+
+/// Flushes Redis at the first attempt of a job and says that it is hopeless; does it at the second, if it is told so.
+struct Flushes {
+    redis: Redis,
+    attempts: AtomicU32,
+    does_it: bool,
+}
+
+impl Handler for Flushes {
+    fn run<'a>(&'a self, _job: &'a Job, _soon: CancellationToken) -> BoxFuture<'a, Result<(), Failure>> {
+        async move {
+            let attempt = self.attempts.fetch_add(1, Ordering::Relaxed);
+            match (self.does_it, attempt) {
+                (true, 0) => {
+                    self.redis.ask("FLUSHALL");
+                    Err(Failure::never("hopeless"))
+                }
+                (true, _) => Ok(()),
+                (false, _) => Err(Failure::never("hopeless")),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A queue in Redis, workers, and the outbox in the records, with one job in it.
+struct WithOutbox {
+    part: Part,
+    queue: Arc<dyn Queue>,
+    outbox: Arc<dyn Outbox>,
+    records: Open,
+    handler: Arc<Flushes>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+    place: Place,
+}
+
+impl WithOutbox {
+    async fn start(does_it: bool) -> Self {
+        let redis = Redis::start(Keep::Nothing).await;
+        let mut part = Site::new(&redis.url()).part();
+        (part.config.resend_seconds, part.config.pump_ms) = (1, 20);
+        let place = Place::new("");
+        let records = place.open().await;
+        let outbox: Arc<dyn Outbox> = Arc::new(OfRecords(Arc::clone(&records.records)));
+        let queue = part.open().await;
+        let handler = Arc::new(Flushes { redis, attempts: AtomicU32::new(0), does_it });
+        let handlers = Handlers::from([("test".to_owned(), Arc::clone(&handler) as Arc<dyn Handler>)]);
+        let metrics = Arc::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let (workers, stop) = (quick(), CancellationToken::new());
+        let to_outbox = Some(Arc::clone(&outbox));
+        let sections = (&part.config, &workers);
+        let pool = Pool::new(Arc::clone(&queue), to_outbox, handlers, sections, Arc::clone(&metrics)).unwrap();
+        let pump = pump(Arc::clone(&outbox), Arc::clone(&queue), part.config.clone(), metrics, stop.clone());
+        let tasks = vec![tokio::spawn(pump), tokio::spawn(pool.run(stop.clone()))];
+        let one = record(id_at(now_ms(), 1), "with a job", &["a@x.example"]);
+        let job = OutboxJob {
+            key: "one".into(),
+            kind: "test".into(),
+            priority: 1,
+            payload: b"payload".to_vec(),
+            correlation: "c".into(),
+            enqueued_ms: now_ms(),
+            not_before_ms: 0,
+        };
+        records.records.note_with_jobs(&one, vec![job]);
+        Self { part, queue, outbox, records, handler, stop, tasks, place }
+    }
+
+    fn attempts(&self) -> u32 {
+        self.handler.attempts.load(Ordering::Relaxed)
+    }
+
+    async fn dead(&self, count: usize) {
+        until("dead letters", async || self.queue.dead(None, 9).await.is_ok_and(|dead| dead.len() == count)).await;
+    }
+
+    async fn in_outbox(&self) -> usize {
+        let records = &self.records.records;
+        let live = records.unfinished(i64::MAX, 9).await.unwrap().len();
+        live + records.buried(i64::MAX, 9).await.unwrap().len()
+    }
+
+    async fn finish(self) {
+        self.stop.cancel();
+        for task in self.tasks {
+            tokio::time::timeout(PATIENCE, task).await.expect("it ends").unwrap();
+        }
+        drop((self.outbox, self.queue, self.part));
+        self.records.close().await;
+        drop(self.place);
+    }
+}
+
+/// A dead letter outlives its Redis, with its payload; so does its replay, and a purge is for good.
+#[tokio::test]
+async fn dead_letters_outlive_redis() {
+    if !available("queue::dead_letters_outlive_redis") {
+        return;
+    }
+    let site = WithOutbox::start(false).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    site.handler.redis.ask("FLUSHALL");
+    site.dead(1).await;
+    let dead = site.queue.dead(None, 9).await.unwrap().remove(0);
+    assert_eq!((dead.job.key.as_str(), &dead.job.payload[..], dead.reason), ("one", &b"payload"[..], Reason::Refused));
+    assert_eq!((dead.job.last_error.as_deref(), dead.job.attempt), (Some("hopeless"), 1));
+    assert_eq!((site.attempts(), site.in_outbox().await), (1, 1), "it was not tried again by itself");
+
+    assert_eq!(replay(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
+    until("it was tried again", async || site.attempts() >= 2).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    let before = site.attempts();
+    site.handler.redis.ask("FLUSHALL");
+    assert_eq!(replay(&*site.queue, &*site.outbox, Some(&["one".to_owned()])).await.unwrap(), 1, "from the outbox");
+    until("it was tried again", async || site.attempts() > before).await;
+    site.dead(1).await;
+    until("the outbox knows", async || !site.records.records.buried(i64::MAX, 9).await.unwrap().is_empty()).await;
+    assert_eq!(purge(&*site.queue, &*site.outbox, Some(&["nobody".to_owned()])).await.unwrap(), 0);
+    assert_eq!(purge(&*site.queue, &*site.outbox, None).await.unwrap(), 1);
+    assert_eq!((site.in_outbox().await, site.queue.depth().await.unwrap().dead), (0, 0));
+    site.finish().await;
+}
+
+/// A job that was lost before it could be buried is no dead letter: the outbox still has it, and it is done.
+#[tokio::test]
+async fn what_was_lost_is_not_forgotten() {
+    if !available("queue::what_was_lost_is_not_forgotten") {
+        return;
+    }
+    let site = WithOutbox::start(true).await;
+    until("it is done at the second attempt", async || site.attempts() == 2 && site.in_outbox().await == 0).await;
+    assert_eq!(site.queue.depth().await.unwrap(), Depth::default());
+    site.finish().await;
 }
 
 // The program
@@ -818,11 +1106,16 @@ async fn program(site: &Site, queue: &str) {
     let listed = gateway.command(&["queue", "dead", "list", "--json"]).await.json();
     assert_eq!((listed.len(), listed[0]["reason"].as_str()), (2, Some("unknown_kind")));
     assert!(!gateway.command(&["queue", "dead", "purge"]).await.ok, "of what?");
+    let unasked = gateway.command(&["queue", "dead", "purge", "--all"]).await;
+    assert!(!unasked.ok && unasked.stderr.contains("--yes"), "{unasked:?}");
     assert_eq!(gateway.command(&["queue", "dead", "purge", "one", "--json"]).await.json()[0]["purged"], 1);
     assert!(gateway.terminate().await.success());
     assert_eq!(gateway.command(&["queue", "dead", "replay", "--all", "--json"]).await.json()[0]["replayed"], 1);
     assert!(gateway.command(&["queue", "status"]).await.text().contains("dead letters: 0"));
     assert!(gateway.command(&["queue", "dead", "list"]).await.text().contains("LAST ERROR"));
+    let purged = gateway.command(&["queue", "dead", "purge", "--all", "--yes"]).await;
+    assert!(purged.ok && purged.text().contains("purged: 0"), "{purged:?}");
+    assert!(purged.stderr.contains("dead_letters.purged"), "no audit event: {purged:?}");
 }
 
 #[tokio::test]
@@ -851,6 +1144,17 @@ async fn a_worker_process() {
     until("it is dead: nobody handles its kind", async || handle.depth().await.unwrap().dead == 1).await;
     assert!(gateway.terminate().await.success(), "{}", gateway.log());
     assert!(gateway.log().contains("worker\n  queue") && gateway.log().contains("stopped"), "{}", gateway.log());
+}
+
+/// Beside a gateway of the same configuration it says what to do about HTTP.
+#[tokio::test]
+async fn a_worker_beside_a_gateway() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = format!("[http]\nenabled = true\nlisten = \"{}\"\n", taken.local_addr().unwrap());
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &settings);
+    gateway.start_worker();
+    until("it ends", async || gateway.log().contains("MAILWEIR__HTTP__LISTEN")).await;
+    assert!(gateway.log().contains("http.listen"), "{}", gateway.log());
 }
 
 /// SIGHUP does not end a worker process: it judges by the new settings from then on, and wrong ones change nothing.
@@ -890,7 +1194,10 @@ async fn the_api() {
     let get = async |path: &str| ask("GET", path, "").await.json();
     assert_eq!(request(http, "GET", "/api/v1/scalability/health", &[], "").await.status, 401);
     until("the job was tried", async || !get("jobs").await["items"].as_array().unwrap().is_empty()).await;
-    let run = get("jobs?limit=1").await["items"][0].clone();
+    let page = get("jobs?limit=1").await;
+    assert_eq!((page["next"].as_u64(), page["items"][0]["number"].as_u64()), (Some(1), Some(1)), "{page}");
+    assert_eq!(get("jobs?limit=1&before=1").await["items"], serde_json::json!([]));
+    let run = page["items"][0].clone();
     assert_eq!(
         (run["key"].as_str(), run["outcome"].as_str(), run["attempt"].as_u64()),
         (Some("one"), Some("dead"), Some(1))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, QueueConfig, WorkersConfig,
+    DeadJob, Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Queue, QueueConfig, WorkersConfig,
     open, pump,
 };
 use mailweir::records::{OutboxJob, Records};
@@ -19,6 +19,7 @@ use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::outbox::OfRecords;
 use crate::support::postgres::{self, Postgres};
 use crate::support::records::{Place, id_at, now_ms, record};
 use crate::support::redis::{Keep, Redis, ask, available};
@@ -36,37 +37,44 @@ struct Log {
 
 /// The outbox in the records, as `app` has it, and counting.
 struct Ledger {
-    records: Arc<Records>,
+    outbox: OfRecords,
     log: Arc<Log>,
 }
 
 impl Outbox for Ledger {
     fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>> {
-        async move {
-            let rows = self.records.unfinished(now_ms, limit as u32).await?;
-            let job = |row: OutboxJob| Job {
-                priority: Priority::at(row.priority.into()),
-                correlation: row.correlation,
-                ..Job::new(&row.kind, row.key, row.payload, row.enqueued_ms)
-            };
-            Ok(rows.into_iter().map(job).collect())
-        }
-        .boxed()
+        self.outbox.unfinished(now_ms, limit)
     }
 
     fn queued<'a>(&'a self, jobs: &'a [(String, i64)]) -> BoxFuture<'a, Result<(), OutboxError>> {
-        async move { Ok(self.records.queued(jobs).await?) }.boxed()
+        self.outbox.queued(jobs)
     }
 
     fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>> {
         // A kill does not reach into a commit: what the database does is counted whoever waits for it.
-        let (records, log, keys) = (Arc::clone(&self.records), Arc::clone(&self.log), keys.to_vec());
+        let (records, log, keys) = (Arc::clone(&self.outbox.0), Arc::clone(&self.log), keys.to_vec());
         let counted = tokio::spawn(async move {
             let gone = records.done(&keys).await?;
             log.results.fetch_add(gone, Ordering::Relaxed);
             Ok(gone)
         });
         async move { counted.await? }.boxed()
+    }
+
+    fn dead<'a>(&'a self, dead: &'a [DeadJob], due_ms: i64) -> BoxFuture<'a, Result<(), OutboxError>> {
+        self.outbox.dead(dead, due_ms)
+    }
+
+    fn buried(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<DeadJob>, OutboxError>> {
+        self.outbox.buried(now_ms, limit)
+    }
+
+    fn revive<'a>(&'a self, keys: Option<&'a [String]>, now_ms: i64) -> BoxFuture<'a, Result<u64, OutboxError>> {
+        self.outbox.revive(keys, now_ms)
+    }
+
+    fn purge<'a>(&'a self, keys: Option<&'a [String]>) -> BoxFuture<'a, Result<u64, OutboxError>> {
+        self.outbox.purge(keys)
     }
 }
 
@@ -98,7 +106,7 @@ struct Process {
 impl Process {
     async fn start(config: &QueueConfig, place: &Place, records: &Arc<Records>, log: &Arc<Log>) -> Self {
         let queue: Arc<dyn Queue> = open(config, place.path()).await.unwrap();
-        let outbox: Arc<dyn Outbox> = Arc::new(Ledger { records: Arc::clone(records), log: Arc::clone(log) });
+        let outbox: Arc<dyn Outbox> = Arc::new(Ledger { outbox: OfRecords(Arc::clone(records)), log: Arc::clone(log) });
         let handlers = Handlers::from([("effect".to_owned(), Arc::new(Effect(Arc::clone(log))) as Arc<dyn Handler>)]);
         let metrics = Arc::new(Metrics::new(&Registry::new()).unwrap());
         // Kills count as attempts: here nothing shall die of them.

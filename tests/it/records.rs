@@ -9,8 +9,8 @@ use mailweir::mail::MessageId;
 use mailweir::observe::Fault;
 use mailweir::policy::{Action, Reason, Verdict};
 use mailweir::records::{
-    ActionOrder, BY_CAMPAIGN, BY_LOOK, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment, Record,
-    StoreError, WantedAction,
+    ActionOrder, BY_CAMPAIGN, BY_LOOK, Burial, Change, HeldQuery, HeldState, MessageQuery, OutboxJob, Reassessment,
+    Record, StoreError, WantedAction,
 };
 use sqlx::{AnyConnection, Connection, Executor};
 use tokio::task::JoinSet;
@@ -31,6 +31,7 @@ async fn everything(place: &Place) {
     listed(&open).await;
     passes(&open).await;
     outbox(&open).await;
+    dead_letters(place, &open).await;
     many_at_once(&open).await;
     half_a_failure(place, &open).await;
     expired(place, &open).await;
@@ -277,6 +278,62 @@ async fn outbox(open: &Open) {
     assert_eq!(open.records.done(&["first".into()]).await.unwrap(), 0, "one result");
     assert_eq!(due(i64::MAX).await, ["second"]);
     assert_eq!(open.records.done(&["second".into()]).await.unwrap(), 1);
+}
+
+/// A dead letter stays with its payload until somebody says what becomes of it; a row that cannot be read becomes one, and
+/// keeps nobody else from the queue. High priorities go first.
+async fn dead_letters(place: &Place, open: &Open) {
+    let (now, records) = (now_ms(), &open.records);
+    let job = |key: &str, priority| OutboxJob {
+        key: key.into(),
+        kind: "reassess".into(),
+        priority,
+        payload: key.as_bytes().to_vec(),
+        correlation: String::new(),
+        enqueued_ms: now - 10 + i64::from(priority),
+        not_before_ms: 0,
+    };
+    let one = record(id_at(now, 410), "dead letters", &["a@x.example"]);
+    records.note_with_jobs(&one, vec![job("low", 2), job("high", 0), job("broken", 0), job("medium", 1)]);
+    open.note(std::slice::from_ref(&one)).await;
+    let mut beside = AnyConnection::connect(&place.url()).await.unwrap();
+    beside.execute("UPDATE outbox SET payload = '(' WHERE job_key = 'broken'").await.unwrap();
+    beside.close().await.unwrap();
+    let due = async |at| {
+        let jobs = records.unfinished(at, 3).await.unwrap();
+        jobs.into_iter().map(|job| job.key).collect::<Vec<_>>()
+    };
+    assert_eq!(due(now).await, ["high", "medium", "low"]);
+    let (broken, why) = records.buried(now, 9).await.unwrap().remove(0);
+    assert_eq!((&broken.key[..], &broken.payload[..], &why.reason[..]), ("broken", &b"("[..], "unreadable"));
+
+    let burial = |key: &str| Burial {
+        key: key.into(),
+        reason: "attempts".into(),
+        error: "it is\0broken".into(),
+        attempts: 5,
+        dead_ms: now,
+    };
+    records.bury(&[burial("high"), burial("broken"), burial("nobody")], now + 100).await.unwrap();
+    assert_eq!(due(i64::MAX).await, ["medium", "low"]);
+    assert_eq!(records.buried(now + 99, 9).await.unwrap().len(), 1, "the broken one was dead before");
+    let found = records.buried(now + 100, 9).await.unwrap().into_iter().find(|(job, _)| job.key == "high").unwrap();
+    assert_eq!(found, (job("high", 0), Burial { error: "it is\u{fffd}broken".into(), ..burial("high") }));
+    records.queued(&[("high".into(), now + 200), ("broken".into(), now + 200)]).await.unwrap();
+    assert!(records.buried(now + 199, 9).await.unwrap().is_empty(), "the queue has them");
+
+    assert_eq!(records.revive(Some(&["high".into(), "low".into(), "nobody".into()]), now).await.unwrap(), 1);
+    assert_eq!(due(now).await, ["high", "medium", "low"]);
+    // A new job with its key takes the place of a dead one.
+    records.bury(&[burial("high")], now).await.unwrap();
+    let two = record(id_at(now, 411), "once more", &["a@x.example"]);
+    records.note_with_jobs(&two, vec![OutboxJob { payload: b"new".to_vec(), ..job("high", 0) }, job("medium", 0)]);
+    open.note(std::slice::from_ref(&two)).await;
+    let jobs = records.unfinished(i64::MAX, 9).await.unwrap();
+    assert_eq!((&jobs[0].payload[..], jobs[1].priority), (&b"new"[..], 1), "{jobs:?}");
+    assert_eq!(records.purge_dead(Some(&["low".into()])).await.unwrap(), 0, "it is none");
+    assert_eq!(records.purge_dead(None).await.unwrap(), 1);
+    assert_eq!(records.done(&["high".into(), "medium".into(), "low".into()]).await.unwrap(), 3);
 }
 
 /// What a second look leaves: kept bytes, its verdict once, its actions with their jobs.

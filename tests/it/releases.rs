@@ -7,22 +7,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use mailweir::deferred::{
-    Failure, Handler, Handlers, Job, Metrics, Outbox, OutboxError, PatienceConfig, Pool, Priority, Queue, QueueConfig,
-    Reason, WorkersConfig, open, pump,
+    Failure, Handler, Handlers, Metrics, Outbox, PatienceConfig, Pool, Queue, QueueConfig, Reason, WorkersConfig, open,
+    pump,
 };
 use mailweir::enforcement::{RELEASE, Refused, Reinject, Release, ReleaseConfig, ReleaseJobs};
 use mailweir::mail::{Envelope, MessageId};
 use mailweir::policy::Action;
-use mailweir::records::{
-    ActionOrder, BY_LOOK, Change, HeldState, OutboxJob, PassKey, Reassessment, Records, WantedAction,
-};
+use mailweir::records::{ActionOrder, BY_LOOK, Change, HeldState, OutboxJob, PassKey, Reassessment, WantedAction};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::outbox::OfRecords;
 use crate::support::postgres::{Postgres, available};
 use crate::support::records::{Open, Place, id_at, now_ms, record};
 
@@ -52,32 +49,6 @@ impl Reinject for Hop {
         *self.copies.lock().unwrap().entry(to).or_default() += 1;
         tokio::time::sleep(self.slow).await;
         Ok("250 2.0.0 queued".into())
-    }
-}
-
-/// The outbox in the records, as `app` has it.
-struct Ledger(Arc<Records>);
-
-impl Outbox for Ledger {
-    fn unfinished(&self, now_ms: i64, limit: usize) -> BoxFuture<'_, Result<Vec<Job>, OutboxError>> {
-        async move {
-            let job = |row: OutboxJob| Job {
-                priority: Priority::at(row.priority.into()),
-                not_before_ms: row.not_before_ms,
-                correlation: row.correlation,
-                ..Job::new(&row.kind, row.key, row.payload, row.enqueued_ms)
-            };
-            Ok(self.0.unfinished(now_ms, limit as u32).await?.into_iter().map(job).collect())
-        }
-        .boxed()
-    }
-
-    fn queued<'a>(&'a self, jobs: &'a [(String, i64)]) -> BoxFuture<'a, Result<(), OutboxError>> {
-        async move { Ok(self.0.queued(jobs).await?) }.boxed()
-    }
-
-    fn done<'a>(&'a self, keys: &'a [String]) -> BoxFuture<'a, Result<u64, OutboxError>> {
-        async move { Ok(self.0.done(keys).await?) }.boxed()
     }
 }
 
@@ -114,7 +85,7 @@ impl Scene {
     ) -> (Arc<dyn Queue>, CancellationToken, Vec<JoinHandle<()>>) {
         let config = QueueConfig { pump_ms: 20, ..QueueConfig::default() };
         let queue = open(&config, place.path()).await.unwrap();
-        let outbox: Arc<dyn Outbox> = Arc::new(Ledger(Arc::clone(&opened.records)));
+        let outbox: Arc<dyn Outbox> = Arc::new(OfRecords(Arc::clone(&opened.records)));
         let release = Release::new(
             Arc::clone(&opened.records),
             PassKey::new([7; 32]),
@@ -160,7 +131,7 @@ impl Scene {
     async fn until(&self, what: &str, is_so: impl AsyncFn(&Self) -> bool) {
         let until = tokio::time::Instant::now() + PATIENCE;
         while !is_so(self).await {
-            assert!(tokio::time::Instant::now() < until, "never came: {what}; {:?}", self.queue.dead(9).await);
+            assert!(tokio::time::Instant::now() < until, "never came: {what}; {:?}", self.queue.dead(None, 9).await);
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -172,7 +143,7 @@ impl Scene {
     async fn done(&self, id: MessageId) -> String {
         self.until("the release has its result", async |scene| scene.result(id).await.is_some()).await;
         self.until("its job is done", async |scene| scene.queue.depth().await.is_ok_and(|d| d.total() == 0)).await;
-        assert!(self.queue.dead(9).await.unwrap().is_empty());
+        assert!(self.queue.dead(None, 9).await.unwrap().is_empty());
         self.result(id).await.unwrap()
     }
 
@@ -266,7 +237,7 @@ async fn a_next_hop_that_is_away_uses_up_no_attempts() {
     scene.order(id, &["a@x.example"]).await;
     let attempts = WorkersConfig::default().attempts as usize;
     scene.until("it was tried often", async |s| s.hop.asked.load(Ordering::Relaxed) > attempts + 2).await;
-    assert_eq!((scene.queue.dead(9).await.unwrap().len(), scene.states(id).await), (0, vec![HeldState::Held]));
+    assert_eq!((scene.queue.dead(None, 9).await.unwrap().len(), scene.states(id).await), (0, vec![HeldState::Held]));
     scene.hop.down.store(false, Ordering::Relaxed);
     assert_eq!(scene.done(id).await, "released for a@x.example");
     assert_eq!(scene.copies(), [1]);
@@ -278,7 +249,7 @@ async fn what_the_next_hop_never_takes_is_a_dead_letter_and_held() {
     let id = scene.hold(1, &["a@x.example", "never@x.example"]).await;
     scene.order(id, &["a@x.example", "never@x.example"]).await;
     scene.until("a dead letter", async |s| s.queue.depth().await.unwrap().dead == 1).await;
-    let dead = scene.queue.dead(9).await.unwrap().remove(0);
+    let dead = scene.queue.dead(None, 9).await.unwrap().remove(0);
     assert_eq!((dead.reason, dead.job.attempt), (Reason::Attempts, 5));
     assert!(dead.job.last_error.unwrap().contains("550 no such user"));
     assert_eq!((scene.states(id).await, scene.copies()), (vec![HeldState::Released, HeldState::Held], vec![1]));
@@ -299,7 +270,7 @@ async fn a_database_that_is_away_uses_up_no_attempts() {
     postgres.stop();
     // Longer than five attempts take.
     tokio::time::sleep(Duration::from_secs(6)).await;
-    assert_eq!(scene.queue.dead(9).await.unwrap().len(), 0);
+    assert_eq!(scene.queue.dead(None, 9).await.unwrap().len(), 0);
     postgres.start_again().await;
     // The first one's end could not be noted: his lease is of one who died. Nobody waits a minute for it here.
     let until = tokio::time::Instant::now() + PATIENCE;
@@ -307,7 +278,7 @@ async fn a_database_that_is_away_uses_up_no_attempts() {
         assert!(tokio::time::Instant::now() < until);
     }
     scene.until("the other one is released", async |s| s.states(id).await[1] == HeldState::Released).await;
-    assert_eq!((scene.queue.dead(9).await.unwrap().len(), scene.copies()), (0, vec![1, 1]));
+    assert_eq!((scene.queue.dead(None, 9).await.unwrap().len(), scene.copies()), (0, vec![1, 1]));
 }
 
 #[tokio::test]
@@ -339,7 +310,7 @@ async fn what_can_never_be_queued_is_a_dead_letter() {
     };
     scene.open.records.want_actions(id, Vec::new(), vec![job], now_ms()).await.unwrap();
     scene.until("a dead letter", async |s| s.queue.depth().await.unwrap().dead == 1).await;
-    let dead = scene.queue.dead(9).await.unwrap().remove(0);
+    let dead = scene.queue.dead(None, 9).await.unwrap().remove(0);
     assert_eq!((dead.job.key.as_str(), dead.reason), ("release:large", Reason::Refused));
     assert!(dead.job.last_error.unwrap().contains("queue.max_payload_bytes"));
     scene

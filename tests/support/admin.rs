@@ -22,6 +22,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::http::{Answer, request};
+use super::outbox::OfRecords;
 
 pub const TOKEN: &str = "correct-horse-battery-staple";
 pub const METRICS_TOKEN: &str = "correct-metre-battery-staple";
@@ -74,7 +75,7 @@ impl Gateway {
         let next_hop = NextHop::default();
         let key = PassKey::new([7; 32]);
         let release = Arc::new(Release::new(Arc::clone(&records), key, next_hop.clone(), ReleaseConfig::default()));
-        let work = workforce(folder.path(), &registry).await;
+        let work = workforce(folder.path(), &registry, &records).await;
         let around = Surroundings { data: Some(folder.path().to_owned()), ..Surroundings::default() };
         let admin =
             Admin::new(&config, TOKEN.into(), Arc::clone(&records), release, registry, Some(work), around).unwrap();
@@ -130,12 +131,12 @@ impl Gateway {
 }
 
 /// A queue and workers that do not work.
-async fn workforce(folder: &std::path::Path, registry: &Registry) -> Workforce {
+async fn workforce(folder: &std::path::Path, registry: &Registry, records: &Arc<Records>) -> Workforce {
     let (config, workers) = (QueueConfig::default(), WorkersConfig::default());
     let queue = deferred::open(&config, folder).await.unwrap();
     let metrics = Arc::new(deferred::Metrics::new(registry).unwrap());
     let pool = Pool::new(Arc::clone(&queue), None, Handlers::new(), (&config, &workers), metrics).unwrap();
-    Workforce { queue, crew: Some(pool.crew()), doors: Vec::new() }
+    Workforce { queue, outbox: Arc::new(OfRecords(Arc::clone(records))), crew: Some(pool.crew()), doors: Vec::new() }
 }
 
 pub fn record(number: u64, subject: &str, recipients: &[&str]) -> Record {

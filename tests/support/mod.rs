@@ -13,6 +13,7 @@ pub mod milter;
 pub mod mock_services;
 pub mod next_hop;
 pub mod observed;
+pub mod outbox;
 pub mod postfix;
 pub mod postgres;
 pub mod prometheus;

@@ -118,23 +118,41 @@ async fn answer(
     }
 }
 
-/// One page with all keys below the prefix; all of them as old as can be.
+/// Keys on one page.
+const PAGE: usize = 300;
+
+/// One page of keys below the prefix; all of them as old as can be. The token of the next page is the last key.
 fn list(inner: &Inner, bucket: &str, query: &str) -> String {
-    let prefix = query.split('&').find_map(|pair| pair.strip_prefix("prefix=")).unwrap_or_default().replace("%2F", "/");
+    let parameter =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)).map(|value| value.replace("%2F", "/"));
+    let prefix = parameter("prefix=").unwrap_or_default();
+    let after = parameter("continuation-token=").or_else(|| parameter("start-after=")).unwrap_or_default();
     let bucket = bucket.trim_end_matches('/');
-    let mut contents = String::new();
+    let (mut contents, mut count, mut next) = (String::new(), 0, String::new());
     for (key, bytes) in &inner.objects {
         let Some(key) = key.strip_prefix(&format!("{bucket}/")).filter(|key| key.starts_with(&prefix)) else {
             continue;
         };
+        if !after.is_empty() && *key <= *after {
+            continue;
+        }
+        if count == PAGE {
+            break;
+        }
+        count += 1;
+        next = key.to_owned();
         contents += &format!(
             "<Contents><Key>{key}</Key><LastModified>2020-11-02T10:00:00.000Z</LastModified><ETag>\"1\"</ETag>\
              <Size>{}</Size><StorageClass>STANDARD</StorageClass></Contents>",
             bytes.len()
         );
     }
+    let more = match count {
+        PAGE => format!("<IsTruncated>true</IsTruncated><NextContinuationToken>{next}</NextContinuationToken>"),
+        _ => "<IsTruncated>false</IsTruncated>".to_owned(),
+    };
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?><ListBucketResult><Name>{bucket}</Name><Prefix>{prefix}</Prefix>\
-         <IsTruncated>false</IsTruncated>{contents}</ListBucketResult>"
+         {more}{contents}</ListBucketResult>"
     )
 }

@@ -5,6 +5,7 @@
 mod alerts;
 mod ask;
 mod caches;
+mod dead_letters;
 mod demo;
 mod diagram;
 mod logging;
@@ -116,6 +117,9 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(scalability::scale_up))
         .routes(routes!(scalability::scale_down))
         .routes(routes!(scalability::jobs))
+        .routes(routes!(dead_letters::list))
+        .routes(routes!(dead_letters::replay))
+        .routes(routes!(dead_letters::purge))
         .routes(routes!(scalability::performance))
         .routes(routes!(scalability::health))
         .routes(routes!(scalability::architecture))

@@ -16,7 +16,9 @@ use super::diagram::{self, Picture};
 use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
-use crate::deferred::{Crew, Depth, JobRun, Load, Mode, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus};
+use crate::deferred::{
+    Crew, Depth, JobRun, Load, Mode, Outbox, Queue, Sample, ScalingConfig, ScalingEvent, WorkerStatus,
+};
 use crate::enrichment::Outside;
 use crate::observe::event;
 
@@ -25,6 +27,8 @@ use crate::observe::event;
 pub struct Workforce {
     /// Where jobs wait.
     pub queue: Arc<dyn Queue>,
+    /// Where they stay until they are done.
+    pub outbox: Arc<dyn Outbox>,
     /// Who does them; none when this process does not work.
     pub crew: Option<Arc<Crew>>,
     /// Where mail comes in, for the picture: name and address.
@@ -38,7 +42,7 @@ const FIVE_MINUTES_MS: i64 = 5 * 60 * 1_000;
 /// Change that counts as a trend, as a share.
 const TREND: f64 = 0.2;
 
-fn workforce(shared: &Shared) -> Result<&Workforce, Problem> {
+pub(super) fn workforce(shared: &Shared) -> Result<&Workforce, Problem> {
     shared.api.work.as_ref().ok_or_else(|| Problem::not_found("this process has no queue"))
 }
 
@@ -162,13 +166,15 @@ pub(super) async fn scale_down(
     Ok(Json(Target { target }))
 }
 
-/// How many rows.
+/// Which rows.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(default, deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub(super) struct JobParams {
     /// Rows wanted, 1 to 500; 50 by default. The last 1,000 attempts are remembered.
     limit: Option<u32>,
+    /// Only attempts before this one: `next` of the page before.
+    before: Option<u64>,
 }
 
 /// The last attempts at jobs in this process.
@@ -177,6 +183,8 @@ pub(super) struct JobPage {
     /// Newest first: key, kind, priority, attempt, worker, times, outcome (`done`, `again`, `dead`, `back`, `lost`), error.
     #[schema(value_type = Vec<Object>)]
     items: Vec<JobRun>,
+    /// Give it as `before` for the next page, which may be empty; none when this is the last.
+    next: Option<u64>,
 }
 
 /// The last attempts at jobs.
@@ -187,7 +195,9 @@ pub(super) async fn jobs(
     Asked(params): Asked<JobParams>,
 ) -> Result<Json<JobPage>, Problem> {
     let limit = ask::limit(params.limit)?;
-    Ok(Json(JobPage { items: crew(&shared)?.history(limit as usize) }))
+    let items = crew(&shared)?.history(params.before, limit as usize);
+    let next = if items.len() == limit as usize { items.last().map(|run| run.number) } else { None };
+    Ok(Json(JobPage { items, next }))
 }
 
 /// What happened over a span of time.
@@ -326,7 +336,7 @@ async fn examine(work: &Workforce) -> WorkHealth {
     let workers = work.crew.as_ref().map_or(0, |crew| crew.workers().len());
     let mut reasons = Vec::new();
     if depth.is_some_and(|depth| depth.dead > 0) {
-        reasons.push("there are dead letters");
+        reasons.push("there are dead letters (GET /api/v1/scalability/dead-letters)");
     }
     if depth.is_some_and(|depth| depth.oldest_ms() > LATE_MS) {
         reasons.push("jobs have waited for more than five minutes");
@@ -389,7 +399,7 @@ mod tests {
     use super::*;
 
     fn sample(second: i64, depth: u64, attempts: u64, busy: u32) -> Sample {
-        let load = Load { depth, oldest_ms: depth, cpu_percent: Some(50.0), workers: 4 };
+        let load = Load { depth, oldest_ms: depth, cpu_percent: Some(50.0), workers: 4, busy: busy.into() };
         Sample { at_ms: second * 1_000, load, busy, attempts, failed: attempts / 10, took_ms: attempts * 20 }
     }
 

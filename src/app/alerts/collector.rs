@@ -223,8 +223,13 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
             *queues.entry(priority).or_default() += metric.get_gauge().get_value() as u64;
         }
     }
+    let ages = metrics("mailweir_queue_oldest_seconds").unwrap_or_default().iter();
+    let age = |metric: &Metric| Some((label(metric, "priority")?, metric.get_gauge().get_value()));
+    let dead = metrics("mailweir_queue_dead_letters").and_then(<[Metric]>::first);
     Readings {
         queues: queues.into_iter().collect(),
+        queue_ages: ages.filter_map(age).collect(),
+        dead_letters: dead.map(|metric| metric.get_gauge().get_value() as u64),
         api: has_http.then(|| times(metrics("mailweir_http_request_seconds").unwrap_or_default())),
         rate_limited: Some(sum("mailweir_relay_refused_total", &|_| true) + too_many),
         // Whoever sends no token tries none: a probe of somebody who looks what listens here.

@@ -1,14 +1,18 @@
 //! `mailweir queue status|dead`: looks at the queue of a gateway, whether it runs or not.
 
+use std::io::{BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use serde_json::json;
 
 use crate::app::cli::{Chosen, Common, Dead, QueueCommand};
 use crate::app::config::Config;
 use crate::app::data;
 use crate::app::terminal::{Terminal, Tone, plain, time};
-use crate::deferred::{self, DeadJob, Depth, Priority};
+use crate::app::work::OutboxOfRecords;
+use crate::deferred::{self, DeadJob, DeadPlace, Depth, Priority};
+use crate::observe::event;
 
 /// Runs the command.
 pub(in crate::app) async fn run(command: &QueueCommand, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
@@ -17,16 +21,28 @@ pub(in crate::app) async fn run(command: &QueueCommand, config: &Config, common:
     let queue = deferred::open(&config.queue, &config.data).await?;
     match command {
         QueueCommand::Status { json } => status(&terminal, &queue.place(), &queue.depth().await?, *json)?,
-        QueueCommand::Dead(Dead::List { limit, json }) => {
-            list(&terminal, &queue.dead(usize::try_from(*limit)?).await?, *json)?;
+        QueueCommand::Dead(Dead::List { limit, before, json }) => {
+            let before = before.as_deref().map(str::parse::<DeadPlace>).transpose().context("--before")?;
+            let limit = usize::try_from(*limit)?;
+            let dead = queue.dead(before.as_ref(), limit).await?;
+            list(&terminal, &dead, *json)?;
+            if let Some(last) = dead.last().filter(|_| dead.len() == limit && !json) {
+                terminal.line(&format!("more: --before '{}'", plain(&last.place().to_string(), 240)))?;
+            }
         }
         QueueCommand::Dead(Dead::Replay(chosen)) => {
-            let count = queue.replay(chosen.keys()).await?;
-            said(&terminal, "replayed", count, chosen)?;
+            let (records, _writer) = super::quarantine::open(config).await?;
+            let count = deferred::replay(&*queue, &OutboxOfRecords(records), chosen.keys()).await?;
+            said(&terminal, config, "replayed", count, chosen)?;
         }
-        QueueCommand::Dead(Dead::Purge(chosen)) => {
-            let count = queue.purge(chosen.keys()).await?;
-            said(&terminal, "purged", count, chosen)?;
+        QueueCommand::Dead(Dead::Purge { chosen, yes }) => {
+            if chosen.all && !yes && !asked(&queue.place(), queue.depth().await?.dead)? {
+                terminal.line("nothing was purged")?;
+                return Ok(ExitCode::FAILURE);
+            }
+            let (records, _writer) = super::quarantine::open(config).await?;
+            let count = deferred::purge(&*queue, &OutboxOfRecords(records), chosen.keys()).await?;
+            said(&terminal, config, "purged", count, chosen)?;
         }
     }
     queue.close().await;
@@ -40,7 +56,24 @@ impl Chosen {
     }
 }
 
-fn said(terminal: &Terminal, what: &str, count: u64, chosen: &Chosen) -> anyhow::Result<()> {
+/// Asks whoever sits there. Nobody does: `--yes` must say it.
+fn asked(place: &str, dead: u64) -> anyhow::Result<bool> {
+    let input = std::io::stdin();
+    anyhow::ensure!(input.is_terminal(), "this throws away all dead letters, and nobody can be asked: say --yes");
+    write!(
+        std::io::stderr(),
+        "Throw away all {dead} dead letters of {place}? What was to be done is never done. [y/N] "
+    )?;
+    let mut answer = String::new();
+    input.lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn said(terminal: &Terminal, config: &Config, what: &str, count: u64, chosen: &Chosen) -> anyhow::Result<()> {
+    // Whoever collects this command's standard error has the same line as the log of the gateway.
+    crate::app::telemetry::start(config)?;
+    let action = format!("dead_letters.{what}");
+    tracing::info!(event = event::AUDIT, action, by = "command line", all = chosen.all, keys = ?chosen.keys, count, "done");
     if chosen.json {
         terminal.json(&json!({what: count}))?;
     } else {

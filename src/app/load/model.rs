@@ -3,8 +3,8 @@
 //! Messages of a step arrive together (Poisson), so the work of the model does not grow with the rate: a step touches one
 //! cohort of waiting jobs and at most one completion for each of the 64 service times that stand for their distribution.
 //! A job occupies a worker for its time; a time that is no whole number of steps is rounded up or down by chance, so that
-//! the mean is right. The number of workers follows the product's own scaling machine, asked once a second as the product
-//! does. What the model leaves out: failures, retries, priorities, the pump of the outbox (it adds up to `queue.pump_ms`).
+//! the mean is right. The number of workers of each process follows the product's own scaling machine, asked once a second
+//! as the product does; the work is spread over processes as their workers are. What the model leaves out: failures, retries, priorities, the pump of the outbox (it adds up to `queue.pump_ms`).
 
 use std::collections::VecDeque;
 
@@ -124,9 +124,18 @@ pub(super) struct Outcome {
     pub(super) utilisation: f64,
     /// Cores that workers keep busy, on average.
     pub(super) worker_cores: f64,
+    /// Changes of the number of workers, all processes together.
     pub(super) scalings: u64,
-    /// Changes of direction of the number of workers.
+    /// Changes of direction in the process that has the most of them.
     pub(super) turns: u64,
+}
+
+/// The workers of one process.
+struct Crew {
+    scaling: Scaling,
+    workers: u32,
+    last_up: Option<bool>,
+    turns: u64,
 }
 
 struct Run<'a> {
@@ -138,8 +147,11 @@ struct Run<'a> {
     waiting: VecDeque<(u64, u64)>,
     depth: u64,
     running: u64,
-    /// In each process.
+    crews: Vec<Crew>,
+    /// In all of them.
     workers: u32,
+    /// Jobs at work in each step since the last measurement, summed up, and steps.
+    at_work: (u64, u64),
     asleep_until_ms: f64,
     /// Jobs that the queue may still hand out in this tick.
     credit: f64,
@@ -157,13 +169,15 @@ pub(super) fn run(site: &Site, rate: impl Fn(u64) -> f64) -> Outcome {
         waiting: VecDeque::new(),
         depth: 0,
         running: 0,
-        workers: site.scaling.min,
+        crews: (0..u64::from(site.processes)).map(|at| Crew::new(site, at)).collect(),
+        workers: site.scaling.min.saturating_mul(site.processes),
+        at_work: (0, 0),
         asleep_until_ms: 0.0,
         credit: 0.0,
         busy_ms: 0.0,
         out: Outcome::default(),
     };
-    let (mut scaling, mut last_up, mut minute) = (Scaling::default(), None, 0u64);
+    let mut minute = 0u64;
     let minute_ms = GATEWAY_MS.min(site.ticks * site.tick_ms).max(1);
     let seconds = site.tick_ms as f64 / 1_000.0;
     for tick in 0..site.ticks {
@@ -174,15 +188,10 @@ pub(super) fn run(site: &Site, rate: impl Fn(u64) -> f64) -> Outcome {
         minute += messages;
         run.arrive(tick, messages);
         run.work(tick, now_ms as f64);
+        run.at_work = (run.at_work.0 + run.running, run.at_work.1 + 1);
         if now_ms % MEASURE_MS < site.tick_ms {
-            let load = run.load(tick);
-            run.out.workers.add(f64::from(run.workers) * f64::from(site.processes));
-            if let Some(change) = scaling.decide(&site.scaling, now_ms as i64, &load) {
-                let up = change.to > run.workers;
-                run.out.turns += u64::from(last_up.replace(up).is_some_and(|before| before != up));
-                run.out.scalings += 1;
-                run.workers = change.to;
-            }
+            run.out.workers.add(f64::from(run.workers));
+            run.scale(tick, now_ms);
         }
         if (now_ms + site.tick_ms) % minute_ms < site.tick_ms {
             let cores = minute as f64 / (minute_ms as f64 / 1_000.0) * site.gateway_cpu_ms / 1_000.0;
@@ -192,6 +201,13 @@ pub(super) fn run(site: &Site, rate: impl Fn(u64) -> f64) -> Outcome {
         }
     }
     run.finish()
+}
+
+impl Crew {
+    fn new(site: &Site, at: u64) -> Self {
+        let seed = site.seed.wrapping_add(at.wrapping_mul(0x9e37_79b9));
+        Self { scaling: Scaling::new(seed), workers: site.scaling.min, last_up: None, turns: 0 }
+    }
 }
 
 impl Run<'_> {
@@ -226,7 +242,7 @@ impl Run<'_> {
             return;
         }
         loop {
-            let all = u64::from(self.workers) * u64::from(site.processes);
+            let all = u64::from(self.workers);
             let count = all.saturating_sub(self.running).min(self.depth).min(self.credit as u64);
             if count == 0 {
                 return;
@@ -290,15 +306,33 @@ impl Run<'_> {
         }
     }
 
-    /// What the pool would measure: what it has claimed ahead is not in the queue any more.
-    fn load(&self, tick: u64) -> Load {
+    /// Each process measures and decides.
+    fn scale(&mut self, tick: u64, now_ms: u64) {
+        let seen = self.load(tick);
+        for crew in &mut self.crews {
+            let busy = seen.busy * f64::from(crew.workers) / f64::from(self.workers.max(1));
+            let load = Load { workers: crew.workers, busy, ..seen };
+            if let Some(change) = crew.scaling.decide(&self.site.scaling, now_ms as i64, &load) {
+                let up = change.to > crew.workers;
+                crew.turns += u64::from(crew.last_up.replace(up).is_some_and(|before| before != up));
+                crew.workers = change.to;
+                self.out.scalings += 1;
+            }
+        }
+        self.workers = self.crews.iter().map(|crew| crew.workers).sum();
+    }
+
+    /// What a pool would measure, with the workers of all: what they have claimed ahead is not in the queue any more.
+    fn load(&mut self, tick: u64) -> Load {
         let site = self.site;
         let ahead = site.prefetch * u64::from(site.processes);
         let depth = self.depth.saturating_sub(ahead);
         let oldest = self.waiting.front().filter(|_| depth > 0).map_or(0, |(at, _)| (tick - at) * site.tick_ms);
         let cores = f64::from(site.processes) * f64::from(site.worker_cores);
         let cpu = (self.running as f64 * site.cpu_share / cores * 100.0).min(100.0);
-        Load { depth, oldest_ms: oldest, cpu_percent: Some(cpu), workers: self.workers }
+        let (worked, steps) = std::mem::take(&mut self.at_work);
+        let busy = worked as f64 / steps.max(1) as f64;
+        Load { depth, oldest_ms: oldest, cpu_percent: Some(cpu), workers: self.workers, busy }
     }
 
     fn finish(mut self) -> Outcome {
@@ -308,6 +342,7 @@ impl Run<'_> {
         self.out.utilisation = if there > 0.0 { (self.busy_ms / there).min(1.0) } else { 0.0 };
         self.out.worker_cores = self.busy_ms * site.cpu_share / span_ms.max(1.0);
         self.out.left = self.depth;
+        self.out.turns = self.crews.iter().map(|crew| crew.turns).max().unwrap_or(0);
         self.out
     }
 }
@@ -383,6 +418,20 @@ pub(super) mod tests {
         let out = run(&site, |now| if (60_000..300_000).contains(&now) { 130.0 } else { 2.0 });
         assert_eq!((out.workers.min, out.left, out.turns), (2.0, 0, 1));
         assert!(out.workers.peak >= 16.0 && out.scalings > 10, "{:?}", out.workers);
+    }
+
+    /// Hours of the same load: up to what it needs, back to where a little is left to spare, and then nothing more.
+    #[test]
+    fn flat_load_does_not_thrash() {
+        for (processes, rate) in [(1, 35.0), (1, 100.0), (25, 875.0)] {
+            let mut flat = site(2, 100.0, 0);
+            (flat.tick_ms, flat.ticks, flat.processes) = (20, 8 * 3_600 * 50, processes);
+            (flat.prefetch, flat.idle_ms) = (8, 100);
+            flat.scaling = ScalingConfig { mode: Mode::Queue, ..ScalingConfig::default() };
+            let out = run(&flat, |_| rate);
+            assert!(out.turns <= 1 && out.left < 1_000, "{processes} processes: {out:?}");
+            assert!(out.scalings <= 20 * u64::from(processes), "{processes} processes: {} changes", out.scalings);
+        }
     }
 
     #[test]

@@ -82,6 +82,8 @@ impl Outcome {
 /// One attempt at a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JobRun {
+    /// Its number among the attempts of this process, from 1.
+    pub number: u64,
     /// The job's key.
     pub key: String,
     /// Its kind.
@@ -161,6 +163,10 @@ struct State {
     attempts: u64,
     failed: u64,
     took_ms: u64,
+    /// Time at work of those that are gone, in milliseconds.
+    gone_busy_ms: i64,
+    /// When was measured last, and how long all had been at work by then.
+    worked: Option<(i64, i64)>,
 }
 
 /// The workers of one process, as they are seen from outside.
@@ -168,6 +174,15 @@ pub struct Crew {
     state: Mutex<State>,
     changed: Notify,
     metrics: Arc<Metrics>,
+}
+
+/// Tells this process' chance from that of others.
+fn seed() -> u64 {
+    let mut bytes = [0; 8];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => u64::from_le_bytes(bytes),
+        Err(_) => u64::from(std::process::id()) ^ now_ms().unsigned_abs(),
+    }
 }
 
 fn remember<T>(all: &mut VecDeque<T>, one: T, most: usize) {
@@ -181,7 +196,7 @@ impl Crew {
     pub(super) fn new(config: &ScalingConfig, metrics: Arc<Metrics>) -> Self {
         let state = State {
             config: config.clone(),
-            scaling: Scaling::default(),
+            scaling: Scaling::new(seed()),
             target: config.min,
             hired: 0,
             members: BTreeMap::new(),
@@ -193,6 +208,8 @@ impl Crew {
             attempts: 0,
             failed: 0,
             took_ms: 0,
+            gone_busy_ms: 0,
+            worked: None,
         };
         Self { state: Mutex::new(state), changed: Notify::new(), metrics }
     }
@@ -207,9 +224,11 @@ impl Crew {
         self.state().members.iter().map(|(id, member)| member.status(*id, now)).collect()
     }
 
-    /// The last attempts, the newest first.
-    pub fn history(&self, limit: usize) -> Vec<JobRun> {
-        self.state().history.iter().rev().take(limit).cloned().collect()
+    /// The last attempts, the newest first; `before` a number, those that came earlier.
+    pub fn history(&self, before: Option<u64>, limit: usize) -> Vec<JobRun> {
+        let state = self.state();
+        let earlier = state.history.iter().rev().filter(|run| before.is_none_or(|before| run.number < before));
+        earlier.take(limit).cloned().collect()
     }
 
     /// The last changes of the number of workers, the newest first.
@@ -299,7 +318,23 @@ impl Crew {
     }
 
     pub(super) fn gone(&self, id: u32) {
-        self.state().members.remove(&id);
+        let mut state = self.state();
+        if let Some(member) = state.members.remove(&id) {
+            state.gone_busy_ms += member.busy_ms;
+        }
+    }
+
+    /// How many workers were at work since this was asked last, on average.
+    pub(super) fn busy(&self, now_ms: i64) -> f64 {
+        let mut state = self.state();
+        let worked_ms = state.gone_busy_ms + state.members.values().map(|member| member.worked_ms(now_ms)).sum::<i64>();
+        let now = state.members.values().filter(|member| member.job.is_some()).count() as f64;
+        match state.worked.replace((now_ms, worked_ms)) {
+            Some((at_ms, before_ms)) if now_ms > at_ms => {
+                (worked_ms.saturating_sub(before_ms).max(0)) as f64 / (now_ms - at_ms) as f64
+            }
+            _ => now,
+        }
     }
 
     pub(super) fn begins(&self, id: u32, job: &Job, now_ms: i64) {
@@ -320,7 +355,8 @@ impl Crew {
         state.attempts += 1;
         state.failed += u64::from(run.outcome != Outcome::Done);
         state.took_ms = state.took_ms.saturating_add(run.took_ms);
-        remember(&mut state.history, run, HISTORY);
+        let number = state.attempts;
+        remember(&mut state.history, JobRun { number, ..run }, HISTORY);
     }
 
     /// Takes note of a measurement and changes the number of workers if that is due.
@@ -352,13 +388,18 @@ impl Crew {
 }
 
 impl Member {
+    /// Time at work so far, in milliseconds.
+    fn worked_ms(&self, now_ms: i64) -> i64 {
+        let running = if self.job.is_some() { now_ms.saturating_sub(self.since_ms).max(0) } else { 0 };
+        self.busy_ms.saturating_add(running)
+    }
+
     fn status(&self, id: u32, now_ms: i64) -> WorkerStatus {
         let state = match (&self.job, self.retire.is_cancelled()) {
             (_, true) => WorkerState::Draining,
             (Some(_), false) => WorkerState::Busy,
             (None, false) => WorkerState::Idle,
         };
-        let running = if self.job.is_some() { now_ms.saturating_sub(self.since_ms).max(0) } else { 0 };
         let lived = now_ms.saturating_sub(self.hired_ms).max(1);
         WorkerStatus {
             id,
@@ -367,7 +408,7 @@ impl Member {
             kind: self.job.as_ref().map(|(_, kind)| kind.clone()),
             since_ms: self.since_ms,
             attempts: self.attempts,
-            utilisation: ((self.busy_ms + running) as f64 / lived as f64).clamp(0.0, 1.0),
+            utilisation: (self.worked_ms(now_ms) as f64 / lived as f64).clamp(0.0, 1.0),
         }
     }
 }

@@ -152,6 +152,7 @@ struct Shop {
     handlers: Handlers,
     config: WorkersConfig,
     lease: Duration,
+    resend_ms: i64,
     metrics: Arc<Metrics>,
     crew: Arc<Crew>,
     active: Mutex<HashMap<u64, Active>>,
@@ -164,7 +165,8 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// Puts a pool together. Jobs that are done or dead are forgotten by the outbox, if there is one.
+    /// Puts a pool together. The outbox, if there is one, forgets jobs that are done and notes those that
+    /// are dead.
     ///
     /// # Errors
     /// When a setting cannot be used.
@@ -181,6 +183,7 @@ impl Pool {
             outbox,
             handlers,
             lease: Duration::from_secs(queue_config.lease_seconds),
+            resend_ms: queue_config.resend_ms(),
             crew: Arc::new(Crew::new(&config.scaling, Arc::clone(&metrics))),
             config: config.clone(),
             metrics,

@@ -1,7 +1,7 @@
 //! Settling in batches, and renewing leases until then.
 //!
 //! The result first (the outbox forgets the job), then the queue: whoever dies between the two leaves a job that is done once
-//! more, never one that is forgotten. A dead letter is written first and forgotten by the outbox then.
+//! more, never one that is forgotten. A dead letter is written first and noted by the outbox then, if it was ours to write.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{FAILED_PAUSE, Held, Shop};
-use crate::deferred::{Answer, Claim, QueueError, Settlement};
+use crate::deferred::queue::now_ms;
+use crate::deferred::{Answer, Claim, DeadJob, QueueError, Settlement};
 use crate::observe::event;
 
 /// Settlements in one batch.
@@ -33,19 +34,27 @@ pub(super) async fn settle(shop: &Shop, mut told: mpsc::Receiver<(Held, Settleme
 }
 
 async fn settle_batch(shop: &Shop, claims: &[(Arc<Claim>, Settlement)], stop: &CancellationToken) {
-    let keys = |wanted: fn(&Settlement) -> bool| -> Vec<String> {
-        claims.iter().filter(|(_, s)| wanted(s)).map(|(claim, _)| claim.job.key.clone()).collect()
-    };
-    forget(shop, &keys(|s| *s == Settlement::Done), stop).await;
+    let done = claims.iter().filter(|(_, settlement)| *settlement == Settlement::Done);
+    let done: Vec<String> = done.map(|(claim, _)| claim.job.key.clone()).collect();
+    forget(shop, &done, stop).await;
     let settled = insist(shop, "settle", stop, || shop.queue.settle(claims)).await;
     let lost = settled.as_ref().map_or(0, |settled| settled.iter().filter(|settled| !**settled).count());
     if lost > 0 {
         // Somebody else has them, or had; the queue may have been emptied. The outbox knows what is still to be done.
         tracing::info!(event = event::SYSTEM, lost, "claims were lost before they were settled");
     }
-    if settled.is_some() {
-        forget(shop, &keys(|s| matches!(s, Settlement::Dead { .. })), stop).await;
-    }
+    // Of those that were lost, whoever has them now decides.
+    let settled = settled.unwrap_or_default();
+    let now = now_ms();
+    let dead = claims.iter().zip(settled).filter(|(_, settled)| *settled).filter_map(|((claim, settlement), _)| {
+        let Settlement::Dead { reason, error } = settlement else { return None };
+        Some(DeadJob { job: claim.job.failed(error), reason: *reason, dead_ms: now })
+    });
+    let dead: Vec<DeadJob> = dead.collect();
+    let Some(outbox) = shop.outbox.as_deref().filter(|_| !dead.is_empty()) else { return };
+    let failed = |source| QueueError::Outbox { attempt: "note dead letters", source };
+    let due_ms = now.saturating_add(shop.resend_ms);
+    insist(shop, "bury", stop, || outbox.dead(&dead, due_ms).map_err(failed).boxed()).await;
 }
 
 async fn forget(shop: &Shop, keys: &[String], stop: &CancellationToken) {

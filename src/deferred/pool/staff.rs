@@ -82,14 +82,15 @@ impl Staff {
         match self.shop.queue.depth().await {
             Ok(depth) => {
                 self.failing = false;
-                let crew = &self.shop.crew;
+                let (crew, now) = (&self.shop.crew, now_ms());
                 let load = Load {
                     depth: depth.waiting(),
                     oldest_ms: depth.oldest_ms(),
                     cpu_percent: self.cpu.percent(),
                     workers: crew.target(),
+                    busy: crew.busy(now),
                 };
-                crew.measured(now_ms(), &depth, &load);
+                crew.measured(now, &depth, &load);
             }
             Err(error) => self.shop.failed("measure", &error, &mut self.failing),
         }

@@ -90,6 +90,7 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     let waited = (job.attempt == 1).then(|| Duration::from_millis(waited_ms));
     shop.metrics.attempted(kind, outcome.as_str(), took, waited);
     shop.crew.ends(JobRun {
+        number: 0,
         key: job.key.clone(),
         kind: job.kind.clone(),
         priority: job.priority,
@@ -107,7 +108,8 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
 
 async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
     let (job, config) = (&held.claim.job, &shop.config);
-    if job.attempt > config.attempts {
+    // A job that was lost once may only have been claimed ahead when the worker died. From then on it is claimed singly.
+    if job.attempt > config.attempts && held.claim.lost_by() != 1 {
         let last = job.last_error.as_deref().unwrap_or("none");
         let error = format!("{} workers died over it or lost it; last error: {last}", held.claim.lost_by());
         observe::count("deferred", Category::Internal);

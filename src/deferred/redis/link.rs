@@ -240,6 +240,10 @@ mod tests {
             ("redis://weir:s3c%40ret@redis.example", "redis://redis.example"),
             ("redis+unix:///run/redis.sock", "redis+unix:///run/redis.sock"),
             ("redis-sentinel://:s3cret@a.example:1,b.example/main/2", "redis-sentinel://a.example:1,b.example/main/2"),
+            (
+                "redis-sentinel://:s3cret@a.example:1/main/2?sentinel_user=u&sentinel_password=s3cret%40",
+                "redis-sentinel://a.example:1/main/2",
+            ),
             ("redis-cluster://weir:s3cret@a.example:1,b.example:2", "redis-cluster://a.example:1,b.example:2"),
         ];
         for (url, shown) in good {
@@ -252,7 +256,15 @@ mod tests {
             let error = RedisLink::new(plain(url), Duration::from_secs(1), USE).unwrap_err().to_string();
             assert!(error.contains("queue.url"), "{url}: {error}");
         }
-        let error = RedisLink::new(plain("redis-x://u:s3cret@a"), Duration::from_secs(1), USE).unwrap_err().to_string();
-        assert!(!error.contains("s3cret"), "{error}");
+        for url in [
+            "redis-x://u:s3cret@a",
+            "redis://:s3cret?more@a",
+            "redis-sentinel://:s3cret?more@127.0.0.1:1/main",
+            "redis://:s3cret/more@a",
+            "redis-sentinel://a/main/0?sentinel_pass=s3cret",
+        ] {
+            let error = RedisLink::new(plain(url), Duration::from_secs(1), USE).unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }

@@ -28,8 +28,8 @@ use redis::{Script, ScriptInvocation};
 
 use super::queue::{Answer, Waiting, in_order, new_owner, now_ms};
 use super::{
-    Claim, DEAD_PAGE_MAX, DeadJob, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError, ServerFacts,
-    Settlement, Ticket,
+    Claim, DEAD_PAGE_MAX, DeadJob, DeadPlace, Depth, Job, Placed, Priority, Queue, QueueConfig, QueueError,
+    ServerFacts, Settlement, Ticket,
 };
 pub use link::{LinkUse, RedisLink};
 pub use target::RedisAddress;
@@ -37,8 +37,6 @@ pub use target::RedisAddress;
 const LINK: LinkUse = LinkUse { setting: "queue.url", without: "jobs wait in the outbox", keeps: true };
 /// Jobs in one script: others wait while it runs.
 const BATCH: usize = 500;
-/// Jobs that one call takes over from the dead at most.
-const RECLAIM: usize = 100;
 
 /// The queue in Redis.
 #[derive(Debug)]
@@ -66,6 +64,7 @@ struct Scripts {
     settle: Script,
     depth: Script,
     dead: Script,
+    dead_of: Script,
     replay: Script,
     purge: Script,
     server: Script,
@@ -82,6 +81,7 @@ impl Scripts {
             settle: Script::new(include_str!("settle.lua")),
             depth: Script::new(include_str!("depth.lua")),
             dead: Script::new(include_str!("dead.lua")),
+            dead_of: Script::new(include_str!("dead_of.lua")),
             replay: Script::new(include_str!("replay.lua")),
             purge: Script::new(include_str!("purge.lua")),
             server: Script::new("return {redis.call('INFO', 'memory'), redis.call('DBSIZE')}"),
@@ -165,7 +165,7 @@ impl Streams {
         if most == 0 {
             return Ok(Vec::new());
         }
-        let mut claims = self.reclaim(most).await?;
+        let mut claims = self.reclaim().await?;
         let mut left = wanted;
         for _ in 0..claims.len() {
             // What was taken over counts against the largest share.
@@ -187,15 +187,15 @@ impl Streams {
         Ok(claims)
     }
 
-    /// Takes over from the dead, four times in each lease.
-    async fn reclaim(&self, most: usize) -> Result<Vec<Claim>, QueueError> {
+    /// Takes over from the dead, four times in each lease, and one after the other while there are more.
+    async fn reclaim(&self) -> Result<Vec<Claim>, QueueError> {
         let now = now_ms();
         if now.abs_diff(self.reclaimed_ms.load(Ordering::Relaxed)) < (self.lease_ms / 4).unsigned_abs() {
             return Ok(Vec::new());
         }
         let cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut call = self.call(&self.scripts.reclaim);
-        call.arg(&self.owner).arg(self.lease_ms).arg(most.min(RECLAIM)).arg(&cursors[..]);
+        call.arg(&self.owner).arg(self.lease_ms).arg(&cursors[..]);
         let (next, taken) =
             self.link.run::<((String, String, String), Vec<Taken>)>("take over from the dead", &call).await?;
         let next = [next.0, next.1, next.2];
@@ -215,7 +215,7 @@ impl Streams {
         for some in claims.chunks(BATCH) {
             let now = now_ms();
             let mut call = self.call(&self.scripts.settle);
-            call.arg(&self.owner).arg(now).arg(self.max_dead);
+            call.arg(&self.owner).arg(now).arg(self.max_dead).arg(self.lease_ms);
             for (claim, settlement) in some {
                 let job = &claim.job;
                 call.arg(job.priority.place() + 1).arg(&claim.ticket.entry).arg(claim.ticket.delivery).arg(&job.key);
@@ -237,12 +237,27 @@ impl Streams {
             let answers = self.link.run::<Vec<i64>>("settle jobs", &call).await?;
             settled.extend(answers.into_iter().map(|answer| answer == 1));
         }
+        if claims.iter().any(|(claim, _)| claim.lost_by() > 0) {
+            // The next of the dead's may be taken over.
+            self.reclaimed_ms.store(0, Ordering::Relaxed);
+        }
         Ok(settled)
     }
 
-    async fn list_dead(&self, limit: usize, keys: &[String]) -> Result<Vec<DeadJob>, QueueError> {
+    async fn list_dead(&self, after: Option<&DeadPlace>, limit: usize) -> Result<Vec<DeadJob>, QueueError> {
         let mut call = self.call(&self.scripts.dead);
-        call.arg(limit.clamp(1, DEAD_PAGE_MAX)).arg(keys);
+        call.arg(limit.clamp(1, DEAD_PAGE_MAX));
+        match after {
+            Some(DeadPlace(ms, key)) => call.arg(*ms).arg(key),
+            None => call.arg("+inf").arg(""),
+        };
+        let found = self.link.run::<Vec<(String, Vec<u8>)>>("list dead letters", &call).await?;
+        Ok(found.into_iter().map(|(key, bytes)| form::decode_dead(&key, &bytes)).collect())
+    }
+
+    async fn dead_of(&self, keys: &[String]) -> Result<Vec<DeadJob>, QueueError> {
+        let mut call = self.call(&self.scripts.dead_of);
+        call.arg(keys);
         let found = self.link.run::<Vec<(String, Vec<u8>)>>("list dead letters", &call).await?;
         Ok(found.into_iter().map(|(key, bytes)| form::decode_dead(&key, &bytes)).collect())
     }
@@ -260,18 +275,17 @@ impl Streams {
         let mut count = 0;
         if let Some(keys) = keys {
             for some in keys.chunks(DEAD_PAGE_MAX) {
-                count += self.revive(&self.list_dead(some.len(), some).await?).await?;
+                count += self.revive(&self.dead_of(some).await?).await?;
             }
             return Ok(count);
         }
-        // Page by page; what stays dead because its key is queued already must not be read for ever.
+        // What stays dead because its key is queued already is passed over.
+        let mut after = None;
         loop {
-            let page = self.list_dead(DEAD_PAGE_MAX, &[]).await?;
-            let revived = self.revive(&page).await?;
-            count += revived;
-            if revived == 0 || page.len() < DEAD_PAGE_MAX {
-                return Ok(count);
-            }
+            let page = self.list_dead(after.as_ref(), DEAD_PAGE_MAX).await?;
+            count += self.revive(&page).await?;
+            let Some(last) = page.last() else { return Ok(count) };
+            after = Some(last.place());
         }
     }
 }
@@ -315,7 +329,9 @@ impl Queue for Streams {
 
     fn depth(&self) -> Answer<'_, Depth> {
         async {
-            let numbers = self.link.run::<Vec<u64>>("measure the queue", &self.call(&self.scripts.depth)).await?;
+            let mut call = self.call(&self.scripts.depth);
+            call.arg(now_ms()).arg(self.lease_ms);
+            let numbers = self.link.run::<Vec<u64>>("measure the queue", &call).await?;
             let number = |at: usize| numbers.get(at).copied().unwrap_or(0);
             let mut depth = Depth { dead: number(12), ..Depth::default() };
             for (place, _) in in_order() {
@@ -332,20 +348,24 @@ impl Queue for Streams {
         .boxed()
     }
 
-    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, ()> {
-        async move {
-            for one in dead {
-                let mut call = self.call(&self.scripts.bury);
-                call.arg(self.max_dead).arg(one.dead_ms).arg(&one.job.key).arg(form::encode_dead(one));
-                self.link.run::<i64>("bury jobs", &call).await?;
-            }
-            Ok(())
-        }
-        .boxed()
+    fn dead<'a>(&'a self, after: Option<&'a DeadPlace>, limit: usize) -> Answer<'a, Vec<DeadJob>> {
+        self.list_dead(after, limit).boxed()
     }
 
-    fn dead(&self, limit: usize) -> Answer<'_, Vec<DeadJob>> {
-        self.list_dead(limit, &[]).boxed()
+    fn bury<'a>(&'a self, dead: &'a [DeadJob]) -> Answer<'a, u64> {
+        async move {
+            let mut count = 0;
+            for some in dead.chunks(BATCH) {
+                let mut call = self.call(&self.scripts.bury);
+                call.arg(self.max_dead);
+                for dead in some {
+                    call.arg(&dead.job.key).arg(form::encode_dead(dead)).arg(dead.dead_ms);
+                }
+                count += self.link.run::<u64>("take in dead letters", &call).await?;
+            }
+            Ok(count)
+        }
+        .boxed()
     }
 
     fn replay<'a>(&'a self, keys: Option<&'a [String]>) -> Answer<'a, u64> {

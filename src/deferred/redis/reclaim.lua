@@ -1,12 +1,22 @@
--- Takes over from the dead. ARGV: worker, lease in ms, most, then a cursor for each priority.
+-- Takes over from the dead. ARGV: worker, lease in ms, then a cursor for each priority.
 -- Gives the next cursors, then for each job: priority, stream entry, key, bytes, deliveries.
-local worker, lease, most = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+-- One at a time, and none while this worker still has one: should it die over that one, it is the only one that is charged
+-- with it once more.
+local worker, lease, most = ARGV[1], tonumber(ARGV[2]), 1
 local cursors, claimed = {}, {}
+for priority = 1, 3 do
+  local mine = redis.pcall('XPENDING', KEYS[1 + priority], 'workers', '-', '+', 10000, worker)
+  if not mine.err then
+    for _, entry in ipairs(mine) do
+      if entry[4] > 1 then most = 0 end
+    end
+  end
+end
 for priority = 1, 3 do
   local stream = KEYS[1 + priority]
   cursors[priority] = '0-0'
   if most > 0 then
-    local reply = redis.pcall('XAUTOCLAIM', stream, 'workers', worker, lease, ARGV[3 + priority], 'COUNT', most)
+    local reply = redis.pcall('XAUTOCLAIM', stream, 'workers', worker, lease, ARGV[2 + priority], 'COUNT', most)
     if reply.err then
       if string.sub(reply.err, 1, 7) ~= 'NOGROUP' then return reply end
     else

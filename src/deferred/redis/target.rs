@@ -63,6 +63,9 @@ fn read(url: &str, tls: bool, certificates: Option<TlsCertificates>, deadline: D
     let (scheme, rest) = url.split_once("://").unwrap_or((url, ""));
     let one = if tls { "rediss" } else { "redis" };
     let (login, hosts) = match rest.rsplit_once('@') {
+        Some((login, _)) if login.contains(['?', '#', '/']) => {
+            return Err(wrong("in user and password ? is written as %3F, # as %23, / as %2F"));
+        }
         Some((login, hosts)) => (format!("{login}@"), hosts),
         None => (String::new(), rest),
     };
@@ -86,7 +89,7 @@ fn read(url: &str, tls: bool, certificates: Option<TlsCertificates>, deadline: D
     }
 }
 
-/// `hosts`: `HOST:PORT,HOST:PORT/MASTER/DB`. The login is the master's.
+/// `hosts`: `HOST:PORT,HOST:PORT/MASTER/DB?sentinel_user=…&sentinel_password=…`. The login is the master's.
 fn sentinel(one: &str, login: &str, hosts: &str, certificates: Option<TlsCertificates>) -> RedisResult<SentinelClient> {
     let missing = || wrong("the master's name is missing: …/MASTER");
     let (hosts, path) = hosts.split_once('/').ok_or_else(missing)?;
@@ -94,6 +97,7 @@ fn sentinel(one: &str, login: &str, hosts: &str, certificates: Option<TlsCertifi
     if master.is_empty() {
         return Err(missing());
     }
+    let (database, parameters) = database.split_once('?').unwrap_or((database, ""));
     let address = |host: &str| -> RedisResult<ConnectionAddr> {
         Ok(format!("{one}://{host}").into_connection_info()?.addr().clone())
     };
@@ -103,6 +107,13 @@ fn sentinel(one: &str, login: &str, hosts: &str, certificates: Option<TlsCertifi
     let node = node.redis_settings();
     let mut client =
         SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?.set_client_to_redis_db(node.db());
+    for (name, value) in url::form_urlencoded::parse(parameters.as_bytes()) {
+        client = match name.as_ref() {
+            "sentinel_user" => client.set_client_to_sentinel_username(value),
+            "sentinel_password" => client.set_client_to_sentinel_password(value),
+            _ => return Err(wrong("parameters of a sentinel's address are sentinel_user and sentinel_password")),
+        };
+    }
     if let Some(user) = node.username() {
         client = client.set_client_to_redis_username(user);
     }
@@ -152,7 +163,8 @@ fn certificates(address: &RedisAddress<'_>, setting: &'static str) -> Result<Tls
 /// The address without login and parameters.
 pub(super) fn place(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("", ""));
-    let rest = rest.split('?').next().unwrap_or_default();
+    // First the login: what stands in a password that should be written otherwise is part of it too.
     let rest = rest.rsplit_once('@').map_or(rest, |(_, host)| host);
+    let rest = rest.split('?').next().unwrap_or_default();
     format!("{scheme}://{rest}")
 }

@@ -112,6 +112,10 @@ pub struct Thresholds {
     pub service_availability_ratio: Threshold,
     /// Jobs that wait.
     pub queue_depth_jobs: Threshold,
+    /// How long the oldest job of one priority waits that could be done.
+    pub queue_age_seconds: Threshold,
+    /// Jobs that are not tried again.
+    pub dead_letters_jobs: Threshold,
     /// Time to an answer of the database.
     pub database_latency_seconds: Threshold,
     /// Time that a service has been left alone.
@@ -143,6 +147,8 @@ impl Default for Thresholds {
             auth_failures_per_hour: from(10.0, 50.0),
             service_availability_ratio: from(0.95, 0.8),
             queue_depth_jobs: from(1_000.0, 5_000.0),
+            queue_age_seconds: from(300.0, 1_800.0),
+            dead_letters_jobs: from(1.0, 100.0),
             database_latency_seconds: from(5.0, 10.0),
             breaker_open_seconds: from(60.0, 600.0),
             disk_free_ratio: from(0.1, 0.05),
@@ -166,6 +172,8 @@ impl Thresholds {
             Kind::AuthFailures => self.auth_failures_per_hour,
             Kind::ServiceAvailability => self.service_availability_ratio,
             Kind::QueueDepth => self.queue_depth_jobs,
+            Kind::QueueAge => self.queue_age_seconds,
+            Kind::DeadLetters => self.dead_letters_jobs,
             Kind::DatabaseLatency => self.database_latency_seconds,
             Kind::BreakerOpen => self.breaker_open_seconds,
             Kind::Disk => self.disk_free_ratio,

@@ -47,6 +47,10 @@ pub enum Kind {
     ServiceAvailability,
     /// Jobs that wait.
     QueueDepth,
+    /// How long the oldest job waits that could be done.
+    QueueAge,
+    /// Jobs that are not tried again.
+    DeadLetters,
     /// Time to an answer of the database.
     DatabaseLatency,
     /// Time that a service has been left alone.
@@ -71,12 +75,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::ApiLatency,
         Self::RateLimitAbuse,
         Self::AuthFailures,
         Self::ServiceAvailability,
         Self::QueueDepth,
+        Self::QueueAge,
+        Self::DeadLetters,
         Self::DatabaseLatency,
         Self::BreakerOpen,
         Self::Disk,
@@ -97,6 +103,8 @@ impl Kind {
             Self::AuthFailures => "auth_failures",
             Self::ServiceAvailability => "service_availability",
             Self::QueueDepth => "queue_depth",
+            Self::QueueAge => "queue_age",
+            Self::DeadLetters => "dead_letters",
             Self::DatabaseLatency => "database_latency",
             Self::BreakerOpen => "breaker_open",
             Self::Disk => "disk",
@@ -132,6 +140,8 @@ impl Kind {
             Self::AuthFailures => format!("{value:.0} failures within an hour"),
             Self::ServiceAvailability => format!("{:.1}% of calls answered", value * 100.0),
             Self::QueueDepth => format!("{value:.0} jobs wait"),
+            Self::QueueAge => format!("the oldest job has waited for {}", seconds(value)),
+            Self::DeadLetters => format!("{value:.0} jobs are not tried again"),
             Self::DatabaseLatency => format!("an answer took {}", seconds(value)),
             Self::BreakerOpen => format!("left alone for {}", seconds(value)),
             Self::Disk => format!("{:.1}% free", value * 100.0),
@@ -157,6 +167,8 @@ impl Kind {
             Self::AuthFailures => "Failed authentications",
             Self::ServiceAvailability => "A service often fails",
             Self::QueueDepth => "A queue is long",
+            Self::QueueAge => "Jobs wait for long",
+            Self::DeadLetters => "There are dead letters",
             Self::DatabaseLatency => "The database is slow",
             Self::BreakerOpen => "A service is left alone after failures",
             Self::Disk => "Space runs out",
@@ -178,6 +190,8 @@ impl Kind {
             Self::AuthFailures => "Look in the log for the addresses; change the admin token if in doubt.",
             Self::ServiceAvailability => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
             Self::QueueDepth => "Look whether workers run and what they wait for.",
+            Self::QueueAge => "Look whether workers run (mailweir_workers) and what they wait for.",
+            Self::DeadLetters => "`mailweir queue dead list` says why; replay or purge them.",
             Self::DatabaseLatency => "What must be held is deferred while it does not answer. Look at disk and server.",
             Self::BreakerOpen => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
             Self::Disk => "Below store.min_free_bytes nothing more is held. Make room, or keep less (store.*_days).",

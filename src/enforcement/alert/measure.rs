@@ -129,8 +129,12 @@ impl Gauges {
             measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
         }
         self.services(&readings.services, now_ms, &mut measures);
-        let several =
-            [(Kind::Disk, &readings.disks), (Kind::FeedAge, &readings.feeds), (Kind::NextHop, &readings.next_hops)];
+        let several = [
+            (Kind::Disk, &readings.disks),
+            (Kind::FeedAge, &readings.feeds),
+            (Kind::NextHop, &readings.next_hops),
+            (Kind::QueueAge, &readings.queue_ages),
+        ];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));
@@ -145,6 +149,7 @@ impl Gauges {
         let queue =
             |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
         measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
+        measures.extend(readings.dead_letters.map(|dead| one(Kind::DeadLetters, dead as f64)));
         measures.extend(readings.database.map(|database| match database {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
             Database::Silent => Measure { value: None, ..one(Kind::DatabaseLatency, 0.0) },
@@ -285,6 +290,25 @@ mod tests {
             "{}",
             gauges.auth_failures.samples.len()
         );
+    }
+
+    #[test]
+    fn jobs_that_wait_and_jobs_that_are_dead() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let of = |name: &str, value| (name.to_owned(), value);
+        let readings = Readings {
+            queues: vec![("high".into(), 7)],
+            queue_ages: vec![of("high", 301.5), of("low", 0.0)],
+            dead_letters: Some(3),
+            ..Readings::default()
+        };
+        let measures = gauges.measure(&readings, 0);
+        let found = |kind| measures.iter().filter(move |m| m.kind == kind).map(move |m| (m.subject.as_str(), m.value));
+        assert_eq!(found(Kind::QueueAge).collect::<Vec<_>>(), [("high", Some(301.5)), ("low", Some(0.0))]);
+        assert_eq!(found(Kind::DeadLetters).collect::<Vec<_>>(), [("", Some(3.0))]);
+        let words = [Kind::QueueAge.words(Some(301.5)), Kind::DeadLetters.words(Some(3.0))];
+        assert_eq!(words, ["the oldest job has waited for 302 s", "3 jobs are not tried again"]);
+        assert!(gauges.measure(&Readings::default(), 1).is_empty(), "what is not read is not judged");
     }
 
     #[test]

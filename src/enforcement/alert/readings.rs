@@ -13,6 +13,10 @@ pub struct Readings {
     pub services: Vec<Service>,
     /// Jobs that wait, by queue.
     pub queues: Vec<(String, u64)>,
+    /// How long the oldest job waits that could be done, in seconds, by queue.
+    pub queue_ages: Vec<(String, f64)>,
+    /// Jobs that are not tried again; none where there is no queue.
+    pub dead_letters: Option<u64>,
     /// The database.
     pub database: Option<Database>,
     /// Share of free space, 0 to 1, by what is kept there.

@@ -1,5 +1,6 @@
 //! Bodies as files: `FOLDER/ab/cd/<sha256>.zst`, mode 0600, written beside, synced, renamed, the folder synced.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use super::BodyPage;
 use crate::records::StoreError;
 
 /// A folder of bodies.
@@ -63,30 +65,54 @@ impl Files {
         .await
     }
 
-    pub(super) async fn older_than(&self, unix_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
+    /// One page: folders before the one where the last page ended are not looked into again.
+    pub(super) async fn older_than(
+        &self,
+        unix_ms: i64,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<BodyPage, StoreError> {
         let folder = self.folder.clone();
         let before = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.max(0) as u64);
         blocking(move || {
-            let mut names = Vec::new();
-            for outer in entries(&folder)? {
-                for inner in entries(&outer)? {
-                    for file in entries(&inner)? {
-                        let old = fs::metadata(&file).and_then(|m| m.modified()).is_ok_and(|at| at < before);
-                        if !old || names.len() >= limit {
+            let after: Vec<OsString> = after.iter().flat_map(|after| after.split('/')).map(OsString::from).collect();
+            let (mut page, mut seen) = (BodyPage::default(), 0);
+            for (outer, first) in from(&folder, after.first())? {
+                for (inner, first) in from(&outer, after.get(1).filter(|_| first))? {
+                    for (file, last) in from(&inner, after.get(2).filter(|_| first))? {
+                        if last {
                             continue;
                         }
+                        let old = fs::metadata(&file).and_then(|m| m.modified()).is_ok_and(|at| at < before);
                         match (file.extension().and_then(|e| e.to_str()), file.file_stem().and_then(|s| s.to_str())) {
-                            (Some("zst"), Some(name)) if name.len() == 64 => names.push(name.to_owned()),
-                            (Some("part"), _) => drop(fs::remove_file(&file)),
+                            (Some("zst"), Some(name)) if old && name.len() == 64 => page.names.push(name.to_owned()),
+                            (Some("part"), _) if old => drop(fs::remove_file(&file)),
                             _ => {}
+                        }
+                        seen += 1;
+                        if seen >= limit {
+                            page.next = file.strip_prefix(&folder).ok().and_then(Path::to_str).map(str::to_owned);
+                            return Ok(page);
                         }
                     }
                 }
             }
-            Ok(names)
+            Ok(page)
         })
         .await
     }
+}
+
+/// What is in a folder in the order of names, from a name on; and whether it is that one.
+fn from(folder: &Path, name: Option<&OsString>) -> Result<Vec<(PathBuf, bool)>, StoreError> {
+    let mut found = entries(folder)?;
+    found.retain(|path| name.is_none_or(|name| path.file_name() >= Some(name)));
+    found.sort_unstable();
+    let is_it = |path: PathBuf| {
+        let it = name.is_some_and(|name| path.file_name() == Some(name));
+        (path, it)
+    };
+    Ok(found.into_iter().map(is_it).collect())
 }
 
 fn write_synced(folder: &Path, aside: &Path, path: &Path, packed: &[u8]) -> std::io::Result<()> {
@@ -137,4 +163,44 @@ async fn blocking<T: Send + 'static>(
     let lost =
         |error| StoreError::Body { attempt: "wait for", place: "worker".into(), source: std::io::Error::other(error) };
     tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Page by page, each body once, and what was left half written goes.
+    #[tokio::test]
+    async fn pages() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path().join("bodies"), 0).unwrap();
+        // Two of them in one folder.
+        let mut names: Vec<String> = ["00aa", "00ab", "00ab", "7f00", "ffff"]
+            .iter()
+            .zip('a'..)
+            .map(|(at, c)| format!("{at}{}", c.to_string().repeat(60)))
+            .collect();
+        for name in &names {
+            files.put(name, vec![1]).await.unwrap();
+        }
+        let part = files.path(&names[0]).with_extension("1-1.part");
+        fs::write(&part, "half").unwrap();
+        let soon = i64::MAX / 2;
+        for limit in 1..8 {
+            let (mut seen, mut after, mut pages) = (Vec::new(), None, 0);
+            loop {
+                let page = files.older_than(soon, after, limit).await.unwrap();
+                assert!(page.names.len() <= limit);
+                seen.extend(page.names);
+                (after, pages) = (page.next, pages + 1);
+                if after.is_none() {
+                    break;
+                }
+            }
+            names.sort();
+            assert_eq!((&seen, pages >= 5 / limit), (&names, true), "{limit}");
+        }
+        assert!(!part.exists());
+        assert_eq!(files.older_than(0, None, 9).await.unwrap(), BodyPage::default(), "none is that old");
+    }
 }

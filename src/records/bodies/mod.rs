@@ -20,6 +20,15 @@ const ZSTD_LEVEL: i32 = 3;
 /// Largest body read back, in bytes: more than any message limit, less than a bomb.
 const BODY_MAX: usize = 1 << 30;
 
+/// One page of bodies.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct BodyPage {
+    /// Names of those that are old.
+    pub(super) names: Vec<String>,
+    /// Where it ended; none when it was the last.
+    pub(super) next: Option<String>,
+}
+
 /// The store of bodies.
 #[derive(Debug)]
 pub(super) enum Bodies {
@@ -74,12 +83,18 @@ impl Bodies {
         Ok(raw.into())
     }
 
-    /// Names of all bodies that were last written before a time, at most `limit`.
-    pub(super) async fn older_than(&self, unix_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
+    /// Names of bodies that were last written before a time: of the next `limit` bodies, in the order of their names.
+    /// `after`: where the page before ended; none for the first.
+    pub(super) async fn older_than(
+        &self,
+        unix_ms: i64,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<BodyPage, StoreError> {
         match self {
-            Self::Files(files) => files.older_than(unix_ms, limit).await,
+            Self::Files(files) => files.older_than(unix_ms, after, limit).await,
             #[cfg(feature = "s3")]
-            Self::Objects(objects) => objects.older_than(unix_ms, limit).await,
+            Self::Objects(objects) => objects.older_than(unix_ms, after, limit).await,
         }
     }
 

@@ -10,6 +10,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::path::Path;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt};
 
+use super::BodyPage;
 use crate::records::StoreError;
 use crate::records::config::S3Config;
 
@@ -93,22 +94,31 @@ impl Objects {
         self.within("delete", name, delete).await
     }
 
-    pub(super) async fn older_than(&self, unix_ms: i64, limit: usize) -> Result<Vec<String>, StoreError> {
+    /// One page: the deadline is for each.
+    pub(super) async fn older_than(
+        &self,
+        unix_ms: i64,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<BodyPage, StoreError> {
         let prefix = (!self.prefix.is_empty()).then(|| Path::from(self.prefix.as_str()));
         let list = async {
-            let mut names = Vec::new();
-            let mut objects = self.store.list(prefix.as_ref());
+            let objects = match after.map(Path::from) {
+                Some(after) => self.store.list_with_offset(prefix.as_ref(), &after),
+                None => self.store.list(prefix.as_ref()),
+            };
+            let (mut page, mut seen, mut objects) = (BodyPage::default(), 0, objects);
             while let Some(object) = objects.next().await.transpose()? {
                 let name = object.location.filename().and_then(|file| file.strip_suffix(".zst")).map(str::to_owned);
-                if let Some(name) = name.filter(|n| n.len() == 64 && object.last_modified.timestamp_millis() < unix_ms)
-                {
-                    names.push(name);
-                    if names.len() >= limit {
-                        break;
-                    }
+                let old = object.last_modified.timestamp_millis() < unix_ms;
+                page.names.extend(name.filter(|name| name.len() == 64 && old));
+                seen += 1;
+                if seen >= limit {
+                    page.next = Some(object.location.to_string());
+                    break;
                 }
             }
-            Ok(names)
+            Ok(page)
         };
         self.within("list", "", list).await
     }

@@ -30,6 +30,8 @@ const ROUNDS: usize = 5;
 const ROUND: Duration = Duration::from_secs(4);
 /// What a message with everything in order is: some kilobytes with a link or two.
 const WORDS: usize = 700;
+/// Every tenth is neither good nor bad at first sight: the text analyser is asked about it.
+const GREY: u64 = 10;
 /// Ticks of a second in which the kernel counts processor time (`sysconf(_SC_CLK_TCK)`, the same on all Linux).
 const TICKS: f64 = 100.0;
 
@@ -116,7 +118,9 @@ impl Measured {
 
 /// Sends one message whole; what comes back up to the final reply.
 async fn message(mta: &mut Mta, number: u64, body: &str) -> Vec<(u8, Vec<u8>)> {
-    mta.begin(&format!("Figures {number} of our meeting")).await;
+    let grey = number % GREY == 0;
+    let subject = if grey { "Urgent: your account will be suspended" } else { "Figures of our meeting" };
+    mta.begin(&format!("{subject} ({number})")).await;
     let id = format!("<{number}@example.net>");
     for (name, value) in [
         ("From", "Ada Example <ada@example.net>"),
@@ -140,6 +144,12 @@ fn body(number: u64) -> String {
         "figures", "about", "sales", "before", "summer", "and", "look", "at", "them", "together",
     ];
     let mut text = format!("Hello, see https://www.a{number}.example/x for more.\r\n");
+    if number % GREY == 0 {
+        text.push_str(
+            "Your mailbox is almost full and will be suspended within 24 hours. Click here to verify your account ",
+        );
+        text.push_str(&format!("and confirm your password: https://www.a{number}.example/login\r\n"));
+    }
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     for place in 0..WORDS {
         state ^= state << 13;
@@ -178,8 +188,6 @@ on_failure = "open"
 [enrichment.text_service]
 enabled = true
 url = "http://{http}/v1/analyse"
-risk_from = 0.0
-risk_to = 100.0
 on_failure = "open"
 [enrichment.rdap]
 enabled = true

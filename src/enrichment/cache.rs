@@ -165,6 +165,9 @@ impl<V: Kept> Cache<V> {
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
+        if let Some(failure) = self.refuses() {
+            return Err(failure);
+        }
         let inner = &self.inner;
         if again {
             inner.kept.invalidate(&key).await;

@@ -47,6 +47,10 @@ impl Guard {
 
     /// What `ask` finds out; what there is of it when the resolver fails meanwhile.
     pub(super) async fn ask(&self, ask: impl Future<Output = Facts> + Send) -> Result<Facts, Why> {
+        if let Some(failure) = self.dependency.refuses() {
+            self.dependency.spared(&failure);
+            return Err(why(&failure));
+        }
         let found = Mutex::new(None);
         let keep = |facts| *found.lock().unwrap_or_else(PoisonError::into_inner) = Some(facts);
         let mut ask = Some(Box::pin(ask));

@@ -13,7 +13,8 @@ use crate::policy::Wait;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Time for all questions to the outside about one message; at the deadline there is a verdict, marked degraded.
+    /// Time for one message; at the deadline there is a verdict, marked degraded. Of it a twentieth is left for judging what was
+    /// learnt from outside.
     pub deadline_ms: u64,
     /// A message that is to be held must be durable by the same deadline, else the sender is answered 451. So long it may take in
     /// any case, should the questions have used up their time.

@@ -38,6 +38,9 @@ use crate::records::{OutboxJob, PassKey, RELEASE_HEADER, Record, Records, Timing
 /// Bytes of a message beyond which it is parsed where it does not keep other connections waiting.
 const LARGE: usize = 256 * 1024;
 
+/// The share of the deadline that is left for judging what was learnt: a twentieth.
+const JUDGING_SHARE: u32 = 20;
+
 /// How long a message that broke the judgement is remembered.
 const BROKEN_MEMORY: Duration = Duration::from_secs(60 * 60);
 
@@ -126,7 +129,8 @@ impl Pipeline {
         timing.parse_us = micros(started);
 
         let asked = Instant::now();
-        let until = asked + effort.deadline;
+        let until = started + effort.deadline - effort.deadline / JUDGING_SHARE;
+        let patience = until.saturating_duration_since(asked);
         let client = stranger(standing, &transaction.connection);
         let question = Question {
             message: &message,
@@ -137,8 +141,8 @@ impl Pipeline {
             again: effort.again,
             led_to: &[],
         };
-        let campaign = timeout(effort.deadline, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
-        let enriched = self.enrich(standing, transaction, &question, (effort.deadline, until));
+        let campaign = timeout(patience, self.campaign(standing, transaction, likeness.as_ref(), effort.again));
+        let enriched = self.enrich(standing, transaction, &question, (patience, until));
         let (mut facts, campaign) = tokio::join!(enriched, campaign);
         facts.campaign = campaign.unwrap_or(Fact::Unknown(Why::Timeout));
         timing.enrich_us = micros(asked);

@@ -90,6 +90,10 @@ impl BlockLists {
             };
             for asked in about {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
+                if let Some(failure) = zone.refuses() {
+                    each.push(Box::pin(std::future::ready((zone, asked, Err(failure)))));
+                    continue;
+                }
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
                     let answer = timeout_at(until, Arc::clone(&zone).ask(&asked, again, until)).await;
@@ -248,6 +252,11 @@ impl Zone {
         };
         let look_up = async move { zone.look_up(&label, Repeat::Safe, Some(until)).await };
         self.answers.fetch(asked.label.clone(), about, again, look_up).await
+    }
+
+    /// Why it cannot be asked at the moment, when it never passed its test.
+    fn refuses(&self) -> Option<Failure> {
+        self.tests.refuses()
     }
 
     /// RFC 5782, 5: what must be listed is, what must not be is not.

@@ -146,6 +146,31 @@ impl<V: Kept> Cache<V> {
         self.refused().inspect(|_| self.inner.misses.inc())
     }
 
+    /// What needs no question: the answer kept while it is fresh, and while nobody may be asked any answer kept, or why there is
+    /// none. For those to whom it costs something to get ready to ask.
+    pub(super) async fn at_hand(&self, key: &str, again: bool) -> Option<Result<V, Failure>> {
+        if let Some(failure) = self.refuses() {
+            return Some(Err(failure));
+        }
+        let inner = &self.inner;
+        let kept = if again { None } else { inner.kept.get(key).await };
+        match kept.filter(|entry| inner.is_good(entry)) {
+            Some(entry) if Instant::now() <= entry.fresh_until => {
+                inner.hits.inc();
+                Some(Ok(entry.answer))
+            }
+            Some(entry) if self.dependency.refuses().is_some() => {
+                inner.stales.inc();
+                Some(Ok(entry.answer))
+            }
+            Some(_) => None,
+            None => self.refused().map(|failure| {
+                inner.misses.inc();
+                Err(failure)
+            }),
+        }
+    }
+
     /// The answer kept, else the one that `ask` gives. `about` tells what it is about, when it has to be asked for.
     pub(super) async fn get<F>(&self, key: String, about: impl FnOnce() -> Vec<Tag>, ask: F) -> Result<V, Failure>
     where
@@ -165,30 +190,20 @@ impl<V: Kept> Cache<V> {
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
-        if let Some(failure) = self.refuses() {
-            return Err(failure);
+        if let Some(answer) = self.at_hand(&key, again).await {
+            return answer;
         }
         let inner = &self.inner;
-        if again {
-            inner.kept.invalidate(&key).await;
-        } else if let Some(entry) = inner.kept.get(&key).await {
-            let now = Instant::now();
-            if now <= entry.until && inner.tiers.is_good(entry.number, &entry.tags) {
-                if now <= entry.fresh_until {
-                    inner.hits.inc();
-                } else {
-                    inner.stales.inc();
-                    self.refresh(key, entry.tags, ask);
-                }
-                return Ok(entry.answer);
-            }
-            inner.kept.invalidate(&key).await;
+        if !again
+            && let Some(entry) = inner.kept.get(&key).await
+            && inner.is_good(&entry)
+        {
+            inner.stales.inc();
+            self.refresh(key, entry.tags, ask);
+            return Ok(entry.answer);
         }
+        inner.kept.invalidate(&key).await;
         inner.misses.inc();
-        // Nobody waits for whom nobody may ask.
-        if let Some(failure) = self.refused() {
-            return Err(failure);
-        }
         let tags: Arc<[Tag]> = about().into();
         let least = if again { Duration::MAX } else { Duration::ZERO };
         let asked = Box::pin(inner.ask(key.clone(), tags, least, ask));
@@ -226,6 +241,11 @@ impl<V: Kept> Cache<V> {
 }
 
 impl<V: Kept> Inner<V> {
+    /// Whether an answer may still be given.
+    fn is_good(&self, entry: &Entry<V>) -> bool {
+        Instant::now() <= entry.until && self.tiers.is_good(entry.number, &entry.tags)
+    }
+
     /// The shelf's answer, if it is kept there for `least` more, else the service's.
     async fn ask<F>(&self, key: String, tags: Arc<[Tag]>, least: Duration, ask: F) -> Result<Entry<V>, Failure>
     where

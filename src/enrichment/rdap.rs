@@ -132,9 +132,13 @@ impl Rdap {
                 asked.push((domain, sender));
             }
         }
-        let each = asked.into_iter().map(|(domain, sender)| -> BoxFuture<'_, _> {
-            Box::pin(async move { (domain, sender, self.registration(domain, until).await) })
-        });
+        let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
+        for (domain, sender) in asked {
+            each.push(match self.at_hand(domain).await {
+                Some(answer) => Box::pin(std::future::ready((domain, sender, answer))),
+                None => Box::pin(async move { (domain, sender, self.registration(domain, until).await) }),
+            });
+        }
         let answers = futures_util::future::join_all(each).await;
         let (mut ages, mut failed, mut answered) = (Vec::new(), None, false);
         for (domain, sender, answer) in answers {
@@ -190,6 +194,13 @@ impl Rdap {
     /// How many suffixes have a registry.
     pub(super) fn known(&self) -> usize {
         self.places.len()
+    }
+
+    /// What needs no question to a registry.
+    async fn at_hand(&self, domain: &str) -> Option<Result<Option<Registration>, Failure>> {
+        let Some(place) = self.place(domain) else { return Some(Ok(None)) };
+        let registry = place.registry.get()?;
+        self.cache.of(registry.client.dependency()).at_hand(domain, false).await
     }
 
     /// What its registry says about a domain, or what is kept of that; `None` when it knows nothing of it.

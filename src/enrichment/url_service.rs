@@ -76,6 +76,10 @@ impl UrlService {
             .take(self.max_urls);
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
         for url in urls {
+            if let Some(answer) = self.cache.at_hand(&url, question.again).await {
+                each.push(Box::pin(std::future::ready((url, answer))));
+                continue;
+            }
             let (asker, asked) = (Arc::clone(&self.asker), url.clone());
             let ask = async move { ask(&asker, &asked, Repeat::Safe, until).await };
             each.push(Box::pin(async move {

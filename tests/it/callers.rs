@@ -37,12 +37,7 @@ impl Site {
 
     async fn gateway(&self, callers: &[(&str, Role)]) -> Gateway {
         let callers: BTreeMap<String, Role> = callers.iter().map(|(id, role)| ((*id).to_owned(), *role)).collect();
-        let gateway = Gateway::start_with(Config { callers, ..Config::default() }, &self.signing).await;
-        if !self.signing.shares_nonces() {
-            // What is signed just after the start may have been taken before it.
-            tokio::time::sleep(Duration::from_millis(3_100)).await;
-        }
-        gateway
+        start(Config { callers, ..Config::default() }, &self.signing).await
     }
 
     /// A new key takes over at once.
@@ -54,6 +49,15 @@ impl Site {
     fn signed(&self, method: &str, path: &str, body: &str) -> Vec<String> {
         sign(&self.signing, &self.keys, (method, path, body), now_ms())
     }
+}
+
+async fn start(config: Config, signing: &SigningConfig) -> Gateway {
+    let gateway = Gateway::start_with(config, signing).await;
+    if !signing.shares_nonces() {
+        // What is signed just after the start may have been taken before it.
+        tokio::time::sleep(Duration::from_millis(3_100)).await;
+    }
+    gateway
 }
 
 fn now_ms() -> i64 {
@@ -143,7 +147,7 @@ async fn guessing_is_cut_short_and_bodies_are_bounded() {
     let site = Site::new(SigningConfig::default());
     let callers = BTreeMap::from([("*".to_owned(), Role::Admin)]);
     let config = Config { callers, failed_tokens_per_minute: 2, request_bytes: 100, ..Config::default() };
-    let gateway = Gateway::start_with(config, &site.signing).await;
+    let gateway = start(config, &site.signing).await;
     let large = format!("{{\"alert\": \"{}\"}}", "d".repeat(100));
     assert_eq!(ask(&gateway, &site, "POST", ACK.1, &large).await.status, 413);
     for expected in [401, 401, 429] {
@@ -210,8 +214,7 @@ async fn keys_follow_each_other() {
     // Without an overlap the old one ends with its successor's beginning.
     let signing = SigningConfig { overlap_hours: 0, ..site.signing.clone() };
     let callers = BTreeMap::from([("*".to_owned(), Role::Admin)]);
-    let gateway = Gateway::start_with(Config { callers, ..Config::default() }, &signing).await;
-    tokio::time::sleep(Duration::from_millis(20)).await;
+    let gateway = start(Config { callers, ..Config::default() }, &signing).await;
     assert_eq!(send(&gateway, ACK, &by_old()).await.status, 401);
     assert_eq!(ask(&gateway, &site, ACK.0, ACK.1, ACK.2).await.status, 201);
 }

@@ -504,8 +504,13 @@ async fn breaks_and_recovers(one: One, fault: Fault) -> (u32, Duration) {
         let of = |name: &&str| snapshots.iter().any(|s| called(&s.name, name) && s.state == wanted);
         one.dependencies().iter().all(of)
     };
-    let well = ask().await;
-    assert!(well.degraded.is_empty(), "{what}: well at first: {:?}", well.degraded);
+    let begun = tokio::time::Instant::now();
+    while let degraded = ask().await.degraded
+        && !degraded.is_empty()
+    {
+        // A machine that is busy with something else.
+        assert!(begun.elapsed() < Duration::from_secs(30), "{what}: well at first: {degraded:?}");
+    }
     // What the resolver remembers for a second must be forgotten.
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     scene.mock(one).set(fault);

@@ -18,6 +18,9 @@ use super::problem::Problem;
 use crate::enforcement::signing::{Asked, Keys, SignatureError, SigningConfig, SiteNonces, Verifier};
 use crate::observe::event;
 
+/// How far a caller's clock may be ahead where nonces are in this process's memory: else what was signed with a later time could be
+/// shown again after a restart.
+const AHEAD_MS: i64 = 2_000;
 /// Every key that is good.
 const ANY: &str = "*";
 
@@ -83,7 +86,7 @@ pub(super) struct Callers {
     signing: SigningConfig,
     key_file: PathBuf,
     verifier: Verifier<SiteNonces>,
-    /// Signatures from before this time are refused: their nonces are not known any more.
+    /// Signatures from before this time are refused: they may have been taken before the start, and their nonces forgotten.
     since_ms: i64,
 }
 
@@ -104,7 +107,7 @@ impl Callers {
         let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
         Keys::load(&key_file, signing, now_ms)?;
         let nonces = SiteNonces::new(signing)?;
-        let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 };
+        let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 + 1_000 + AHEAD_MS };
         Ok(Self { allowed, signing: signing.clone(), key_file, verifier: Verifier::new(signing, nonces), since_ms })
     }
 
@@ -132,7 +135,9 @@ impl Callers {
             return Err(self.refused(who, None, &SignatureError::UnknownKey));
         }
         let signed_ms = self.value(headers, "Timestamp").and_then(|text| text.parse::<i64>().ok()?.checked_mul(1_000));
-        if let Some(signed_ms) = signed_ms.filter(|at| *at < self.since_ms) {
+        let alone = !self.signing.shares_nonces();
+        let odd = |at: &i64| *at < self.since_ms || (alone && *at > now_ms + AHEAD_MS);
+        if let Some(signed_ms) = signed_ms.filter(odd) {
             let seconds = now_ms.abs_diff(signed_ms) / 1_000;
             return Err(self.refused(who, Some(id), &SignatureError::Stale { seconds }));
         }

@@ -50,7 +50,7 @@ pub(super) struct Front {
     router: TowerToHyperService<Router>,
 }
 
-/// In a request's extensions: it carried the token, or was signed. The open paths tell more then.
+/// In a request's extensions: it carried the token, or was signed where that is looked at; the open paths tell more with the token.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Trusted(pub(super) Role);
 

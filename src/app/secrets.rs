@@ -64,7 +64,10 @@ pub(super) fn told(text: &str) -> String {
         let from =
             rest[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && !"+-.".contains(c)).map_or(0, |end| end + 1);
         // A blank within an address is a mistake, and then not its end: rather too much is hidden.
-        let end = rest[at..].find(|c: char| c == '\n' || ENDS.contains(&c)).map_or(rest.len(), |end| at + end);
+        // Passwords may have any quote in them but the one around the address.
+        let opened = rest[..from].chars().next_back().filter(|c| ENDS.contains(c));
+        let closes = opened.map(|c| if c == '<' { '>' } else { c });
+        let end = rest[at..].find(|c: char| c == '\n' || Some(c) == closes).map_or(rest.len(), |end| at + end);
         told.push_str(&rest[..from]);
         told.push_str(&hidden(&rest[from..end], true));
         rest = &rest[end..];

@@ -48,6 +48,8 @@ struct Asked {
     name: String,
     /// What stands before the zone.
     label: String,
+    /// It is an address, not a domain.
+    numbered: bool,
 }
 
 impl BlockLists {
@@ -142,8 +144,10 @@ impl BlockLists {
 
     /// Where links lead: domains and public addresses, each once.
     fn urls(&self, question: &Question<'_>) -> Vec<Asked> {
-        let named = |name: &str| Asked { of: ListingOf::Link, name: name.to_owned(), label: name.to_owned() };
-        let numbered = |ip: IpAddr| Asked { of: ListingOf::Link, name: ip.to_string(), label: reversed(ip) };
+        let named =
+            |name: &str| Asked { of: ListingOf::Link, name: name.to_owned(), label: name.to_owned(), numbered: false };
+        let numbered =
+            |ip: IpAddr| Asked { of: ListingOf::Link, name: ip.to_string(), label: reversed(ip), numbered: true };
         let followed = question.led_to.iter().filter_map(|url| match url.host()? {
             Host::Domain(domain) => registrable_domain(domain).map(named),
             Host::Ipv4(ip) => public(ip.into()).map(numbered),
@@ -175,11 +179,16 @@ fn domains(question: &Question<'_>, urls: &[Asked]) -> Vec<Asked> {
     let mut asked: Vec<Asked> = Vec::new();
     for domain in senders {
         if asked.iter().all(|one| one.name != domain) {
-            asked.push(Asked { of: ListingOf::Sender, name: domain.to_owned(), label: domain.to_owned() });
+            asked.push(Asked {
+                of: ListingOf::Sender,
+                name: domain.to_owned(),
+                label: domain.to_owned(),
+                numbered: false,
+            });
         }
     }
     // Lists of domains say something else about numbers, or that they must not be asked about them.
-    let links = urls.iter().filter(|url| url.name == url.label);
+    let links = urls.iter().filter(|url| !url.numbered);
     let links: Vec<Asked> = links.filter(|url| asked.iter().all(|one| one.name != url.name)).cloned().collect();
     asked.extend(links);
     asked
@@ -193,7 +202,7 @@ pub(super) fn dependency_name(zone: &str) -> String {
 /// The client, when it is a stranger's.
 fn addresses(question: &Question<'_>) -> Vec<Asked> {
     let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
-    let asked = |ip: IpAddr| Asked { of: ListingOf::Client, name: ip.to_string(), label: reversed(ip) };
+    let asked = |ip: IpAddr| Asked { of: ListingOf::Client, name: ip.to_string(), label: reversed(ip), numbered: true };
     client.and_then(public).map(asked).into_iter().collect()
 }
 
@@ -234,8 +243,7 @@ impl Zone {
             .await?;
         let (zone, label) = (Arc::clone(&self), asked.label.clone());
         let about = || {
-            let numbered = asked.name != asked.label;
-            let named = if numbered { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
+            let named = if asked.numbered { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
             vec![Tag::dependency("block_lists"), dependency(), named]
         };
         let look_up = async move { zone.look_up(&label, Repeat::Safe, Some(until)).await };

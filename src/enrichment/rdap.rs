@@ -109,9 +109,11 @@ impl Rdap {
         })
     }
 
-    /// How long registries have been failing: the longest.
+    /// How long registries have been failing: of those that do, the latest to begin. One that is gone for weeks says nothing about
+    /// the others.
     pub(super) fn failing_for(&self) -> Duration {
-        self.all().iter().map(|one| one.client.dependency().failing_for()).max().unwrap_or_default()
+        let failing = self.all().into_iter().map(|one| one.client.dependency().failing_for());
+        failing.filter(|time| !time.is_zero()).min().unwrap_or_default()
     }
 
     /// When the domains of sender and links were registered; whole days before `question.now`. One that could not be asked about

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::answer;
+use super::stages::{holds_failed, holds_unread};
 use super::{Abilities, AfterHold, Answer, Metrics, OnWorse, Pipeline, ReassessConfig, Standing, Transaction};
 use crate::analysis::{CampaignConfig, Prevalence};
 use crate::deferred::{Failure, Handler, Job, Priority};
@@ -339,10 +340,10 @@ impl Reassess {
         let inspected = self.pipeline.judge_with(&standing, standing.deep(soon), &transaction).await;
         let mut second = inspected.record;
         let whereabouts = self.whereabouts(id).await?;
-        let closed = standing.services.on_failure(&second.facts.services, Duration::ZERO) == OnFailure::Closed;
-        let asked = !closed
-            && self.pipeline.stages.wanted(&standing.config.on_failure, &second, &inspected.message, Duration::ZERO)
-                != OnFailure::Closed;
+        let stages = &standing.config.on_failure;
+        let closed = standing.services.on_failure(&second.facts.services, Duration::ZERO) == OnFailure::Closed
+            || holds_failed(stages, &second);
+        let asked = !closed && !holds_unread(stages, &inspected.message);
         let pause = Duration::from_secs(config.look_pause_seconds);
         let error = || format!("still not known: {}", second.degraded.join(", "));
         if closed && hangs(&first, &second, &whereabouts) {

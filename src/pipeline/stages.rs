@@ -37,20 +37,10 @@ impl Stages {
         message: &Message,
         deferred: Duration,
     ) -> OnFailure {
-        let failed = |names: &[&str]| {
-            let mut degraded =
-                record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
-            degraded.any(|what| names.contains(&what))
-        };
-        let stages = [
-            (config.sender_auth, failed(&["spf_helo", "spf", "dkim", "dmarc", "arc"])),
-            (config.history, failed(&["history"])),
-            (config.rules, failed(&["rules"])),
-        ];
         let mut down = self.down.lock().unwrap_or_else(PoisonError::into_inner);
         let patience = Duration::from_secs(config.defer_seconds.into());
         let mut strictest = OnFailure::Open;
-        for (since, (chosen, failed)) in down.iter_mut().zip(stages) {
+        for (since, (chosen, failed)) in down.iter_mut().zip(stages(config, record)) {
             if !failed {
                 *since = None;
                 continue;
@@ -58,9 +48,29 @@ impl Stages {
             let waited = since.get_or_insert_with(Instant::now).elapsed().max(deferred) >= patience;
             strictest = strictest.max(if chosen == OnFailure::Defer && waited { OnFailure::Open } else { chosen });
         }
-        let unread = message.findings().any(|finding| UNREAD.contains(&finding.kind));
-        // It will be no smaller when it comes again.
-        let held = unread && config.unread != OnFailure::Open;
-        strictest.max(if held { OnFailure::Closed } else { OnFailure::Open })
+        strictest.max(if holds_unread(config, message) { OnFailure::Closed } else { OnFailure::Open })
     }
+}
+
+/// Whether a stage that may come back failed, and mail is held for that.
+pub(super) fn holds_failed(config: &StagesConfig, record: &Record) -> bool {
+    stages(config, record).into_iter().any(|(chosen, failed)| failed && chosen == OnFailure::Closed)
+}
+
+/// Whether the message has more than is read of one, and is held for that. It will be no smaller when it comes again.
+pub(super) fn holds_unread(config: &StagesConfig, message: &Message) -> bool {
+    config.unread != OnFailure::Open && message.findings().any(|finding| UNREAD.contains(&finding.kind))
+}
+
+/// What is chosen for each stage that may come back, and whether it failed.
+fn stages(config: &StagesConfig, record: &Record) -> [(OnFailure, bool); 3] {
+    let failed = |names: &[&str]| {
+        let mut degraded = record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
+        degraded.any(|what| names.contains(&what))
+    };
+    [
+        (config.sender_auth, failed(&["spf_helo", "spf", "dkim", "dmarc", "arc"])),
+        (config.history, failed(&["history"])),
+        (config.rules, failed(&["rules"])),
+    ]
 }

@@ -37,7 +37,12 @@ impl Site {
 
     async fn gateway(&self, callers: &[(&str, Role)]) -> Gateway {
         let callers: BTreeMap<String, Role> = callers.iter().map(|(id, role)| ((*id).to_owned(), *role)).collect();
-        Gateway::start_with(Config { callers, ..Config::default() }, &self.signing).await
+        let gateway = Gateway::start_with(Config { callers, ..Config::default() }, &self.signing).await;
+        if !self.signing.shares_nonces() {
+            // What is signed just after the start may have been taken before it.
+            tokio::time::sleep(Duration::from_millis(3_100)).await;
+        }
+        gateway
     }
 
     /// A new key takes over at once.
@@ -105,6 +110,7 @@ async fn a_request_counts_once_and_only_as_it_was_signed() {
         ("replayed", ACK, headers, "replayed: "),
         ("old", ACK, at(-301_000), "stale: "),
         ("early", ACK, at(302_000), "stale: "),
+        ("ahead of a clock that alone knows the nonces", ACK, at(60_000), "stale: "),
         // Whether it came before we began is not known.
         ("before the start", ACK, at(-60_000), "stale: "),
         ("another body", changed, fresh(), "signature: "),
@@ -123,7 +129,7 @@ async fn a_request_counts_once_and_only_as_it_was_signed() {
     }
     assert_eq!(send(&gateway, ACK, &fresh()).await.status, 201, "honest ones go on");
     let metrics = gateway.get("/metrics").await.text();
-    for (reason, count) in [("replayed", 1), ("stale", 3), ("signature", 8), ("role", 0)] {
+    for (reason, count) in [("replayed", 1), ("stale", 4), ("signature", 8), ("role", 0)] {
         let line = format!("mailweir_http_auth_failures_total{{reason=\"{reason}\"}} {count}");
         assert!(metrics.contains(&line), "{line}:\n{metrics}");
     }

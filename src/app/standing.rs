@@ -48,6 +48,7 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
     }
     check_reassess(config)?;
     check_campaigns(config)?;
+    check_release(config)?;
     // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
     let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
     let standing = Standing {
@@ -134,6 +135,12 @@ fn undone(config: &Config, rules: &RuleSet) -> Vec<String> {
         undone.push(format!("{what}, {who}"));
     }
     undone
+}
+
+/// Settings under which nothing could be released.
+pub(super) fn check_release(config: &Config) -> anyhow::Result<()> {
+    anyhow::ensure!(config.release.copy_seconds > 0, "release.copy_seconds must be at least 1: no copy takes no time");
+    Ok(())
 }
 
 /// Settings of campaigns that would find nothing, or everything.

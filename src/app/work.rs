@@ -111,12 +111,13 @@ impl Work {
     pub(super) fn start(self) -> Working {
         let Self { queue, pool, outbox, metrics, config, .. } = self;
         let (stop, mut parts) = (CancellationToken::new(), JoinSet::new());
+        let patience = pool.as_ref().map_or(Duration::from_secs(config.workers.drain_seconds), Pool::patience);
         parts.spawn(pump(outbox, Arc::clone(&queue), config.queue.clone(), Arc::clone(&metrics), stop.clone()));
         match pool {
             Some(pool) => parts.spawn(pool.run(stop.clone())),
             None => parts.spawn(deferred::watch(Arc::clone(&queue), metrics, stop.clone())),
         };
-        Working { stop, parts, queue, patience: Duration::from_secs(config.workers.drain_seconds) + SETTLE }
+        Working { stop, parts, queue, patience: patience.saturating_add(SETTLE) }
     }
 }
 

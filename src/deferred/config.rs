@@ -94,7 +94,8 @@ pub struct WorkersConfig {
     pub prefetch: usize,
     /// Pause before an empty queue is asked again, in milliseconds.
     pub idle_ms: u64,
-    /// Time that jobs at work get at shutdown, in seconds; then they go back to the queue.
+    /// Time that jobs at work get at shutdown, in seconds; then they go back to the queue. A release begins no new copy then; the
+    /// one that it is giving gets `release.copy_seconds` more.
     pub drain_seconds: u64,
 }
 

@@ -156,7 +156,8 @@ pub struct ServerFacts {
 
 /// A queue.
 pub trait Queue: fmt::Debug + Send + Sync {
-    /// Takes jobs in; one answer for each. With `Err` nothing is known of any of them: to do it again is safe.
+    /// Takes jobs in; one answer for each. With `Err` nothing is known of any of them: to do it again is safe. A dead letter
+    /// with the key of one that is queued is gone.
     fn enqueue<'a>(&'a self, jobs: &'a [Job]) -> Answer<'a, Vec<Placed>>;
 
     /// Claims as many jobs as wanted of each priority, and in place of those that are not there others, the first

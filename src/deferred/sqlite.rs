@@ -428,7 +428,10 @@ async fn insert(on: &mut SqliteConnection, jobs: &[&Job], now: i64) -> Result<Ve
             .push_bind(&job.last_error);
     });
     query.push(" ON CONFLICT (key) DO NOTHING RETURNING key");
-    let rows = query.build_query_scalar::<String>().persistent(false).fetch_all(on).await?;
+    let rows = query.build_query_scalar::<String>().persistent(false).fetch_all(&mut *on).await?;
+    // It is alive again.
+    let dead = "DELETE FROM dead WHERE key IN (SELECT value FROM json_each(?))";
+    sqlx::query(dead).bind(these(Some(&rows))).execute(on).await?;
     Ok(rows)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Nobody is wired yet who takes mail back: [`Recorded`] says so in the record and calls nothing a success. A job may run twice: a
 //! release finds nothing left to do then, a result that stands is not written over. For whom, the action on the record says.
+//! The result of a release tells what became of each of those, in whichever turn and by whomever.
 //! A release is done when nobody it is for is held any more or being released by somebody else; until then it is tried by
 //! time. Who was judged worse since it was ordered stays held.
 
@@ -16,15 +17,18 @@ use super::{Reinject, Release, ReleaseError};
 use crate::deferred::{Failure, Handler, Job};
 use crate::observe::{self, Category, Fault, event};
 use crate::policy::Action;
-use crate::records::{ActionOrder, Records, StoreError};
+use crate::records::{ActionOrder, HeldState, RecipientState, Records, StoreError};
 
 /// Kind of the job that releases.
 pub const RELEASE: &str = "release";
 /// Kinds of the jobs that are recorded.
 pub const RECORDED: [&str; 1] = ["remediate"];
 
-/// Names in the result of a release at most.
+/// Names in each part of the result of a release at most.
 const NAMES: usize = 10;
+
+/// The result of a release of what the quarantine does not know, or not for those it was ordered for.
+const NOTHING: &str = "nothing was held any more";
 
 /// The result of what nobody does.
 pub(super) const NOBODY: &str = "recorded, nobody configured to act";
@@ -41,23 +45,34 @@ impl<R: Reinject> ReleaseJobs<R> {
         Self { release, records }
     }
 
+    /// Notes what became of those it was ordered for.
+    async fn done(&self, job: &Job, order: &ActionOrder) -> Result<(), Failure> {
+        let result = match self.records.held_message(order.id).await {
+            Ok(held) => result(&held.recipients, &order.recipients),
+            Err(StoreError::NotHeld(_)) => NOTHING.to_owned(),
+            Err(error) => return Err(Failure::of(&error)),
+        };
+        done(&self.records, job, order, &result).await
+    }
+
     async fn release(&self, job: &Job, soon: &CancellationToken) -> Result<(), Failure> {
-        let Some(mut order) = ordered(&self.records, job).await? else { return Ok(()) };
+        let Some(order) = ordered(&self.records, job).await? else { return Ok(()) };
+        let mut wanted = order.recipients.clone();
         let second = self.records.reassessment(order.id).await.map_err(|error| Failure::of(&error))?;
         if let Some(second) = second {
             let worse = |name: &str| {
                 let verdict = second.record.verdicts.iter().find(|one| one.recipient == name);
                 verdict.is_some_and(|one| !matches!(one.verdict.action, Action::Allow | Action::Tag))
             };
-            order.recipients.retain(|name| !worse(name));
+            wanted.retain(|name| !worse(name));
         }
-        if order.recipients.is_empty() {
-            return done(&self.records, job, &order, "judged worse since: stays held").await;
+        if wanted.is_empty() {
+            return self.done(job, &order).await;
         }
-        let outcome = match self.release.release_until(order.id, &order.recipients, soon).await {
+        let outcome = match self.release.release_until(order.id, &wanted, soon).await {
             Ok(outcome) => outcome,
             Err(ReleaseError::NothingHeld(_) | ReleaseError::Store { source: StoreError::NotHeld(_), .. }) => {
-                return done(&self.records, job, &order, "nothing was held any more").await;
+                return self.done(job, &order).await;
             }
             Err(error) => {
                 observe::count("enforcement", error.category());
@@ -84,18 +99,36 @@ impl<R: Reinject> ReleaseJobs<R> {
             }
             () => match outcome.failed.first() {
                 Some(failed) => Err(Failure::again(said(failed))),
-                None => done(&self.records, job, &order, &released(&outcome.released)).await,
+                None => self.done(job, &order).await,
             },
         }
     }
 }
 
-/// The result of a release.
-fn released(names: &[String]) -> String {
-    let named = names[..names.len().min(NAMES)].join(", ");
+/// The result of a release that was ordered for these: what became of each. Who is held still was judged worse.
+fn result(states: &[RecipientState], ordered: &[String]) -> String {
+    let ours = |one: &&RecipientState| ordered.iter().any(|name| name.eq_ignore_ascii_case(&one.recipient));
+    let (mut released, mut deleted, mut held) = (Vec::new(), Vec::new(), Vec::new());
+    for one in states.iter().filter(ours) {
+        let names = match one.state {
+            HeldState::Released => &mut released,
+            HeldState::Deleted => &mut deleted,
+            HeldState::Held | HeldState::Releasing => &mut held,
+        };
+        names.push(one.recipient.as_str());
+    }
+    let parts = [("released for", released), ("deleted for", deleted), ("judged worse since, stays held for", held)];
+    let parts = parts.into_iter().filter(|(_, names)| !names.is_empty());
+    let parts: Vec<String> = parts.map(|(what, names)| format!("{what} {}", named(&names))).collect();
+    if parts.is_empty() { NOTHING.to_owned() } else { parts.join("; ") }
+}
+
+/// The first of them, and how many more.
+fn named(names: &[&str]) -> String {
+    let first = names[..names.len().min(NAMES)].join(", ");
     match names.len().saturating_sub(NAMES) {
-        0 => format!("released for {named}"),
-        more => format!("released for {named} and {more} more"),
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 

@@ -510,10 +510,10 @@ async fn dead_letters(part: &Part) {
     assert_eq!(keys(&claims), ["d1"]);
     assert_eq!((claims[0].job.attempt, claims[0].job.last_error.as_deref()), (1, Some("d1 broke")), "as new");
     assert_eq!(queue.purge(Some(&[key("d2"), key("nobody")])).await.unwrap(), 1);
-    // A job with its key is there already: the dead letter stays.
-    queue.enqueue(&[job("d0", Priority::Low)]).await.unwrap();
-    assert_eq!(queue.replay(None).await.unwrap(), 1, "d3");
-    assert_eq!(queue.dead(None, 10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d0"]);
+    // A new job with its key takes the dead letter's place.
+    assert_eq!(queue.enqueue(&[job("d0", Priority::Low)]).await.unwrap(), [Placed::Queued]);
+    assert_eq!(queue.dead(None, 10).await.unwrap().iter().map(|d| d.job.key.as_str()).collect::<Vec<_>>(), ["d3"]);
+    assert_eq!(queue.replay(Some(&[key("d0")])).await.unwrap(), 0, "it would run again");
     assert_eq!(queue.replay(Some(&[])).await.unwrap() + queue.purge(Some(&[])).await.unwrap(), 0);
     assert_eq!(queue.purge(None).await.unwrap(), 1);
     assert_eq!(queue.depth().await.unwrap().dead, 0);

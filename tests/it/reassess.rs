@@ -642,6 +642,7 @@ async fn settings_that_cannot_be_are_refused() {
         ("share = 1.5", "reassess.share"),
         ("deadline_ms = 30000", "reassess.deadline_ms is not below"),
         ("looks = 6", "reassess.looks is above"),
+        ("[release]\ncopy_seconds = 0", "release.copy_seconds must be at least 1"),
     ] {
         let settings = format!("[reassess]\nenabled = true\n{settings}\n");
         let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), &settings);

@@ -328,33 +328,44 @@ async fn who_is_judged_worse_meanwhile_stays_held() {
     let second = Reassessment { at_ms: now_ms(), change: Change::Worse, record: one.clone() };
     scene.open.records.note_reassessment(&second, Vec::new(), Vec::new()).await.unwrap();
     scene.order(one.id, &["a@x.example", "b@x.example"]).await;
-    assert_eq!(scene.done(one.id).await, "released for a@x.example");
+    let result = "released for a@x.example; judged worse since, stays held for b@x.example";
+    assert_eq!(scene.done(one.id).await, result);
     assert_eq!(scene.states(one.id).await, [HeldState::Released, HeldState::Held]);
 }
 
-/// At a restart that cuts it off, the job goes back and is done by the next process.
+/// The first got his copy, the second was deleted by hand before his turn.
+#[tokio::test]
+async fn the_result_tells_of_all_turns() {
+    let scene = Scene::start("", Hop::default(), workers()).await;
+    let (names, id) = (["a@x.example", "b@x.example"], scene.hold(1, &["a@x.example", "b@x.example"]).await);
+    let leases = scene.open.records.begin_release(id, &[names[0].to_owned()], now_ms()).await.unwrap();
+    scene.open.records.end_release(id, &leases, Ok(now_ms())).await.unwrap();
+    assert_eq!(scene.open.records.delete_held(id, &[names[1].to_owned()], now_ms()).await.unwrap(), 1);
+    scene.order(id, &names).await;
+    assert_eq!(scene.done(id).await, "released for a@x.example; deleted for b@x.example");
+    assert!(scene.copies().is_empty());
+}
+
+/// At a stop the copy that the next hop has is awaited, no other is begun, and the next process goes on: one copy each.
 #[tokio::test]
 async fn a_restart_in_the_middle() {
     let hop = Hop { slow: Duration::from_secs(2), ..Hop::default() };
     let mut scene = Scene::start("", hop, WorkersConfig { drain_seconds: 0, ..workers() }).await;
-    let id = scene.hold(1, &["a@x.example", "b@x.example"]).await;
-    scene.order(id, &["a@x.example", "b@x.example"]).await;
+    let names = ["a@x.example", "b@x.example", "c@x.example"];
+    let id = scene.hold(1, &names).await;
+    scene.order(id, &names).await;
     scene.until("it is at work", async |s| s.hop.asked.load(Ordering::Relaxed) == 1).await;
     scene.stop.cancel();
     for task in scene.tasks.drain(..) {
         tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
     }
     scene.queue.close().await;
-    assert_eq!(scene.states(id).await, [HeldState::Releasing, HeldState::Held], "cut off at the first");
+    assert_eq!(scene.states(id).await, [HeldState::Released, HeldState::Held, HeldState::Held]);
+    assert_eq!(scene.copies(), [1]);
     let (queue, stop, tasks) = Scene::work(&scene.place, &scene.open, &scene.hop, &workers()).await;
     (scene.queue, scene.stop, scene.tasks) = (queue, stop, tasks);
-    scene.until("the other one is released", async |s| s.states(id).await[1] == HeldState::Released).await;
-    scene
-        .until("the job waits for the end of the lease", async |s| {
-            s.queue.depth().await.unwrap().by_priority[0].later == 1
-        })
-        .await;
-    assert_eq!(scene.result(id).await, None);
+    assert_eq!(scene.done(id).await, "released for a@x.example, b@x.example, c@x.example");
+    assert_eq!(scene.copies(), [1, 1, 1]);
 }
 
 /// Failures say whose fault they are.

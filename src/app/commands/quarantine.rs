@@ -82,6 +82,7 @@ async fn release(
     to: &[String],
     as_json: bool,
 ) -> anyhow::Result<ExitCode> {
+    standing::check_release(config)?;
     let metrics = NextHopMetrics::new(&prometheus::Registry::new())?;
     let hops = Arc::new(NextHops::new(&config.next_hop, &standing::host_name(config), metrics)?);
     let release =

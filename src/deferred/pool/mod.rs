@@ -2,7 +2,8 @@
 //!
 //! One future of five parts: the feeder claims, workers do, the settler settles in batches, the keeper renews leases, the
 //! staffing changes the number of workers. A job at work is cut off at the hard deadline, or when its lease was lost. At
-//! `stop` nothing more is claimed; jobs at work get `workers.drain_seconds`; what is left goes back to the queue.
+//! `stop` nothing more is claimed; jobs at work get `workers.drain_seconds`, and the grace of their handlers; what is left goes
+//! back to the queue.
 
 mod crew;
 mod settle;
@@ -121,7 +122,8 @@ pub trait Handler: Send + Sync {
         false
     }
 
-    /// Time it gets beyond the hard deadline: where to cut it off may have it done twice. It still ends at `soon` what it can.
+    /// Time it gets beyond the hard deadline, and beyond the drain when the workers stop: where to cut it off may have it done
+    /// twice. It still ends at `soon` what it can; with a grace, `soon` is cancelled at the stop too.
     fn grace(&self) -> Duration {
         Duration::ZERO
     }
@@ -198,6 +200,12 @@ impl Pool {
         Arc::clone(&self.shop.crew)
     }
 
+    /// Longest time from `stop` until the last job at work is done or cut off.
+    pub fn patience(&self) -> Duration {
+        let grace = self.shop.handlers.values().map(|handler| handler.grace()).max().unwrap_or_default();
+        Duration::from_secs(self.shop.config.drain_seconds).saturating_add(grace)
+    }
+
     /// Works until `stop`, and then until everything is settled or given back.
     pub async fn run(self, stop: CancellationToken) {
         let shop = &self.shop;
@@ -219,6 +227,13 @@ impl Pool {
 impl Shop {
     fn active(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Active>> {
         self.active.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The longest grace among the jobs at work.
+    fn grace_at_work(&self) -> Duration {
+        let kinds = self.crew.workers().into_iter().filter_map(|worker| worker.kind);
+        let graces = kinds.filter_map(|kind| Some(self.handlers.get(&kind)?.grace()));
+        graces.max().unwrap_or_default()
     }
 
     /// Takes note of a claim.

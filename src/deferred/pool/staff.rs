@@ -78,6 +78,14 @@ impl Staff {
         }
     }
 
+    /// Waits for workers to end, while there are any and `more` of them are worth it.
+    async fn ends(&mut self, more: impl Fn(&Shop) -> bool) {
+        while more(&self.shop) {
+            let Some(ended) = self.workers.join_next().await else { return };
+            self.ended(ended.ok());
+        }
+    }
+
     async fn measure(&mut self) {
         match self.shop.queue.depth().await {
             Ok(depth) => {
@@ -96,17 +104,15 @@ impl Staff {
         }
     }
 
-    /// Waits for the jobs at work; then gives back what nobody settles any more.
+    /// Waits for the jobs at work, and for their grace where one of them has it; then gives back what nobody settles any more.
     async fn drain(mut self) {
         let patience = Duration::from_secs(self.shop.config.drain_seconds);
-        let all = async {
-            while let Some(ended) = self.workers.join_next().await {
-                if let Ok(id) = ended {
-                    self.shop.crew.gone(id);
-                }
-            }
-        };
-        if timeout(patience, all).await.is_err() {
+        if timeout(patience, self.ends(|_| true)).await.is_err() {
+            let grace = self.shop.grace_at_work();
+            // However it ends: what is still at work then is cut off.
+            let _ = timeout(grace, self.ends(|shop| !shop.grace_at_work().is_zero())).await;
+        }
+        if !self.workers.is_empty() {
             tracing::warn!(event = event::SYSTEM, "jobs were not done in time: they go back to the queue");
             self.workers.shutdown().await;
         }

@@ -42,7 +42,7 @@ pub(super) async fn work(
         } else {
             let job = &held.claim.job;
             let span = tracing::info_span!("job", correlation = job.correlation, kind = job.kind, key = job.key);
-            one(id, &shop, &held).instrument(span).await
+            one(id, &shop, &held, &stop).instrument(span).await
         };
         match settlement {
             Some(settlement) => {
@@ -57,11 +57,11 @@ pub(super) async fn work(
 }
 
 /// Does one job; `None`: the lease was lost meanwhile, and nothing is ours to settle.
-async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
+async fn one(id: u32, shop: &Shop, held: &Held, stop: &CancellationToken) -> Option<Settlement> {
     let job = &held.claim.job;
     let (begun_ms, begun) = (now_ms(), Instant::now());
     shop.crew.begins(id, job, begun_ms);
-    let settlement = attempt(shop, held).await;
+    let settlement = attempt(shop, held, stop).await;
     let took = begun.elapsed();
     let due_ms = job.enqueued_ms.max(job.not_before_ms);
     let waited_ms = begun_ms.saturating_sub(due_ms).max(0).unsigned_abs();
@@ -106,7 +106,7 @@ async fn one(id: u32, shop: &Shop, held: &Held) -> Option<Settlement> {
     settlement
 }
 
-async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
+async fn attempt(shop: &Shop, held: &Held, stop: &CancellationToken) -> Option<Settlement> {
     let (job, config) = (&held.claim.job, &shop.config);
     // A job that was lost once may only have been claimed ahead when the worker died. From then on it is claimed singly.
     if job.attempt > config.attempts && held.claim.lost_by() != 1 {
@@ -120,9 +120,11 @@ async fn attempt(shop: &Shop, held: &Held) -> Option<Settlement> {
         observe::count("deferred", Category::Configuration);
         return Some(Settlement::Dead { reason: Reason::UnknownKind, error });
     };
-    let soon = CancellationToken::new();
+    let grace = handler.grace();
+    // What is awaited rather than cut off begins nothing new once the workers stop. Others have the drain, and their time.
+    let soon = if grace.is_zero() { CancellationToken::new() } else { stop.child_token() };
     let run = AssertUnwindSafe(handler.run(job, soon.clone())).catch_unwind();
-    let hard = Duration::from_secs(config.hard_seconds).saturating_add(handler.grace());
+    let hard = Duration::from_secs(config.hard_seconds).saturating_add(grace);
     let run = timeout(hard, run);
     let remind = async {
         sleep(Duration::from_secs(config.soft_seconds)).await;

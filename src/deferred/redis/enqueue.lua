@@ -1,5 +1,6 @@
 -- Takes jobs in. ARGV: most jobs, then for each key, bytes, priority (1 to 3), due (0: now).
 -- Gives for each: 1 queued, 2 there already, 3 full.
+-- The dead letter with the key of one that is queued is gone: it is alive again.
 -- A job is in the hash for as long as it is not done: that is what makes two with one key one.
 local room = tonumber(ARGV[1]) - redis.call('HLEN', KEYS[1])
 local answers = {}
@@ -13,6 +14,7 @@ for at = 2, #ARGV, 4 do
   else
     room = room - 1
     redis.call('HSET', KEYS[1], key, bytes)
+    if redis.call('HDEL', KEYS[8], key) == 1 then redis.call('ZREM', KEYS[9], key) end
     if due == '0' then
       redis.call('XADD', KEYS[1 + priority], '*', 'k', key)
     else

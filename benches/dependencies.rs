@@ -118,7 +118,7 @@ impl Measured {
 
 /// Sends one message whole; what comes back up to the final reply.
 async fn message(mta: &mut Mta, number: u64, body: &str) -> Vec<(u8, Vec<u8>)> {
-    let grey = number % GREY == 0;
+    let grey = number.is_multiple_of(GREY);
     let subject = if grey { "Urgent: your account will be suspended" } else { "Figures of our meeting" };
     mta.begin(&format!("{subject} ({number})")).await;
     let id = format!("<{number}@example.net>");
@@ -144,7 +144,7 @@ fn body(number: u64) -> String {
         "figures", "about", "sales", "before", "summer", "and", "look", "at", "them", "together",
     ];
     let mut text = format!("Hello, see https://www.a{number}.example/x for more.\r\n");
-    if number % GREY == 0 {
+    if number.is_multiple_of(GREY) {
         text.push_str(
             "Your mailbox is almost full and will be suspended within 24 hours. Click here to verify your account ",
         );

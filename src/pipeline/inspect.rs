@@ -291,7 +291,10 @@ impl Pipeline {
             return answer;
         }
         let edits = || headers::edits(&standing, &transaction, &message, &record, record.action);
-        let jobs = waiting.map(|again| again.jobs(&record, &standing.deep.config)).unwrap_or_default();
+        // Jobs of what is held are committed with the hold: the row of the ledger may be dropped.
+        let with_hold = again.as_ref().filter(|_| waiting.is_some() || matches!(decision, Decision::Hold));
+        let jobs = with_hold.map(|again| again.jobs(&record, &standing.deep.config, true)).unwrap_or_default();
+        let noted = with_hold.is_some();
         let result = match decision {
             Decision::Deliver { held, tag } => {
                 let edits = edits();
@@ -318,8 +321,7 @@ impl Pipeline {
             record.action = Action::Defer;
             Answer::Defer(refusal)
         });
-        // The jobs of what waits are committed with the hold.
-        let again = if waiting.is_some() { None } else { again };
+        let again = if noted { None } else { again };
         self.remember(record, &answer, again.map(|again| (again, &*standing, transaction.raw)));
         answer
     }

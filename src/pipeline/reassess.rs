@@ -1,6 +1,6 @@
 //! The second look: which messages are looked at again after the reply, and what follows from the second verdict.
 //!
-//! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message waits), runs the message path again
+//! A job of kind [`REASSESS`] commits with the record (or with the hold, when the message is held), runs the message path again
 //! with larger budgets and asks anew what was kept, and puts the second verdict beside the first. What follows are jobs again:
 //! `release` of what waited and is clean; `remediate`, `alert`, `notify`, `webhook` when the second verdict is worse. A message that waits
 //! has a job of kind [`WAITED`] besides, which ends the wait for all who are still held for it. What was held because something
@@ -164,15 +164,17 @@ impl Again {
         }
     }
 
-    /// Its jobs.
-    pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig) -> Vec<OutboxJob> {
+    /// Its jobs. `with_hold`: they are committed with the hold, and so a moment before the record.
+    pub(super) fn jobs(&self, record: &Record, config: &ReassessConfig, with_hold: bool) -> Vec<OutboxJob> {
         if self.reasons.is_empty() {
             return Vec::new();
         }
         let now = now_ms();
         let mut jobs = vec![job(REASSESS, (record.id, correlation(record)), self.priority, "", now)];
-        if self.waits() {
+        if with_hold {
             jobs[0].not_before_ms = now.saturating_add(RECORD_MS);
+        }
+        if self.waits() {
             let until =
                 now.saturating_add(i64::try_from(config.hold_seconds).unwrap_or(i64::MAX).saturating_mul(1_000));
             // Of age at the end of the wait: what fails then is tried again soon.
@@ -182,7 +184,7 @@ impl Again {
         jobs
     }
 
-    /// Notes the record of a message that does not wait, with its job, and keeps its bytes where nobody else does.
+    /// Notes the record of a message that is not held as a whole, with its job, and keeps its bytes where nobody else does.
     pub(super) fn note(
         self,
         records: &Arc<Records>,
@@ -199,7 +201,7 @@ impl Again {
             Answer::Hold => false,
             _ => return records.note_with_jobs(&record, others),
         };
-        let mut jobs = self.jobs(&record, config);
+        let mut jobs = self.jobs(&record, config, false);
         let looks = !jobs.is_empty();
         if !unkept {
             jobs.extend(others);
@@ -260,14 +262,9 @@ pub(super) fn for_unjudged(record: &Record, config: &ReassessConfig) -> Vec<Outb
 }
 
 /// The second look that somebody asks for. It finds nothing to do where there was one.
-pub fn asked_look(record: &Record, now_ms: i64) -> Job {
-    let payload = ActionOrder::new(record.id, "").to_bytes();
-    Job {
-        priority: Priority::High,
-        correlation: correlation(record),
-        // The key that it has by itself: asked for twice it is one job.
-        ..Job::new(REASSESS, format!("{REASSESS}:{}", record.id), payload, now_ms)
-    }
+pub fn asked_look(record: &Record, now_ms: i64) -> OutboxJob {
+    // The key that it has by itself: asked for twice it is one job.
+    job(REASSESS, (record.id, correlation(record)), Priority::High, "", now_ms)
 }
 
 /// What binds its log lines together: of the connection it came by, else its id.
@@ -731,7 +728,12 @@ mod tests {
         let one = Record { likeness: Some(likeness), ..record(Action::Allow, &[(Action::Allow, Reason::Score)]) };
         let kept = |campaigns: &CampaignConfig, record: &Record| {
             let again = wanted_by(&terms(&config, campaigns), record, &message("hello"))?;
-            Some((again.reasons.join(" "), again.jobs(record, &config).len(), again.keep_until_ms, again.waits()))
+            Some((
+                again.reasons.join(" "),
+                again.jobs(record, &config, false).len(),
+                again.keep_until_ms,
+                again.waits(),
+            ))
         };
         let day = 24 * 60 * 60 * 1_000;
         assert_eq!(kept(&campaigns, &one), Some((String::new(), 0, day, false)));
@@ -922,7 +924,7 @@ mod tests {
         let many = vec![(Action::Quarantine, Reason::Waiting); 1_000];
         let again =
             Again { priority: Priority::High, reasons: vec!["grey"], keep_until_ms: 0, waits: vec![true; 1_000] };
-        let jobs = again.jobs(&record(Action::Quarantine, &many), &ReassessConfig::default());
+        let jobs = again.jobs(&record(Action::Quarantine, &many), &ReassessConfig::default(), true);
         assert_eq!(jobs.iter().map(|job| job.kind.as_str()).collect::<Vec<_>>(), [REASSESS, WAITED]);
         assert!(jobs.iter().all(|job| job.payload.len() < 200));
         let id = (MessageId::new(1, [1; 10]), String::new());

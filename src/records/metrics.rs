@@ -16,7 +16,7 @@ use super::store::Store;
 use crate::observe::{self, Fault, event};
 
 /// What the database is asked for, as named in the metrics.
-const OPERATIONS: [&str; 30] = [
+const OPERATIONS: [&str; 31] = [
     "action_done",
     "actions_read",
     "actions_want",
@@ -36,6 +36,7 @@ const OPERATIONS: [&str; 30] = [
     "messages",
     "outbox_bury",
     "outbox_done",
+    "outbox_order",
     "outbox_purge",
     "outbox_queued",
     "outbox_read",

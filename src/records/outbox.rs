@@ -132,6 +132,14 @@ pub(super) async fn write(
 }
 
 impl Records {
+    /// Adds jobs that have no other cause; they are durable when this returns.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn order(&self, jobs: &[OutboxJob]) -> Result<(), StoreError> {
+        self.metrics.timed("outbox_order", self.store.order(jobs)).await
+    }
+
     /// Jobs without result that are due at `now_ms`, by priority and then those due longest first. A row that cannot be read
     /// becomes a dead letter.
     ///
@@ -193,6 +201,15 @@ impl Records {
 }
 
 impl Store {
+    async fn order(&self, jobs: &[OutboxJob]) -> Result<(), StoreError> {
+        let inserts = async {
+            let mut transaction = self.write.begin().await?;
+            write(&jobs.iter().collect::<Vec<_>>(), self.sqlite, &mut transaction).await?;
+            transaction.commit().await
+        };
+        inserts.await.map_err(StoreError::query("order jobs"))
+    }
+
     async fn unfinished(&self, now_ms: i64, limit: u32) -> Result<Vec<OutboxJob>, StoreError> {
         let (mut jobs, mut broken) = (Vec::new(), Vec::new());
         for priority in 0..PRIORITIES {

@@ -16,6 +16,8 @@ const STEP: i64 = 500;
 /// Bodies looked at in one step, and steps of one run at most.
 const BODY_PAGE: usize = 500;
 const BODY_PAGES: u32 = 2_000;
+/// Bodies whose use is looked up together, right before those that nobody names are removed.
+const BODY_CHUNK: usize = 32;
 /// A body younger than this may belong to a message whose row is being committed.
 const BODY_GRACE_MS: i64 = 60 * 60 * 1_000;
 /// Steps of one run at most; what is left waits for the next.
@@ -118,11 +120,15 @@ impl Records {
     async fn expire_bodies(&self, now_ms: i64) -> Result<(), StoreError> {
         let mut after = self.bodies_after.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for _ in 0..BODY_PAGES {
-            let page = self.bodies.older_than(now_ms - BODY_GRACE_MS, after, BODY_PAGE).await?;
-            let used = self.used_bodies(&page.names).await?;
-            for name in page.names.iter().filter(|name| !used.contains(*name)) {
-                self.bodies.delete(name).await?;
-                self.metrics.expired.with_label_values(&["body"]).inc();
+            let before_ms = now_ms - BODY_GRACE_MS;
+            let page = self.bodies.older_than(before_ms, after, BODY_PAGE).await?;
+            for names in page.names.chunks(BODY_CHUNK) {
+                let used = self.used_bodies(names).await?;
+                for name in names.iter().filter(|name| !used.contains(*name)) {
+                    // Not when the same bytes have been stored again since: their row is about to be committed.
+                    let gone = self.bodies.delete_older(name, before_ms).await?;
+                    self.metrics.expired.with_label_values(&["body"]).inc_by(u64::from(gone));
+                }
             }
             after = page.next;
             self.bodies_after.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&after);

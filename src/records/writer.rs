@@ -6,6 +6,7 @@
 //! sender is asked to try later. Nothing is confirmed that is not synced, and what was not confirmed is taken back: a commit whose
 //! answer was lost may be there all the same, while its sender was told to come again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -30,10 +31,15 @@ const RETRY: Duration = Duration::from_millis(500);
 const RETRIES: u32 = 5;
 /// Time for taking one row back; others wait for the writer meanwhile.
 const TAKE_BACK: Duration = Duration::from_secs(3);
-/// Rows taken back at a time.
+/// Time a statement of PostgreSQL waits for a lock: somebody else's commit may hang, and all who are to be held wait for the writer.
+const LOCK: Duration = Duration::from_millis(200);
+/// Rows taken back at a time, and the time after which no more are tried.
 const TAKEN_BACK: usize = 32;
+const TAKEN_BACK_TIME: Duration = Duration::from_millis(400);
 /// Rows that may be there although nobody was told so, until they are taken back.
 const DOUBTFUL: usize = 4_096;
+/// Time in which it is logged once that rows cannot be taken back.
+const QUIET: Duration = Duration::from_secs(30);
 /// Every so many failures are logged.
 const REPEATED: u32 = 60;
 
@@ -132,7 +138,8 @@ async fn write_all(
 ) {
     let linger = Duration::from_millis(config.ledger_linger_ms);
     let mut ledger = Ledger { rows: Vec::with_capacity(BATCH), failed: 0, next: Instant::now(), away, broken: failed };
-    let (mut held, mut back) = (Vec::new(), TakenBack { rows: Vec::new(), next: Instant::now() });
+    let (mut held, mut back) =
+        (Vec::new(), TakenBack { rows: VecDeque::new(), quiet_until: Instant::now(), next: Instant::now() });
     loop {
         let times = [(!ledger.rows.is_empty()).then_some(ledger.next), (!back.rows.is_empty()).then_some(back.next)];
         let first = match times.into_iter().flatten().min() {
@@ -182,7 +189,7 @@ async fn write_all(
         ledger.commit(&store, &metrics).await;
     }
     ledger.keep(0, &metrics);
-    left(&back.rows);
+    left(back.rows);
 }
 
 /// Ledger rows that are not committed yet. While the database is not there they wait, as many as `ledger_queue`.
@@ -301,7 +308,7 @@ async fn commit_held(
         let abandoned = done.send(result).is_err();
         // A failed commit may have been done and only its answer lost.
         if abandoned || failed {
-            back.rows.push(row);
+            back.rows.push_back(row);
         }
         if failed {
             back.next = Instant::now() + RETRY;
@@ -312,6 +319,7 @@ async fn commit_held(
 async fn insert_held(store: &Store, rows: &[&HeldRow], until: Instant) -> Result<(), StoreError> {
     let inserts = async {
         let mut transaction = store.write.begin().await?;
+        wait_at_most(until.saturating_duration_since(Instant::now()), store.sqlite, &mut transaction).await?;
         let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
         sql.rows(rows, |sql, row| row.bind(sql));
         sql.execute(&mut *transaction).await?;
@@ -334,13 +342,31 @@ async fn insert_held(store: &Store, rows: &[&HeldRow], until: Instant) -> Result
     }
 }
 
+/// Has PostgreSQL end what waits for a lock, or takes longer than all of it may. Not the commit: no such time is for that.
+async fn wait_at_most(
+    statement: Duration,
+    sqlite: bool,
+    transaction: &mut sqlx::AnyConnection,
+) -> Result<(), sqlx::Error> {
+    if sqlite {
+        return Ok(());
+    }
+    // 0 were for ever.
+    let ms = |time: Duration| time.as_millis().clamp(1, i32::MAX as u128).to_string();
+    let mut sql = Sql::new("SELECT set_config('lock_timeout', ");
+    sql.bind(ms(LOCK)).push(", true), set_config('statement_timeout', ").bind(ms(statement)).push(", true)");
+    sql.execute(transaction).await.map(drop)
+}
+
 /// A row that may be there although its sender was told to come again; whole, for what a server may still be committing is waited
 /// for by the key that it holds.
 type Doubtful = Box<HeldRow>;
 
 /// Rows to be taken back, while the database is there.
 struct TakenBack {
-    rows: Vec<Doubtful>,
+    rows: VecDeque<Doubtful>,
+    /// What failed is not logged before.
+    quiet_until: Instant,
     /// The next try.
     next: Instant,
 }
@@ -348,26 +374,42 @@ struct TakenBack {
 impl TakenBack {
     async fn take(&mut self, store: &Store) {
         let surplus = self.rows.len().saturating_sub(DOUBTFUL);
-        left(&self.rows.drain(..surplus).collect::<Vec<_>>());
+        left(self.rows.drain(..surplus));
+        if Instant::now() < self.next {
+            return;
+        }
         // A few at a time: what is to be held meanwhile waits for the writer.
-        for _ in 0..TAKEN_BACK {
-            let Some(one) = self.rows.last().filter(|_| Instant::now() >= self.next) else { return };
-            match withdraw(store, one.id, Some(one)).await {
-                Ok(()) => drop(self.rows.pop()),
+        let (began, mut failed) = (Instant::now(), false);
+        for _ in 0..self.rows.len().min(TAKEN_BACK) {
+            let Some(one) = self.rows.pop_front() else { break };
+            match withdraw(store, one.id, Some(&one)).await {
+                Ok(()) => {}
                 Err(error) => {
-                    let waiting = self.rows.len();
-                    tracing::warn!(
-                        event = event::SYSTEM,
-                        waiting, %error, "messages that were deferred may stay in quarantine for a while"
-                    );
-                    self.next = Instant::now() + RETRY;
+                    if Instant::now() >= self.quiet_until {
+                        self.quiet_until = Instant::now() + QUIET;
+                        let waiting = self.rows.len() + 1;
+                        tracing::warn!(
+                            event = event::SYSTEM,
+                            id = %one.id, waiting, %error, source = ?std::error::Error::source(&error),
+                            "messages that were deferred may stay in quarantine for a while"
+                        );
+                    }
+                    failed = true;
+                    // The others first: what holds this one may hold it for long.
+                    self.rows.push_back(one);
                 }
             }
+            if began.elapsed() >= TAKEN_BACK_TIME {
+                break;
+            }
+        }
+        if failed {
+            self.next = Instant::now() + RETRY;
         }
     }
 }
 
-fn left(doubtful: &[Doubtful]) {
+fn left(doubtful: impl IntoIterator<Item = Doubtful>) {
     for one in doubtful {
         tracing::error!(
             event = event::SYSTEM,
@@ -381,6 +423,7 @@ fn left(doubtful: &[Doubtful]) {
 pub(super) async fn withdraw(store: &Store, id: MessageId, under_way: Option<&HeldRow>) -> Result<(), StoreError> {
     let deletes = async {
         let mut transaction = store.write.begin().await?;
+        wait_at_most(TAKE_BACK, store.sqlite, &mut transaction).await?;
         if let Some(row) = under_way {
             let mut sql = Sql::many(HeldRow::INSERT, store.sqlite);
             sql.rows([row], |sql, row| row.bind(sql));

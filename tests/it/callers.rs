@@ -8,7 +8,6 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
 use mailweir::admin::{Config, Role, openapi};
-use mailweir::deferred::{self, Priority, QueueConfig};
 use mailweir::enforcement::signing::{Asked, KeyState, Keys, Signer, SigningConfig};
 
 use crate::support::admin::{Gateway, record};
@@ -289,8 +288,9 @@ async fn a_second_look_is_ordered_once() {
     assert_eq!(ordered.status, 202, "{}", ordered.text());
     assert_eq!(ordered.json()["job"], format!("reassess:{}", held.id));
     assert_eq!(look(&held.id.to_string(), "").await.status, 202, "twice is once");
-    let queue = deferred::open(&QueueConfig::default(), gateway.folder.path()).await.unwrap();
-    assert_eq!(queue.depth().await.unwrap().by_priority[Priority::High.place()].waiting, 1);
+    let ordered = gateway.records.unfinished(now_ms(), 9).await.unwrap();
+    let ordered: Vec<_> = ordered.iter().map(|job| (job.key.as_str(), job.priority)).collect();
+    assert_eq!(ordered, [(format!("reassess:{}", held.id).as_str(), 0)], "in the outbox, where no queue loses it");
     assert_eq!(look(&gone.id.to_string(), "").await.status, 410);
     assert_eq!(look("01jd3q5xk9v7m2r8t4w6y0z1ab", "").await.status, 404);
     assert_eq!(look(&held.id.to_string(), r#"{"verdict": "bad"}"#).await.status, 400);

@@ -319,6 +319,22 @@ async fn what_could_not_be_asked_is_released_when_it_is_found_clean() {
     assert_eq!(record["second"]["change"], "better");
 }
 
+/// The look at what could not be asked commits with the hold: it is there although the ledger takes no row.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_look_at_what_is_held_needs_no_ledger() {
+    let scene = Scene::start("wait = \"deliver\"", Around { few: true, closed: true, ..Around::default() }).await;
+    sqlx::any::install_default_drivers();
+    let file = format!("sqlite://{}", scene.gateway.data().join("mailweir.db").display());
+    let mut database = sqlx::AnyConnection::connect(&file).await.unwrap();
+    let full = "CREATE TRIGGER no_room BEFORE INSERT ON messages BEGIN SELECT RAISE(ABORT, 'full'); END";
+    database.execute(full).await.unwrap();
+    scene.send("https://firm.example/x").await;
+    let (id, reason) = scene.held().await;
+    assert_eq!(reason, "unasked");
+    let jobs = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM outbox WHERE job_key = $1");
+    assert_eq!(jobs.bind(format!("reassess:{id}")).fetch_one(&mut database).await.unwrap(), 1);
+}
+
 /// A commit whose answer was lost, and a crash before it could be taken back: nobody acts on such a copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_the_sender_was_told_to_send_again_is_not_released() {

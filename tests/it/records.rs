@@ -115,6 +115,45 @@ async fn a_commit_that_comes_too_late_is_taken_back() {
     open.close().await;
 }
 
+/// A row that somebody else's transaction holds can be neither held nor taken back: the others do not wait for it.
+#[tokio::test]
+async fn a_row_that_is_stuck_stops_nobody() {
+    if !available("records::a_row_that_is_stuck") {
+        return;
+    }
+    let postgres = Postgres::start().await;
+    let mut place = Place::new(&postgres.url);
+    // Less than one try to take a row back may last.
+    place.config.commit_ms = 2_000;
+    let open = place.open().await;
+    let mut beside = AnyConnection::connect(&postgres.url).await.unwrap();
+    let stuck: Vec<Record> = (1..4).map(|n| record(id_at(now_ms(), n), "stuck", &["a@x.example"])).collect();
+    beside.execute("BEGIN").await.unwrap();
+    for one in &stuck {
+        let row = "INSERT INTO quarantine (id, held_ms, reason, risk, sender, sender_params, from_address, subject, size, body) \
+                   VALUES ($1, 1, '', 0, '', '', '', '', 1, '')";
+        sqlx::query(row).bind(one.id.to_string()).execute(&mut beside).await.unwrap();
+    }
+    for one in &stuck {
+        let error = open.hold(one, RAW).await.unwrap_err();
+        assert!(matches!(error, StoreError::Query { .. }), "the server ends the wait: {error:?}");
+    }
+    for n in 10..20 {
+        open.hold(&record(id_at(now_ms(), n), "free", &["a@x.example"]), RAW).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    // Its commit comes through at last: then they are taken back.
+    beside.execute("COMMIT").await.unwrap();
+    let patience = tokio::time::Instant::now() + Duration::from_secs(60);
+    for one in &stuck {
+        while !matches!(open.records.held_message(one.id).await, Err(StoreError::NotHeld(_))) {
+            assert!(tokio::time::Instant::now() < patience, "it is not taken back");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    open.close().await;
+}
+
 /// A server that says nothing any more costs no more time than there is.
 #[tokio::test]
 async fn a_silent_database_is_not_waited_for() {

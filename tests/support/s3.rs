@@ -2,7 +2,7 @@
 //!
 //! Nothing is answered to a request without a signature of version 4 (its value is not checked).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -19,6 +19,8 @@ struct Inner {
     requests: Vec<String>,
     unsigned: usize,
     fails: bool,
+    /// Keys that are young when asked for, though they were listed as old.
+    rewritten: BTreeSet<String>,
 }
 
 /// The running store; ends when dropped.
@@ -52,6 +54,11 @@ impl S3 {
     /// Puts an object there behind the product's back.
     pub fn put(&self, key: &str, bytes: &[u8]) {
         self.inner.lock().unwrap().objects.insert(key.to_owned(), bytes.to_vec());
+    }
+
+    /// An object that is written again between a listing and what follows from it.
+    pub fn rewritten(&self, key: &str) {
+        self.inner.lock().unwrap().rewritten.insert(key.to_owned());
     }
 
     /// Method and path of all requests so far.
@@ -112,7 +119,9 @@ async fn answer(
     }
     match inner.objects.get(&key) {
         Some(bytes) => {
-            ([("etag", "\"1\""), ("last-modified", "Mon, 02 Nov 2020 10:00:00 GMT")], bytes.clone()).into_response()
+            let young = inner.rewritten.contains(&key);
+            let at = if young { "Fri, 31 Dec 2100 10:00:00 GMT" } else { "Mon, 02 Nov 2020 10:00:00 GMT" };
+            ([("etag", "\"1\""), ("last-modified", at)], bytes.clone()).into_response()
         }
         None => (StatusCode::NOT_FOUND, "<Error><Code>NoSuchKey</Code></Error>").into_response(),
     }

@@ -14,7 +14,6 @@ use crate::admin::front::Peer;
 use crate::admin::problem::{Denied, Problem};
 use crate::admin::router::Shared;
 use crate::admin::summary::now_ms;
-use crate::deferred::Placed;
 use crate::mail::MessageId;
 use crate::observe::event;
 use crate::pipeline::asked_look;
@@ -208,7 +207,9 @@ pub(super) async fn second_look(
     JsonBody(LookOrder { comment }): JsonBody<LookOrder>,
 ) -> Result<(StatusCode, Json<LookOrdered>), Problem> {
     let api = &shared.api;
-    let Some(work) = &api.work else { return Err(Problem::not_found("this process has no job queue")) };
+    if api.work.is_none() {
+        return Err(Problem::not_found("this process has no job queue"));
+    }
     let Some(record) = api.records.record(id).await? else {
         return Err(Problem::not_found(format!("no record of message {id}; records are kept for store.ledger_days")));
     };
@@ -225,13 +226,8 @@ pub(super) async fn second_look(
     let comment: String = comment.chars().filter(|c| !c.is_control()).take(COMMENT_CHARS).collect();
     let job = asked_look(&record, now_ms());
     let key = job.key.clone();
-    let placed = work.queue.enqueue(&[job]).await.map_err(|error| {
-        tracing::warn!(event = event::API, %id, %error, "a second look could not be ordered");
-        Problem::unavailable("the job queue does not answer", 5)
-    })?;
-    if placed.iter().any(|placed| !matches!(placed, Placed::Queued | Placed::Duplicate)) {
-        return Err(Problem::unavailable("the job queue is full", 60));
-    }
+    // Into the outbox, from where it comes into the queue: a queue that is flushed must not lose what was promised.
+    api.records.order(&[job]).await?;
     tracing::info!(event = event::AUDIT, action = "message.second_look", by = %peer, %id, comment, "changed by HTTP");
     Ok((StatusCode::ACCEPTED, Json(LookOrdered { id, job: key })))
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use super::BodyPage;
@@ -18,12 +19,14 @@ pub(in crate::records) struct Files {
     min_free_bytes: u64,
     /// Tells apart writers of the same body at the same time.
     serial: AtomicU64,
+    /// Held while a body gets its name, and from the look at its age until it is removed: no other comes in between.
+    placing: Arc<Mutex<()>>,
 }
 
 impl Files {
     pub(super) fn open(folder: PathBuf, min_free_bytes: u64) -> Result<Self, StoreError> {
         make_folder(&folder).map_err(failed("make", &folder))?;
-        Ok(Self { folder, min_free_bytes, serial: AtomicU64::new(0) })
+        Ok(Self { folder, min_free_bytes, serial: AtomicU64::new(0), placing: Arc::default() })
     }
 
     pub(super) fn place(&self) -> String {
@@ -38,10 +41,10 @@ impl Files {
         let path = self.path(name);
         let aside =
             path.with_extension(format!("{}-{}.part", std::process::id(), self.serial.fetch_add(1, Ordering::Relaxed)));
-        let (folder, keep) = (self.folder.clone(), self.min_free_bytes);
+        let (folder, keep, placing) = (self.folder.clone(), self.min_free_bytes, Arc::clone(&self.placing));
         blocking(move || {
             check_space(&folder, keep)?;
-            let written = write_synced(&folder, &aside, &path, &packed);
+            let written = write_synced(&folder, &aside, &path, (&packed, &placing));
             if written.is_err() {
                 // Best effort: a part left behind is removed by the retention.
                 let _ = fs::remove_file(&aside);
@@ -56,11 +59,20 @@ impl Files {
         blocking(move || fs::read(&path).map_err(failed("read", &path))).await
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    pub(super) async fn delete_older(&self, name: &str, unix_ms: i64) -> Result<bool, StoreError> {
         let path = self.path(name);
-        blocking(move || match fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
-            _ => Ok(()),
+        let (before, placing) = (time(unix_ms), Arc::clone(&self.placing));
+        blocking(move || {
+            let _alone = placing.lock().unwrap_or_else(PoisonError::into_inner);
+            let gone = match fs::metadata(&path).and_then(|m| m.modified()) {
+                Ok(at) if at >= before => return Ok(false),
+                Ok(_) => fs::remove_file(&path),
+                Err(error) => Err(error),
+            };
+            match gone {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(failed("delete", &path)(error)),
+                other => Ok(other.is_ok()),
+            }
         })
         .await
     }
@@ -73,7 +85,7 @@ impl Files {
         limit: usize,
     ) -> Result<BodyPage, StoreError> {
         let folder = self.folder.clone();
-        let before = SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.max(0) as u64);
+        let before = time(unix_ms);
         blocking(move || {
             let after: Vec<OsString> = after.iter().flat_map(|after| after.split('/')).map(OsString::from).collect();
             let (mut page, mut seen) = (BodyPage::default(), 0);
@@ -115,7 +127,16 @@ fn from(folder: &Path, name: Option<&OsString>) -> Result<Vec<(PathBuf, bool)>, 
     Ok(found.into_iter().map(is_it).collect())
 }
 
-fn write_synced(folder: &Path, aside: &Path, path: &Path, packed: &[u8]) -> std::io::Result<()> {
+fn time(unix_ms: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_millis(unix_ms.max(0) as u64)
+}
+
+fn write_synced(
+    folder: &Path,
+    aside: &Path,
+    path: &Path,
+    (packed, placing): (&[u8], &Mutex<()>),
+) -> std::io::Result<()> {
     let parent = path.parent().unwrap_or(folder);
     if !parent.is_dir() {
         make_folder(parent)?;
@@ -128,7 +149,10 @@ fn write_synced(folder: &Path, aside: &Path, path: &Path, packed: &[u8]) -> std:
     file.write_all(packed)?;
     file.sync_all()?;
     drop(file);
-    fs::rename(aside, path)?;
+    {
+        let _alone = placing.lock().unwrap_or_else(PoisonError::into_inner);
+        fs::rename(aside, path)?;
+    }
     File::open(parent)?.sync_all()
 }
 
@@ -201,6 +225,12 @@ mod tests {
             assert_eq!((&seen, pages >= 5 / limit), (&names, true), "{limit}");
         }
         assert!(!part.exists());
+        // One that was written since it was listed stays.
+        assert!(!files.delete_older(&names[0], 0).await.unwrap());
+        assert_eq!(files.get(&names[0]).await.unwrap(), [1]);
+        assert!(files.delete_older(&names[0], soon).await.unwrap());
+        assert!(files.get(&names[0]).await.is_err());
+        assert!(!files.delete_older(&names[0], soon).await.unwrap(), "gone already");
         assert_eq!(files.older_than(0, None, 9).await.unwrap(), BodyPage::default(), "none is that old");
     }
 }

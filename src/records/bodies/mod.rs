@@ -107,12 +107,13 @@ impl Bodies {
         }
     }
 
-    /// Removes a body; one that is gone already is no error.
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    /// Removes a body if it was last written before a time; gives whether it was there and did. Its age is asked for right before:
+    /// since it was listed, somebody may have stored the same bytes again.
+    pub(super) async fn delete_older(&self, name: &str, unix_ms: i64) -> Result<bool, StoreError> {
         match self {
-            Self::Files(files) => files.delete(name).await,
+            Self::Files(files) => files.delete_older(name, unix_ms).await,
             #[cfg(feature = "s3")]
-            Self::Objects(objects) => objects.delete(name).await,
+            Self::Objects(objects) => objects.delete_older(name, unix_ms).await,
         }
     }
 

@@ -83,12 +83,18 @@ impl Objects {
         self.within("reach", "", ask).await
     }
 
-    pub(super) async fn delete(&self, name: &str) -> Result<(), StoreError> {
+    /// Asks for its age and deletes it: two requests, between which a store knows no lock.
+    pub(super) async fn delete_older(&self, name: &str, unix_ms: i64) -> Result<bool, StoreError> {
         let path = self.path(name);
         let delete = async {
+            match self.store.head(&path).await {
+                Ok(object) if object.last_modified.timestamp_millis() >= unix_ms => return Ok(false),
+                Err(object_store::Error::NotFound { .. }) => return Ok(false),
+                other => other?,
+            };
             match self.store.delete(&path).await {
-                Err(object_store::Error::NotFound { .. }) => Ok(()),
-                other => other,
+                Err(object_store::Error::NotFound { .. }) => Ok(false),
+                other => other.map(|()| true),
             }
         };
         self.within("delete", name, delete).await

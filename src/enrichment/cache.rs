@@ -194,15 +194,16 @@ impl<V: Kept> Cache<V> {
             return answer;
         }
         let inner = &self.inner;
-        if !again
-            && let Some(entry) = inner.kept.get(&key).await
-            && inner.is_good(&entry)
-        {
-            inner.stales.inc();
-            self.refresh(key, entry.tags, ask);
-            return Ok(entry.answer);
+        if again {
+            inner.kept.invalidate(&key).await;
+        } else if let Some(entry) = inner.kept.get(&key).await {
+            if inner.is_good(&entry) {
+                inner.stales.inc();
+                self.refresh(key, entry.tags, ask);
+                return Ok(entry.answer);
+            }
+            inner.kept.invalidate(&key).await;
         }
-        inner.kept.invalidate(&key).await;
         inner.misses.inc();
         let tags: Arc<[Tag]> = about().into();
         let least = if again { Duration::MAX } else { Duration::ZERO };

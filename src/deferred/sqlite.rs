@@ -3,6 +3,8 @@
 //! Each call is one transaction over all its jobs: batches are what makes it fast. `ready_ms` is both the time of a job that
 //! waits and the end of the lease of one that is worked on, so that claiming, retrying and taking over from the dead are one
 //! question to one index. Several processes may use the file; one writes at a time.
+//!
+//! Over 500 lines: the same contract as the Redis scripts keep, statement by statement, is easiest to hold in one place.
 
 use std::collections::HashSet;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Settings of the enrichment: section `[enrichment]`.
+//! Settings of the enrichment: section `[enrichment]`. Over 500 lines: each field's sentence is the reference that operators read.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -64,7 +64,7 @@ impl Reload {
 
     /// Runs until it is aborted.
     pub(super) async fn run(mut self) {
-        let hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup());
+        let hangups = hangups();
         let Ok(mut hangups) = hangups else { return };
         let (changed, mut changes) = mpsc::channel(1);
         // Kept alive: dropping it ends the watch.
@@ -181,4 +181,9 @@ fn keep(folder: &Path, text: &str) -> std::io::Result<()> {
     copy.open(folder.join(format!("{millis:016}.toml")))?.write_all(text.as_bytes())?;
     let surplus = (versions.len() + 1).saturating_sub(VERSIONS);
     versions.iter().take(surplus).try_for_each(std::fs::remove_file)
+}
+
+/// SIGHUP, from when this is first called: before that it ends the process, as it does with any.
+pub(super) fn hangups() -> std::io::Result<tokio::signal::unix::Signal> {
+    tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
 }

@@ -56,6 +56,8 @@ struct Gateway {
 /// # Errors
 /// What could not be set up, or which part ended by itself.
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
+    // One that comes while we start ends nothing.
+    drop(super::reload::hangups());
     let levels = telemetry::start(&loaded.config)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();

@@ -39,6 +39,8 @@ fn address_hint(error: anyhow::Error) -> anyhow::Error {
 /// # Errors
 /// What could not be set up.
 pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
+    // One that comes while we start ends nothing.
+    drop(super::reload::hangups());
     let config = loaded.config.clone();
     let levels = telemetry::start(&config)?;
     let config = Arc::new(config);

@@ -1167,8 +1167,11 @@ async fn a_worker_process_reloads() {
     gateway.configure(hop, "[log]\nlevel = \"info\"\n[policy.default]\ntag_at = 41.0\n");
     let reloads = || gateway.log().matches("configuration reloaded").count();
     // By the signal, by the file, or by both.
-    gateway.hang_up();
-    until("it is reloaded", async || reloads() > 0 && gateway.log().contains("tag_at: ")).await;
+    until("it is reloaded", async || {
+        gateway.hang_up();
+        reloads() > 0 && gateway.log().contains("tag_at: ")
+    })
+    .await;
     gateway.configure(hop, "[policy.default]\ntag_at = 99.0\nquarantine_at = 1.0\n");
     gateway.hang_up();
     until("it is refused", async || gateway.log().contains("the old one stays in effect")).await;

@@ -61,9 +61,9 @@ impl BlockLists {
             let dependency = outside.dependencies.dependency(&name, &config.service.call);
             Arc::new(Zone {
                 names: names.clone(),
-                answers: Cache::new(("block_lists", &name), &config.service, tiers, &dependency),
+                answers: Cache::new(("block_lists", &name, ""), &config.service, tiers, &dependency),
                 // Whether a list answers us is nobody else's answer.
-                tests: Cache::own("block_list_tests", &tested, tiers, &dependency),
+                tests: Cache::own(("block_list_tests", &format!("{zone:?}")), &tested, tiers, &dependency),
                 config: zone.clone(),
                 dependency,
             })
@@ -81,6 +81,7 @@ impl BlockLists {
         let (addresses, urls) = (addresses(question), self.urls(question));
         let domains = domains(question, &urls);
         let again = question.again;
+        let (mut found, mut failures) = (Found::default(), BTreeMap::new());
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
             let about = match zone.config.of {
@@ -88,12 +89,15 @@ impl BlockLists {
                 ZoneOf::Domains => &domains,
                 ZoneOf::Urls => &urls,
             };
+            if about.is_empty() {
+                continue;
+            }
+            if let Some(failure) = zone.refuses() {
+                failures.insert(zone.config.name.clone(), failure);
+                continue;
+            }
             for asked in about {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
-                if let Some(failure) = zone.refuses() {
-                    each.push(Box::pin(std::future::ready((zone, asked, Err(failure)))));
-                    continue;
-                }
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
                     let answer = timeout_at(until, Arc::clone(&zone).ask(&asked, again, until)).await;
@@ -103,7 +107,6 @@ impl BlockLists {
             }
         }
         let answers: Vec<_> = futures_util::stream::iter(each).buffered(AT_A_TIME).collect().await;
-        let (mut found, mut failures) = (Found::default(), BTreeMap::new());
         let mut answered = false;
         for (zone, asked, answer) in answers {
             match answer {

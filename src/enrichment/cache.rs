@@ -61,6 +61,7 @@ struct Inner<V> {
     name: String,
     /// Beginning of its keys on the shelf; `None`: its answers are for this gateway alone.
     kind: Option<String>,
+    whose: String,
     kept: moka::future::Cache<String, Entry<V>>,
     refreshing: Mutex<HashSet<String>>,
     fresh: Duration,
@@ -78,57 +79,35 @@ struct Inner<V> {
 }
 
 impl<V: Kept> Cache<V> {
-    /// For answers of a dependency; shared under `kind`, where there is a shelf.
+    /// For answers of a dependency; shared under `kind`, where there is a shelf. `whose` tells those apart that would answer
+    /// differently: what one said is not given for another. The cache outlives a reload that changes nothing of this.
     pub(super) fn new(
-        (name, kind): (&str, &str),
+        (name, kind, whose): (&str, &str, &str),
         config: &ServiceConfig,
         tiers: &Arc<Tiers>,
         dependency: &Arc<Dependency>,
     ) -> Self {
-        Self::build(name, Some(kind.to_owned()), config, tiers, dependency)
+        Self::kept((name, Some(kind), whose), config, tiers, dependency)
     }
 
     /// A cache whose answers are true for this gateway alone.
-    pub(super) fn own(name: &str, config: &ServiceConfig, tiers: &Arc<Tiers>, dependency: &Arc<Dependency>) -> Self {
-        Self::build(name, None, config, tiers, dependency)
-    }
-
-    fn build(
-        name: &str,
-        kind: Option<String>,
+    pub(super) fn own(
+        (name, whose): (&str, &str),
         config: &ServiceConfig,
         tiers: &Arc<Tiers>,
         dependency: &Arc<Dependency>,
     ) -> Self {
-        let seconds = |n: u32| Duration::from_secs(n.into());
-        let (fresh, stale) = (seconds(config.fresh_seconds), seconds(config.stale_seconds));
-        let mut kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(fresh + stale);
-        if config.idle_seconds > 0 {
-            kept = kept.time_to_idle(seconds(config.idle_seconds));
-        }
-        let metrics = tiers.metrics();
-        let count = |outcome| metrics.lookups.with_label_values(&[name, outcome]);
-        if kind.is_some() {
-            for outcome in ["hit", "miss", "failed", "unreadable"] {
-                metrics.shared.with_label_values(&[name, outcome]);
-            }
-        }
-        let inner = Arc::new(Inner {
-            name: name.to_owned(),
-            kind,
-            kept: kept.build(),
-            refreshing: Mutex::default(),
-            fresh,
-            nothing: seconds(config.nothing_seconds).min(fresh),
-            stale,
-            tiers: Arc::clone(tiers),
-            hits: count("hit"),
-            stales: count("stale"),
-            misses: count("miss"),
-            entries: metrics.entries.with_label_values(&[name]),
-            counted: AtomicI64::new(0),
-            any: AtomicBool::new(false),
-        });
+        Self::kept((name, None, whose), config, tiers, dependency)
+    }
+
+    fn kept(
+        (name, kind, whose): (&str, Option<&str>, &str),
+        config: &ServiceConfig,
+        tiers: &Arc<Tiers>,
+        dependency: &Arc<Dependency>,
+    ) -> Self {
+        let made_of = format!("{name}\u{1f}{kind:?}\u{1f}{whose}\u{1f}{config:?}");
+        let inner = tiers.standing(made_of, || Inner::new((name, kind, whose), config, tiers));
         Self { inner, dependency: Arc::clone(dependency) }
     }
 
@@ -242,6 +221,39 @@ impl<V: Kept> Cache<V> {
 }
 
 impl<V: Kept> Inner<V> {
+    fn new((name, kind, whose): (&str, Option<&str>, &str), config: &ServiceConfig, tiers: &Arc<Tiers>) -> Self {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        let (fresh, stale) = (seconds(config.fresh_seconds), seconds(config.stale_seconds));
+        let mut kept = moka::future::Cache::builder().max_capacity(config.cache_entries).time_to_live(fresh + stale);
+        if config.idle_seconds > 0 {
+            kept = kept.time_to_idle(seconds(config.idle_seconds));
+        }
+        let metrics = tiers.metrics();
+        let count = |outcome| metrics.lookups.with_label_values(&[name, outcome]);
+        if kind.is_some() {
+            for outcome in ["hit", "miss", "failed", "unreadable"] {
+                metrics.shared.with_label_values(&[name, outcome]);
+            }
+        }
+        Self {
+            name: name.to_owned(),
+            kind: kind.map(str::to_owned),
+            whose: whose.to_owned(),
+            kept: kept.build(),
+            refreshing: Mutex::default(),
+            fresh,
+            nothing: seconds(config.nothing_seconds).min(fresh),
+            stale,
+            tiers: Arc::clone(tiers),
+            hits: count("hit"),
+            stales: count("stale"),
+            misses: count("miss"),
+            entries: metrics.entries.with_label_values(&[name]),
+            counted: AtomicI64::new(0),
+            any: AtomicBool::new(false),
+        }
+    }
+
     /// Whether an answer may still be given.
     fn is_good(&self, entry: &Entry<V>) -> bool {
         Instant::now() <= entry.until && self.tiers.is_good(entry.number, &entry.tags)
@@ -255,7 +267,7 @@ impl<V: Kept> Inner<V> {
         let number = self.tiers.number();
         let mut shelf = None;
         if let Some(kind) = &self.kind {
-            let at = shelf_key(kind, &key);
+            let at = shelf_key(kind, &self.whose, &key);
             let looked = self.tiers.look(&self.name, &at, &tags).await;
             if let Some((answer, left)) = looked.found.filter(|(_, left)| *left >= least) {
                 return Ok(self.entry(answer, left, number, tags));
@@ -307,7 +319,7 @@ mod tests {
     fn cache(registry: &prometheus::Registry) -> Cache<u32> {
         let config = ServiceConfig { fresh_seconds: 10, stale_seconds: 3_600, ..ServiceConfig::default() };
         let metrics = Arc::new(super::super::Metrics::new(registry).unwrap());
-        Cache::own("test", &config, &Tiers::new(None, metrics), &dependency())
+        Cache::own(("test", ""), &config, &Tiers::new(None, metrics), &dependency())
     }
 
     fn dependency() -> Arc<Dependency> {
@@ -334,6 +346,24 @@ mod tests {
         assert_eq!((one.unwrap(), two.unwrap()), (1, 1));
         assert_eq!(cache.get("a".into(), Vec::new, ask(Ok(3))).await.unwrap(), 1);
         assert_eq!(asked.load(Ordering::Relaxed), 2);
+    }
+
+    #[tokio::test]
+    async fn answers_outlive_a_reload_that_changes_nothing_of_them() {
+        let metrics = Arc::new(super::super::Metrics::new(&prometheus::Registry::new()).unwrap());
+        let (tiers, config) = (Tiers::new(None, metrics), ServiceConfig::default());
+        let cache = |whose, config: &ServiceConfig| Cache::<u32>::own(("test", whose), config, &tiers, &dependency());
+        let asked = async |cache: &Cache<u32>, new| cache.get("a".into(), Vec::new, std::future::ready(Ok(new))).await;
+        let before = cache("one", &config);
+        assert_eq!(asked(&before, 1).await.unwrap(), 1);
+        let after = cache("one", &config);
+        drop(before);
+        assert_eq!(asked(&after, 2).await.unwrap(), 1);
+        assert_eq!(asked(&cache("two", &config), 3).await.unwrap(), 3, "somebody else's answer");
+        let longer = ServiceConfig { fresh_seconds: config.fresh_seconds + 1, ..config.clone() };
+        assert_eq!(asked(&cache("one", &longer), 4).await.unwrap(), 4, "kept for another time");
+        drop(after);
+        assert_eq!(asked(&cache("one", &config), 5).await.unwrap(), 5, "nobody kept it");
     }
 
     #[tokio::test]
@@ -372,7 +402,7 @@ mod tests {
             ..ServiceConfig::default()
         };
         let metrics = Arc::new(super::super::Metrics::new(&prometheus::Registry::new()).unwrap());
-        let cache = Cache::own("test", &config, &Tiers::new(None, metrics), &dependency());
+        let cache = Cache::own(("test", ""), &config, &Tiers::new(None, metrics), &dependency());
         let ready = |result: Result<u32, Failure>| std::future::ready(result);
         assert_eq!(cache.get("some".into(), Vec::new, ready(Ok(1))).await.unwrap(), 1);
         assert_eq!(cache.get("nothing".into(), Vec::new, ready(Ok(0))).await.unwrap(), 0);

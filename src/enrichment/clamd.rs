@@ -35,7 +35,7 @@ impl Clamd {
         let target = config.address.parse().map_err(|source| ServiceError::Address { key: "clamd.address", source })?;
         let dependency = outside.dependencies.dependency("clamd", &config.service.call);
         Ok(Self {
-            cache: Cache::new(("clamd", "clamd"), &config.service, &outside.tiers, &dependency),
+            cache: Cache::new(("clamd", "clamd", ""), &config.service, &outside.tiers, &dependency),
             client: Arc::new(StreamClient::new(dependency, target, names.clone(), fence.clone())),
             max: config.max_stream_bytes,
         })

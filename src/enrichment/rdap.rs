@@ -96,7 +96,7 @@ impl Rdap {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let (call, dependencies) = (config.service.call.clone(), outside.dependencies.clone());
         let others = Registry::new(way.anywhere(RDAP, &call, &dependencies, REDIRECTS)?);
-        let cache = Cache::new((RDAP, RDAP), &config.service, &outside.tiers, others.client.dependency());
+        let cache = Cache::new((RDAP, RDAP, ""), &config.service, &outside.tiers, others.client.dependency());
         Ok(Self {
             places: bootstrap(file)?,
             asked: Mutex::default(),

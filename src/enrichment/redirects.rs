@@ -49,7 +49,7 @@ struct Hop {
 impl Redirects {
     pub(super) fn new(config: &RedirectsConfig, outside: &Outside, way: &Way) -> Result<Self, ServiceError> {
         let client = way.anywhere("redirects", &config.service.call, &outside.dependencies, 0)?;
-        let cache = Cache::new(("redirects", "hop"), &config.service, &outside.tiers, client.dependency());
+        let cache = Cache::new(("redirects", "hop", ""), &config.service, &outside.tiers, client.dependency());
         let opener = Opener { client, agent: config.user_agent.clone(), max_page_bytes: config.max_page_bytes };
         Ok(Self { opener: Arc::new(opener), cache, config: config.clone() })
     }

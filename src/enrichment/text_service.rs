@@ -83,10 +83,11 @@ impl TextService {
         let (client, at) = way.to("text_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("text_service.token_file", config.token_file.as_deref())?;
         let (dialect, model) = (config.dialect, config.model.clone());
+        let whose = format!("{} {dialect:?} {model}", config.url);
         let (service, tiers, dependency) = (&config.service, &outside.tiers, client.dependency());
         Ok(Self {
-            cache: Cache::new(("text_service", "text"), service, tiers, dependency),
-            nlu: Cache::new(("text_service", "nlu"), service, tiers, dependency),
+            cache: Cache::new(("text_service", "text", &whose), service, tiers, dependency),
+            nlu: Cache::new(("text_service", "nlu", &whose), service, tiers, dependency),
             asker: Arc::new(Asker { client, at, token, dialect, model }),
             band: (config.risk_from, config.risk_to),
             max_chars: config.max_chars,

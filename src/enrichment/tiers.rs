@@ -5,8 +5,9 @@
 //! deadline, breaker; what fails there is a miss. What is kept there goes out as JSON, with zstd (RFC 8878) above a size, after
 //! one byte that says which.
 
+use std::any::Any;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -38,6 +39,8 @@ pub(super) struct Tiers {
     forgotten: ArcSwap<Forgotten>,
     shelf: Option<(Arc<dyn Shelf>, Arc<Dependency>, CacheConfig)>,
     metrics: Arc<Metrics>,
+    /// The caches that are in use, by what they are made of.
+    standing: Mutex<HashMap<String, Weak<dyn Any + Send + Sync>>>,
 }
 
 /// What the shelf had.
@@ -58,11 +61,24 @@ impl Tiers {
         shelf: Option<(Arc<dyn Shelf>, Arc<Dependency>, CacheConfig)>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Self { forgotten: ArcSwap::default(), shelf, metrics })
+        Arc::new(Self { forgotten: ArcSwap::default(), shelf, metrics, standing: Mutex::default() })
     }
 
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
+    }
+
+    /// The cache that is made of this, as long as somebody uses it, else a new one.
+    pub(super) fn standing<T: Any + Send + Sync>(&self, made_of: String, new: impl FnOnce() -> T) -> Arc<T> {
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        standing.retain(|_, cache| cache.strong_count() > 0);
+        if let Some(cache) = standing.get(&made_of).and_then(Weak::upgrade).and_then(|cache| cache.downcast().ok()) {
+            return cache;
+        }
+        let cache = Arc::new(new());
+        let weak: Weak<T> = Arc::downgrade(&cache);
+        standing.insert(made_of, weak);
+        cache
     }
 
     pub(super) fn place(&self) -> Option<String> {
@@ -170,8 +186,8 @@ impl Tiers {
 }
 
 /// The key on the shelf: what is asked about may be long, or nobody's business.
-pub(super) fn shelf_key(kind: &str, key: &str) -> String {
-    let hash = Sha256::digest(key);
+pub(super) fn shelf_key(kind: &str, whose: &str, key: &str) -> String {
+    let hash = Sha256::new().chain_update(whose).chain_update([0]).chain_update(key).finalize();
     hash.iter().fold(format!("{kind}:"), |mut text, byte| {
         use std::fmt::Write;
         let _ = write!(text, "{byte:02x}");

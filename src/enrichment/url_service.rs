@@ -8,6 +8,7 @@
 //! and fragments are cut off before a URL is sent; of links that are the reader's alone ([`Untouchable`]) only the host is told,
 //! unless the settings say otherwise: an analyser opens what it is told.
 
+use std::cell::LazyCell;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -49,8 +50,8 @@ impl UrlService {
         let (client, url) = way.to("url_service", &config.url, &config.service.call, outside)?;
         let token = super::services::token("url_service.token_file", config.token_file.as_deref())?;
         let (service, tiers, dependency) = (&config.service, &outside.tiers, client.dependency());
-        let cache = Cache::new(("url_service", "url"), service, tiers, dependency);
-        let analyses = Cache::new(("url_service", "link"), service, tiers, dependency);
+        let cache = Cache::new(("url_service", "url", &config.url), service, tiers, dependency);
+        let analyses = Cache::new(("url_service", "link", &config.url), service, tiers, dependency);
         let (max_urls, personal_links) = (config.max_urls, config.personal_links);
         Ok(Self { asker: Arc::new((client, url, token)), cache, analyses, max_urls, personal_links })
     }
@@ -62,20 +63,13 @@ impl UrlService {
     /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when
     /// another could not be asked about; that nothing is bad is known only when all were.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
-        let (mut seen, mut untouchables) = (HashSet::new(), None);
-        let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
-        let urls = question
-            .led_to
-            .iter()
-            .chain(followed.filter_map(|link| link.url.as_ref()))
-            .filter_map(|url| {
-                let untouchable = || Untouchable::of(question.message, question.envelope);
-                self.told(url, untouchables.get_or_insert_with(untouchable))
-            })
-            .filter(|url| url.len() <= MAX_URL && seen.insert(url.clone()))
-            .take(self.max_urls);
+        if self.asks_anything(question)
+            && let Some(failure) = self.cache.refuses()
+        {
+            return Err(failure);
+        }
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
-        for url in urls {
+        for url in self.urls(question) {
             if let Some(answer) = self.cache.at_hand(&url, question.again).await {
                 each.push(Box::pin(std::future::ready((url, answer))));
                 continue;
@@ -111,7 +105,7 @@ impl UrlService {
         until: Instant,
     ) -> Result<Option<Json>, Failure> {
         let web = |url: &Url| matches!(url.scheme(), "http" | "https");
-        let url = Url::parse(url).ok().filter(web).and_then(|url| self.told(&url, untouchable));
+        let url = Url::parse(url).ok().filter(web).and_then(|url| self.told(&url, |url| untouchable.holds(url)));
         let url = url.filter(|url| url.len() <= MAX_URL);
         let Some(url) = url else { return Ok(None) };
         let mut body = serde_json::json!({ "url": url, "want": "link_analysis" });
@@ -130,11 +124,24 @@ impl UrlService {
         self.analyses.get(key, || about(&url), ask).await
     }
 
-    /// What the analyser is told of a link.
-    fn told(&self, url: &Url, untouchable: &Untouchable) -> Option<String> {
+    /// What the analyser is asked about a message, each once.
+    fn urls(&self, question: &Question<'_>) -> Vec<String> {
+        let untouchable = LazyCell::new(|| Untouchable::of(question.message, question.envelope));
+        let (mut seen, holds) = (HashSet::new(), |url: &Url| untouchable.holds(url));
+        let urls = places(question).filter_map(|url| self.told(url, holds));
+        urls.filter(|url| url.len() <= MAX_URL && seen.insert(url.clone())).take(self.max_urls).collect()
+    }
+
+    /// Whether there is something that it would be asked about, whatever links are the reader's alone.
+    fn asks_anything(&self, question: &Question<'_>) -> bool {
+        self.personal_links != PersonalLinks::Skip && places(question).any(|url| url.as_str().len() <= MAX_URL)
+    }
+
+    /// What the analyser is told of a link, by whether it is the reader's alone.
+    fn told(&self, url: &Url, holds: impl Fn(&Url) -> bool) -> Option<String> {
         match self.personal_links {
-            PersonalLinks::Host if untouchable.holds(url) => url.join("/").ok().map(|root| bare(&root)),
-            PersonalLinks::Skip if untouchable.holds(url) => None,
+            PersonalLinks::Host if holds(url) => url.join("/").ok().map(|root| bare(&root)),
+            PersonalLinks::Skip if holds(url) => None,
             _ => Some(bare(url)),
         }
     }
@@ -152,6 +159,12 @@ impl UrlService {
             let _ = ask(&self.asker, HARMLESS, Repeat::Look, Instant::now() + dependency.config().deadline()).await;
         }
     }
+}
+
+/// Where a message's links lead, as far as that is known.
+fn places<'q>(question: &'q Question<'_>) -> impl Iterator<Item = &'q Url> {
+    let followed = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
+    question.led_to.iter().chain(followed.filter_map(|link| link.url.as_ref()))
 }
 
 /// A page of documentation (RFC 2606).

@@ -3,8 +3,8 @@
 //! Two gateways, each a process with its own rules and its records, as they are set up by default: one with nothing to ask, and
 //! one with all services, the resolver and the shared cache, each of which takes what it is sent and says nothing. Both get
 //! messages at the milter door, in turn, by connections that send one after the other. Prints messages a second after the
-//! breakers have opened, the share of those without dependencies, processor time a message, and the latest answers with the
-//! inspection's deadline.
+//! breakers have opened, the share of those without dependencies, processor time a message, the latest answers with the
+//! inspection's deadline, and how long `/health` takes meanwhile.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, clippy::unwrap_used, clippy::panic, clippy::expect_used)]
 #![allow(missing_docs, unreachable_pub, dead_code)]
 
@@ -32,6 +32,8 @@ const ROUND: Duration = Duration::from_secs(4);
 const WORDS: usize = 700;
 /// Every tenth is neither good nor bad at first sight: the text analyser is asked about it.
 const GREY: u64 = 10;
+/// Time between two looks at `/health`.
+const LOOK: Duration = Duration::from_millis(50);
 /// Ticks of a second in which the kernel counts processor time (`sysconf(_SC_CLK_TCK)`, the same on all Linux).
 const TICKS: f64 = 100.0;
 
@@ -93,6 +95,25 @@ impl Measured {
         }
         let (all, cpu) = (all as f64, self.cpu() - cpu);
         Round { a_second: all / started.elapsed().as_secs_f64(), cpu_ms: cpu * 1e3 / all, latest }
+    }
+
+    /// How long `/health` took while messages were judged: 95 of 100 times at most so long, and the longest.
+    async fn health(self: &Arc<Self>, time: Duration) -> (Duration, Duration) {
+        let load = tokio::spawn({
+            let gateway = Arc::clone(self);
+            async move { gateway.load(time).await }
+        });
+        let mut took = Vec::new();
+        while !load.is_finished() {
+            tokio::time::sleep(LOOK).await;
+            let began = Instant::now();
+            let said = request(self.http, "GET", "/health", &[], "").await;
+            took.push(began.elapsed());
+            assert_eq!(said.status, 200, "{}", said.text());
+        }
+        load.await.unwrap();
+        took.sort();
+        (took[took.len() * 95 / 100], took[took.len() - 1])
     }
 
     /// Processor time of the process so far, in seconds (proc(5), `stat`).
@@ -236,6 +257,11 @@ async fn main() {
         println!(
             "{name:18} {rate:8.0} messages a second, {cpu:.3} ms of processor time each; latest answer {late:.0} ms"
         );
+    }
+    for (gateway, name) in [(&none, "nothing to ask"), (&all, "all of it hangs")] {
+        let (most, longest) = gateway.health(ROUND).await;
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        println!("{name:18} /health under this load: p95 {:.1} ms, longest {:.1} ms (limit 25)", ms(most), ms(longest));
     }
     println!("best of {ROUNDS} rounds; share {:.2}", best[1].a_second / best[0].a_second);
     println!("processor time of the first in that of the second {:.2}", best[0].cpu_ms / best[1].cpu_ms);

@@ -189,8 +189,11 @@ impl Dependency {
         let (mut leave, slot) = match self.enter(repeat, begun, deadline).await {
             Ok(entered) => entered,
             Err(failure) => {
-                self.meters.failed(&self.name, failure.as_str());
-                observe::count("egress", failure.category());
+                // Whose time was over before was never sent.
+                if !matches!(failure, Failure::Timeout { .. }) {
+                    self.meters.failed(&self.name, failure.as_str());
+                    observe::count("egress", failure.category());
+                }
                 return Err(failure);
             }
         };
@@ -326,7 +329,7 @@ impl Leave<'_> {
                 let hasty = matches!(failure, Failure::Timeout { .. }) && given < config.deadline() / 2;
                 if failure.is_outage() && !hasty {
                     state.failed += 1;
-                    state.failing_since.get_or_insert(started);
+                    state.failing_since.get_or_insert(now);
                     state.last_failure = Some((failure.to_string(), now));
                     state.breaker.done(permit, false, now);
                 } else {

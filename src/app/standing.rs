@@ -258,6 +258,43 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_would_not_do_what_it_says_is_refused_by_its_whole_name() {
+        let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+        let refused = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            config.enrichment.sender_auth.enabled = false;
+            config.enrichment.text_service.url = "http://text.example/".into();
+            change(&mut config);
+            build(&config, false, &outside).err().expect("refused").to_string()
+        };
+        let told = refused(&|config| {
+            config.enrichment.clamd.enabled = true;
+            config.enrichment.clamd.service.call.deadline_ms = 0;
+        });
+        assert!(told.starts_with("enrichment.clamd.service.call.deadline_ms: "), "{told}");
+        let told = refused(&|config| {
+            config.cache.url = "redis://127.0.0.1/".into();
+            config.cache.call.deadline_ms = config.inspection.deadline_ms + 1;
+        });
+        assert!(told.starts_with("cache.call.deadline_ms is longer than inspection.deadline_ms"), "{told}");
+        let told = refused(&|config| {
+            config.enrichment.text_service.enabled = true;
+            config.enrichment.text_service.url = "ftp://u:s3cret@h/?k=s3cret".into();
+        });
+        assert_eq!(told, "enrichment.text_service.url: `ftp://***@h/` is no http or https URL");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for token in ["", "\n", "one\ntwo\n", "one two", "t\u{f6}ken"] {
+            std::fs::write(file.path(), token).unwrap();
+            let told = refused(&|config| {
+                config.enrichment.text_service.enabled = true;
+                config.enrichment.text_service.token_file = Some(file.path().to_owned());
+            });
+            assert!(told.starts_with("enrichment.text_service.token_file: "), "{told}");
+            assert!(told.ends_with("one line of visible ASCII characters, and nothing else"), "{told}");
+        }
+    }
+
+    #[test]
     fn what_is_refused_leaves_dependencies_alone() {
         let outside = Outside::new(&prometheus::Registry::new()).unwrap();
         let names = || outside.snapshots().into_iter().map(|one| one.name).collect::<Vec<_>>();

@@ -195,7 +195,7 @@ mod tests {
             ("https://e.example", "https://e.example/…"),
             ("http://[2001:db8::1]:80/x", "http://[2001:db8::1]:80/…"),
             ("http://;secret/x", "http:///…"),
-            ("192.0.2.1/x", "192.0.2.1/…"),
+            ("192.0.2.1/x", "[number]/…"),
             ("bücher.example/x", "bücher.example/…"),
             ("bank。example／x", "bank。example/…"),
             ("a.example/x,b.example/y", "a.example/…"),

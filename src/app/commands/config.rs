@@ -44,8 +44,6 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
         let warnings = usable(&loaded.config)?;
         Ok((loaded, warnings))
     });
-    // Whatever it quotes.
-    let told = |error: &anyhow::Error| secrets::told(&format!("{error:#}"));
     let place =
         |loaded: &Loaded| loaded.file.as_ref().map_or("(built-in defaults)".to_owned(), |f| f.display().to_string());
     match (&checked, json) {
@@ -58,10 +56,8 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
             }
             terminal.line(&format!("{} {}", terminal.toned(Tone::Good, "ok"), place(loaded)))?;
         }
-        (Err(error), true) => terminal.json(&serde_json::json!({"ok": false, "error": told(error)}))?,
-        (Err(error), false) => {
-            terminal.line(&format!("{} {}", terminal.toned(Tone::Bad, "not usable:"), told(error)))?
-        }
+        (Err(error), true) => terminal.json(&serde_json::json!({"ok": false, "error": format!("{error:#}")}))?,
+        (Err(error), false) => terminal.line(&format!("{} {error:#}", terminal.toned(Tone::Bad, "not usable:")))?,
     }
     Ok(if checked.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(crate::app::USAGE) })
 }

@@ -362,7 +362,7 @@ pub struct TextServiceConfig {
     pub url: String,
     /// How it is spoken to: `plain` or `chat`.
     pub dialect: TextDialect,
-    /// Name of the chat model.
+    /// Name of the chat model; with `chat` it has to be there.
     pub model: String,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,

@@ -80,6 +80,16 @@ pub(super) enum NotTaken {
     Problem(Box<Problem>),
 }
 
+/// Whether each of them can be a key.
+///
+/// # Errors
+/// Names the one that cannot.
+pub(super) fn check(allowed: &BTreeMap<String, Role>) -> Result<(), AdminError> {
+    let named = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let odd = allowed.keys().find(|id| *id != ANY && !named(id));
+    odd.map_or(Ok(()), |odd| Err(AdminError::Caller(odd.clone())))
+}
+
 /// Those who may ask by signing.
 pub(super) struct Callers {
     allowed: BTreeMap<String, Role>,
@@ -100,10 +110,7 @@ impl Callers {
         signing: &SigningConfig,
         data: &Path,
     ) -> Result<Self, AdminError> {
-        let named = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if let Some(odd) = allowed.keys().find(|id| *id != ANY && !named(id)) {
-            return Err(AdminError::Caller(odd.clone()));
-        }
+        check(&allowed)?;
         let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
         Keys::load(&key_file, signing, now_ms)?;
         let nonces = SiteNonces::new(signing)?;

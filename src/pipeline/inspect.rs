@@ -327,13 +327,7 @@ impl Pipeline {
 
     /// What is done with a message that would be passed on, because of what could not be asked. The patience of `defer` is for
     /// each message: else one that the virus scanner chokes on would be deferred until it bounces.
-    fn wanted(
-        &self,
-        standing: &Standing,
-        record: &Record,
-        message: &Message,
-        transaction: &Transaction,
-    ) -> OnFailure {
+    fn wanted(&self, standing: &Standing, record: &Record, message: &Message, transaction: &Transaction) -> OnFailure {
         let after = |deferred| {
             let stages = self.stages.wanted(&standing.config.on_failure, record, message, deferred);
             standing.services.on_failure(&record.facts.services, deferred).max(stages)

@@ -12,7 +12,7 @@ use sqlx::any::AnyRow;
 use tokio::time::Instant;
 
 use super::sql::Sql;
-use super::store::{Store, options, place, pool_options, understood};
+use super::store::{Store, options, place, pool_options, understood, written};
 use super::{Config, Metrics, StoreError};
 use crate::observe::event;
 
@@ -33,22 +33,7 @@ pub(super) struct Replica {
 impl Replica {
     /// The configured copy. It is connected to when it is first asked.
     pub(super) fn open(config: &Config, metrics: &Metrics) -> Result<Option<Self>, StoreError> {
-        let url = match &config.replica_url_file {
-            Some(file) => std::fs::read_to_string(file)
-                .map_err(|e| StoreError::Address(format!("(store.replica_url_file {}: {e})", file.display())))?
-                .trim()
-                .to_owned(),
-            None => config.replica_url.clone(),
-        };
-        if url.is_empty() {
-            return Ok(None);
-        }
-        // Nothing is made there: a copy that is not there is not to be an empty one.
-        let url = match url.strip_prefix("sqlite:") {
-            Some(path) if !path.contains('?') => format!("{url}?mode=ro"),
-            _ => url,
-        };
-        let url = understood(url, Path::new(""))?;
+        let Some(url) = address(config)? else { return Ok(None) };
         let place = place(&url);
         let open = |source| StoreError::Open { place: place.clone(), source };
         let config = Config { acquire_ms: config.acquire_ms.min(ACQUIRE_MS), min_connections: 0, ..config.clone() };
@@ -76,6 +61,20 @@ impl Replica {
     pub(super) async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// Where the copy is; `None` when there is none.
+pub(super) fn address(config: &Config) -> Result<Option<String>, StoreError> {
+    let url = written("store.replica_url_file", config.replica_url_file.as_deref(), &config.replica_url)?;
+    if url.is_empty() {
+        return Ok(None);
+    }
+    // Nothing is made there: a copy that is not there is not to be an empty one.
+    let url = match url.strip_prefix("sqlite:") {
+        Some(path) if !path.contains('?') => format!("{url}?mode=ro"),
+        _ => url,
+    };
+    understood("store.replica_url", url, Path::new("")).map(Some)
 }
 
 impl Store {

@@ -20,7 +20,7 @@ mod signature;
 #[cfg(not(feature = "redis"))]
 pub use alone::SiteNonces;
 pub use config::SigningConfig;
-pub use error::{KeyFileError, SignatureError};
+pub use error::{KeyFileError, SettingError, SignatureError};
 pub use key::{KeyInfo, KeyState, Keys, Revoked, SigningKey};
 pub use nonces::{MemoryNonces, NonceError, Nonces};
 pub use rotation::rotate_by_age;

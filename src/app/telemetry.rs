@@ -35,8 +35,24 @@ const ROOMS: [&str; 16] = [
 ];
 /// Libraries that say something.
 const LIBRARIES: [&str; 18] = [
-    "axum", "h2", "hickory_net", "hickory_proto", "hickory_resolver", "html5ever", "hyper", "hyper_util", "mail_auth",
-    "notify", "object_store", "redis", "reqwest", "rustls", "sqlx", "tokio", "tower", "tower_http",
+    "axum",
+    "h2",
+    "hickory_net",
+    "hickory_proto",
+    "hickory_resolver",
+    "html5ever",
+    "hyper",
+    "hyper_util",
+    "mail_auth",
+    "notify",
+    "object_store",
+    "redis",
+    "reqwest",
+    "rustls",
+    "sqlx",
+    "tokio",
+    "tower",
+    "tower_http",
 ];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 

@@ -19,6 +19,9 @@ pub struct Config {
     pub replica_url: String,
     /// File that holds that address instead.
     pub replica_url_file: Option<PathBuf>,
+    /// How far the copy may be behind, in seconds: while it is further, searches go to the first one. Measured every few seconds, by
+    /// how long the first row of the ledger has been there that the copy lacks.
+    pub replica_max_lag_seconds: u32,
     /// Connections for reading; for PostgreSQL also for writing, and as many to the copy.
     pub connections: u32,
     /// Connections of each of these that stay open when nothing is to be done.
@@ -58,6 +61,7 @@ impl Default for Config {
             url_file: None,
             replica_url: String::new(),
             replica_url_file: None,
+            replica_max_lag_seconds: 30,
             connections: 4,
             min_connections: 0,
             acquire_ms: 5_000,

@@ -55,7 +55,7 @@ pub enum KeyFileError {
     File {
         /// Which file.
         file: PathBuf,
-        /// read, written.
+        /// locked, read, written.
         what: &'static str,
         /// Why.
         #[source]

@@ -150,6 +150,8 @@ async fn summaries_and_health_tell_what_happened() {
     for name in ["clock", "workers", "service:rdap", "service:url_service"] {
         assert_eq!(check(name)["status"], "HEALTHY", "{name}");
     }
+    // None of its calls was answered: that is told before its breaker opens.
+    assert_eq!(check("service:clamd")["status"], "DEGRADED", "{full:#}");
     // The one that nobody answers for: its breaker opened, and nothing is worse for it than degraded.
     let until = Instant::now() + Duration::from_secs(30);
     loop {

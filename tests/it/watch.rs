@@ -221,8 +221,7 @@ async fn a_watch_that_does_not_look_is_seen() {
     let gateway = admin::Gateway::start(Config::default()).await;
     let full = gateway.get("/health/full").await.json();
     assert_eq!(part(&full, "alerting")["status"], "HEALTHY", "it has only begun: {full}");
-    let state =
-        BoardState { node: "gw".into(), at_ms: 0, every_seconds: 10, alerts: Vec::new(), unread: Kind::ALL.into() };
+    let state = BoardState { node: "gw".into(), every_seconds: 10, unread: Kind::ALL.into(), ..BoardState::default() };
     Board::new(gateway.folder.path()).write(&state).unwrap();
     assert!(Path::new(gateway.folder.path()).join("alerts/state.json").exists());
     let until_silent = async {

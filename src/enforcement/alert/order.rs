@@ -82,10 +82,8 @@ impl Order {
         if pattern.len() > TEXT || (pattern != "*" && !known) {
             return Err(OrderError::Pattern(pattern.chars().take(80).collect()));
         }
-        let mut chance = [0; 8];
-        getrandom::fill(&mut chance).map_err(|_| OrderError::Chance)?;
         let cut = |text: &str| text.chars().take(TEXT).collect();
-        let id = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = random_id()?;
         Ok(Self { id, act, pattern: pattern.to_owned(), until_ms, by: cut(by), comment: cut(comment) })
     }
 
@@ -94,4 +92,11 @@ impl Order {
         let kind = key.split_once(':').map_or(key, |(kind, _)| kind);
         now_ms < self.until_ms && (self.pattern == "*" || self.pattern == key || self.pattern == kind)
     }
+}
+
+/// 16 hexadecimal digits that nobody else has.
+pub(super) fn random_id() -> Result<String, OrderError> {
+    let mut chance = [0; 8];
+    getrandom::fill(&mut chance).map_err(|_| OrderError::Chance)?;
+    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
 }

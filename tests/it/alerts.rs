@@ -324,8 +324,9 @@ async fn gateways_of_one_name_do_not_throw_each_others_alerts_away() {
     let named = |board: &Board| Node { name: "gw".into(), id: board.node_id().unwrap() };
     let mut watch = Watch::new(named(&first), config, first.clone(), queues, metrics.clone());
     watch.look(
-        &mailweir::enforcement::alert::Readings { disks: vec![("data".into(), 0.01)], ..Default::default() },
+        &mailweir::enforcement::alert::Readings { disks: vec![("data".into(), Some(0.01))], ..Default::default() },
         1_767_225_600_000,
+        0,
     );
     drop(watch);
     for delivery in deliveries {
@@ -378,7 +379,7 @@ async fn the_heart_beats() {
     let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics, None);
     let mut watch = Watch::new(node(), config, Board::new(folder.path()), channels, metrics);
     for second in [0, 30, 59, 60, 119, 121] {
-        watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000);
+        watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000, second * 1_000);
     }
     drop(watch);
     for delivery in deliveries {
@@ -401,20 +402,48 @@ async fn an_acknowledgement_is_seen_once() {
     let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
     let mut watch = Watch::new(node(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
     let readings =
-        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), free)], ..Default::default() };
-    watch.look(&readings(0.09), 0);
+        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), Some(free))], ..Default::default() };
+    watch.look(&readings(0.09), 0, 0);
     board.add(&Order::acknowledge("disk", "ann", 0).unwrap()).unwrap();
-    watch.look(&readings(0.09), 10_000);
+    watch.look(&readings(0.09), 10_000, 10_000);
     assert!(board.orders(10_000).is_empty());
     let only = |board: &Board| -> Alert { board.state().unwrap().unwrap().alerts.remove(0) };
     assert_eq!(only(&board).state(), "acknowledged");
-    watch.look(&readings(0.01), 20_000);
+    watch.look(&readings(0.01), 20_000, 20_000);
     let alert = only(&board);
     assert_eq!(
         (alert.state(), alert.severity, alert.told),
         ("firing", Some(Severity::Critical), Some(Severity::Critical))
     );
     assert!(board.state().unwrap().unwrap().unread.contains(&Kind::QueueDepth));
+}
+
+/// The key that a program is told is the one that orders name it by; people may write it as they are shown it.
+#[tokio::test]
+async fn keys_are_taken_as_they_are_told() {
+    let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), "");
+    let board = Board::new(&gateway.data());
+    let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
+    let zone = "block_list:zen.example.org";
+    let measure = Measure { kind: Kind::BreakerOpen, subject: zone.into(), value: Some(700.0), note: None };
+    let changes = machine.step(&[measure], &[], now_ms());
+    let notice = Notice::new(&node(), "", &changes, Severity::Warning, now_ms()).unwrap();
+    assert_eq!(notice.lines[0].key, format!("breaker_open:{zone}"));
+    assert_eq!(notice.lines[0].shown_key(), "breaker_open:block_list:zen[.]example[.]org");
+    let alerts = machine.alerts().cloned().collect();
+    board.write(&mailweir::enforcement::alert::BoardState { alerts, ..Default::default() }).unwrap();
+    for (arguments, known) in [
+        (["ack", &notice.lines[0].key, "--json"], true),
+        (["ack", &notice.lines[0].shown_key(), "--json"], true),
+        (["ack", "disk:data", "--json"], false),
+        (["silence", "breaker_open:clamd", "--json"], false),
+        (["silence", "disk", "--json"], true),
+        (["silence", "*", "--json"], true),
+    ] {
+        let ran = gateway.command(&[&["alert"][..], &arguments].concat()).await;
+        assert_eq!(ran.ok, known, "{arguments:?}: {ran:?}");
+        assert!(ran.json()[0]["about"].is_number(), "{ran:?}");
+    }
 }
 
 /// A second verdict is told once, however often its job is run; a silence keeps the operators from it, and nobody else.

@@ -12,7 +12,7 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use prometheus::Registry;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
@@ -25,6 +25,7 @@ use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
 use crate::observe::{self, Category, event};
+use crate::pipeline::Pipeline;
 use crate::records::Records;
 
 use collector::Collector;
@@ -89,7 +90,7 @@ impl Alerting {
     /// Sets it up.
     pub(super) fn new(
         config: &Arc<Config>,
-        (records, outside, next_hops): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>),
+        (records, outside, next_hops, pipeline): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>, &Arc<Pipeline>),
         tellers: Tellers,
         queue: &Arc<dyn Queue>,
         registry: &Registry,
@@ -109,7 +110,7 @@ impl Alerting {
         // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
         let watch =
             move || Watch::new(node.clone(), settings.clone(), shown.clone(), channels.clone(), metrics.clone());
-        let collector = Collector::new(config, records, outside, (dependencies, next_hops), registry);
+        let collector = Collector::new(config, records, (outside, pipeline), (dependencies, next_hops), queue, registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
         let config = Arc::clone(config);
         Self { every, watch: Box::new(watch), collector, deliveries, later, untold, board, config }
@@ -118,7 +119,11 @@ impl Alerting {
     /// Watches until `stop`; then what waits for the channels has a moment, and what is left waits as jobs or on the board.
     pub(super) async fn run(self, stop: CancellationToken) {
         let Self { every, watch: new_watch, mut collector, deliveries, later, untold, board, config } = self;
-        let mut watch = new_watch();
+        // Milliseconds like those of the clock, but nobody sets them.
+        let (began, began_ms) = (Instant::now(), now_ms());
+        let steady_ms =
+            move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
+        let mut watch = new_watch().recalling(now_ms(), steady_ms());
         let mut delivering = JoinSet::new();
         for delivery in deliveries {
             delivering.spawn(delivery);
@@ -138,7 +143,7 @@ impl Alerting {
                     };
                     // It writes files: a disk that hangs must not take the mail's threads with it.
                     let look = move || {
-                        watch.look(&readings, now_ms());
+                        watch.look(&readings, now_ms(), steady_ms());
                         watch
                     };
                     watch = surviving(look, &new_watch).await;

@@ -1,6 +1,7 @@
 //! What is known of alerts outside the process that watches: files in `DATA/alerts`.
 //!
-//! Files, not the database: it is one of the things that are watched. `state.json` is replaced at each look; each order is a
+//! Files, not the database: it is one of the things that are watched. `state.json` (what fires, what was told, what is not yet
+//! delivered) and `counts.json` (what counts over an hour or a day) are replaced at each look; `node` is our id; each order is a
 //! file of its own, so that whoever orders and whoever reads never write the same one.
 
 use std::fs;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 use super::machine::Alert;
+use super::measure::Memory;
 use super::order::{Order, random_id};
 use super::untold::Undelivered;
 use crate::observe::event;
@@ -118,6 +120,28 @@ impl Board {
     pub fn keep_untold(&self, untold: Vec<Undelivered>) -> Result<(), BoardError> {
         let Some(state) = self.state()? else { return Ok(()) };
         if state.untold == untold { Ok(()) } else { self.write(&BoardState { untold: bounded(untold), ..state }) }
+    }
+
+    /// What was counted at the last look; nothing before the first.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub(super) fn memory(&self) -> Result<Memory, BoardError> {
+        let file = self.folder.join("counts.json");
+        let text = match read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+            Err(source) => return Err(BoardError { what: "read", file, source }),
+        };
+        serde_json::from_slice(&text).map_err(|e| BoardError { what: "read", file, source: io::Error::other(e) })
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn remember(&self, memory: &Memory) -> Result<(), BoardError> {
+        self.replace(&self.folder.join("counts.json"), memory)
     }
 
     /// All orders that still hold. Those that are over are removed, those that cannot be read passed over.

@@ -26,7 +26,7 @@ pub use config::{
 pub use kind::{Kind, Severity, Threshold};
 pub use later::{AlertJobs, DELIVER_ALERT, Later};
 pub use machine::{Alert, Change, Machine, What, key};
-pub use measure::{Gauges, Measure};
+pub use measure::{Gauges, Measure, Memory};
 pub use metrics::AlertMetrics;
 pub use notice::{Line, Node, Notice};
 pub use order::{Act, MAX_SILENCE_MINUTES, Order, OrderError, SECOND_VERDICT};

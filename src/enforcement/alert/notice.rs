@@ -30,14 +30,15 @@ pub struct Notice {
     pub left: Vec<String>,
 }
 
-/// One change, in words: defanged, without control characters, bounded.
+/// One change, in words: but for its key defanged, without control characters, bounded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// What has happened.
     pub what: What,
     /// How bad it is, or was.
     pub severity: Severity,
-    /// Of the alert: the same from its beginning to its end.
+    /// Of the alert: the same from its beginning to its end, and what orders name it by. As it is: people are shown
+    /// [`Self::shown_key`].
     pub key: String,
     /// The word of its kind.
     pub kind: Cow<'static, str>,
@@ -78,7 +79,7 @@ impl Notice {
             Some(Line {
                 what,
                 severity,
-                key: harmless(&alert.key),
+                key: alert.key.clone(),
                 kind: alert.kind.as_str().into(),
                 title: if subject.is_empty() { title.to_owned() } else { format!("{title}: {subject}") },
                 value: alert.value,
@@ -130,7 +131,6 @@ impl Notice {
     /// A notice of one thing that is no alert; texts of others in it are made harmless.
     pub fn one(node: &str, link_url: &str, line: Line, at_ms: i64) -> Self {
         let line = Line {
-            key: harmless(&line.key),
             title: harmless(&line.title),
             words: harmless(&line.words),
             note: harmless(&line.note),
@@ -153,7 +153,12 @@ impl Notice {
 impl Line {
     /// Whether it is about this alert.
     pub(super) fn is_about(&self, alert: &Alert) -> bool {
-        self.key == harmless(&alert.key)
+        self.key == alert.key
+    }
+
+    /// The key for people; orders take it in this form, too.
+    pub fn shown_key(&self) -> String {
+        harmless(&self.key)
     }
 
     /// It in one line: `CRITICAL fired: Space runs out: data`.
@@ -168,7 +173,7 @@ impl Line {
 }
 
 /// Text of others (services say what went wrong in words of their own), made harmless.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     defang(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect()
 }
 

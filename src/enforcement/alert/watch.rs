@@ -36,9 +36,20 @@ impl Watch {
         Self { node, config, gauges, machine, board, channels, metrics, beaten_ms: 0 }
     }
 
-    /// Looks once. Writes small files, so it may block for a moment.
-    pub fn look(&mut self, readings: &Readings, now_ms: i64) {
-        let measures = self.gauges.measure(readings, now_ms);
+    /// Goes on from what the last process counted: once, before the first look, for counters begin at zero with their process.
+    pub fn recalling(mut self, now_ms: i64, steady_ms: i64) -> Self {
+        match self.board.memory() {
+            Ok(memory) => self.gauges.recall(memory, now_ms, steady_ms),
+            Err(error) => {
+                tracing::warn!(event = event::SYSTEM, %error, "what was counted for alerts cannot be read: it is counted anew");
+            }
+        }
+        self
+    }
+
+    /// Looks once; `steady_ms` is of a clock that nobody sets. Writes small files, so it may block for a moment.
+    pub fn look(&mut self, readings: &Readings, now_ms: i64, steady_ms: i64) {
+        let measures = self.gauges.measure(readings, steady_ms);
         let orders = self.board.orders(now_ms);
         let changes = self.machine.step(&measures, &orders, now_ms);
         for change in &changes {
@@ -70,7 +81,8 @@ impl Watch {
             // With what was told, in one: whatever ends us between two looks, nothing is known as told that is nowhere.
             untold: bounded(self.channels.untold().all()),
         };
-        if let Err(error) = self.board.write(&state) {
+        let remembered = self.board.remember(&self.gauges.memory(now_ms, steady_ms));
+        if let Err(error) = self.board.write(&state).and(remembered) {
             tracing::warn!(event = event::SYSTEM, %error, "what is known of alerts cannot be written");
         }
     }

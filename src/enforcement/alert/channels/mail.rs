@@ -211,7 +211,7 @@ fn html(notice: &Notice) -> String {
 
 fn details(line: &Line) -> impl Iterator<Item = String> {
     let advice = if line.what == What::Resolved { "" } else { &*line.advice };
-    let since = format!("{} since {}", line.key, utc(line.since_ms));
+    let since = format!("{} since {}", line.shown_key(), utc(line.since_ms));
     [line.note.clone(), advice.to_owned(), since].into_iter().filter(|text| !text.is_empty())
 }
 

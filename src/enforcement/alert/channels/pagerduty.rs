@@ -65,7 +65,7 @@ fn event(notice: &Notice, line: &Line, routing_key: &str) -> Option<Value> {
             "timestamp": utc(notice.at_ms).replacen(' ', "T", 1),
             "component": "mailweir",
             "class": line.kind,
-            "custom_details": {"value": line.words, "note": line.note, "advice": line.advice, "key": line.key},
+            "custom_details": {"value": line.words, "note": line.note, "advice": line.advice, "key": line.shown_key()},
         });
         if !notice.link_url.is_empty() {
             event["links"] = json!([{"href": notice.link_url, "text": "Mailweir"}]);

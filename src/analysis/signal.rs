@@ -275,7 +275,12 @@ impl From<Vec<Signal>> for Signals {
 
 impl Signals {
     pub(super) fn add(&mut self, code: Code, strength: f32, evidence: impl AsRef<str>) {
-        let evidence: String = evidence.as_ref().chars().filter(|c| !c.is_control()).take(MAX_EVIDENCE_CHARS).collect();
+        let evidence = evidence.as_ref();
+        let plain = evidence.len() <= MAX_EVIDENCE_CHARS && evidence.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+        let evidence = match plain {
+            true => evidence.to_owned(),
+            false => evidence.chars().filter(|c| !c.is_control()).take(MAX_EVIDENCE_CHARS).collect(),
+        };
         let place = self.0.iter().position(|signal| signal.code == code).unwrap_or_else(|| {
             self.0.push(Signal { code, evidence: Vec::new(), strength: 0.0 });
             self.0.len() - 1

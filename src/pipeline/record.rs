@@ -42,7 +42,7 @@ pub(super) fn judged(
         action: Action::Allow,
         verdicts: verdicts.collect(),
         score: judgement.score.clone(),
-        degraded: degraded.map(|(what, why)| format!("{what}={}", why.as_str())).collect(),
+        degraded: degraded.map(|(what, why)| [what, "=", why.as_str()].concat()).collect(),
         facts,
         findings: message.findings().map(|finding| finding.kind.code().to_owned()).collect(),
         policy_version: standing.judge.version().to_owned(),

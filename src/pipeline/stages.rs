@@ -64,13 +64,14 @@ pub(super) fn holds_unread(config: &StagesConfig, message: &Message) -> bool {
 
 /// What is chosen for each stage that may come back, and whether it failed.
 fn stages(config: &StagesConfig, record: &Record) -> [(OnFailure, bool); 3] {
-    let failed = |names: &[&str]| {
-        let mut degraded = record.degraded.iter().map(|one| one.split_once('=').map_or(one.as_str(), |(what, _)| what));
-        degraded.any(|what| names.contains(&what))
-    };
-    [
-        (config.sender_auth, failed(&["spf_helo", "spf", "dkim", "dmarc", "arc"])),
-        (config.history, failed(&["history"])),
-        (config.rules, failed(&["rules"])),
-    ]
+    let (mut sender_auth, mut history, mut rules) = (false, false, false);
+    for one in &record.degraded {
+        match one.split_once('=').map_or(one.as_str(), |(what, _)| what) {
+            "spf_helo" | "spf" | "dkim" | "dmarc" | "arc" => sender_auth = true,
+            "history" => history = true,
+            "rules" => rules = true,
+            _ => {}
+        }
+    }
+    [(config.sender_auth, sender_auth), (config.history, history), (config.rules, rules)]
 }

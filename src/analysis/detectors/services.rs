@@ -39,7 +39,7 @@ pub(super) fn detect(services: &ServiceFacts, out: &mut Signals) {
         out.add(code, strength, format!("{} is {days} days old", age.domain));
     }
     for (what, why) in services.unknowns().filter(|(_, why)| why.is_failure()) {
-        out.add(Code::ServiceUnknown, 1.0, format!("{what}: {}", why.as_str()));
+        out.add(Code::ServiceUnknown, 1.0, [what, ": ", why.as_str()].concat());
     }
 }
 

@@ -5,6 +5,8 @@
 //! followed by white space. What was not offered degrades safely and never lets pass what was to be held. A replaced field
 //! gets the name as the edit writes it, in the edit's case: MTAs put it in as given.
 
+use std::borrow::Cow;
+
 use super::Agreement;
 use super::command::smfir;
 use super::frame::write_frame;
@@ -207,21 +209,23 @@ impl Verdict<'_> {
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && b != b':') {
             return;
         }
-        let value = match value {
-            None => String::new(),
-            Some(text) => {
-                let clean = clean_value(text);
-                if self.agreement.keeps_leading_space() || clean.is_empty() { format!(" {clean}") } else { clean }
-            }
-        };
-        write_frame(out, command, &[&index.to_be_bytes(), name.as_bytes(), b"\0", value.as_bytes(), b"\0"]);
+        let clean = value.map(clean_value).unwrap_or_default();
+        let spaced = value.is_some() && (self.agreement.keeps_leading_space() || clean.is_empty());
+        let space: &[u8] = if spaced { b" " } else { b"" };
+        write_frame(out, command, &[&index.to_be_bytes(), name.as_bytes(), b"\0", space, clean.as_bytes(), b"\0"]);
     }
 }
 
 /// A header value as milters write it: line breaks are LF and white space; no NUL, no CR, none at the end.
-fn clean_value(text: &str) -> String {
+fn clean_value(text: &str) -> Cow<'_, str> {
+    let text = text.trim_end();
+    let bytes = text.as_bytes();
+    let folds = |end: usize| matches!(bytes.get(end + 1), Some(b' ' | b'\t'));
+    if memchr::memchr2(0, b'\r', bytes).is_none() && memchr::memchr_iter(b'\n', bytes).all(folds) {
+        return Cow::Borrowed(text);
+    }
     let mut clean = String::with_capacity(text.len());
-    let mut rest = text.trim_end().chars().filter(|c| !matches!(c, '\0' | '\r')).peekable();
+    let mut rest = text.chars().filter(|c| !matches!(c, '\0' | '\r')).peekable();
     while let Some(c) = rest.next() {
         clean.push(c);
         if c == '\n' {
@@ -232,7 +236,7 @@ fn clean_value(text: &str) -> String {
             }
         }
     }
-    clean
+    Cow::Owned(clean)
 }
 
 /// Printable ASCII on one line, cut to so many bytes.

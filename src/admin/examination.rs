@@ -297,9 +297,14 @@ impl Examination {
     async fn feed(&self, name: &str, folder: &Path) -> Result<Found, String> {
         let place = folder.to_owned();
         let look = tokio::task::spawn_blocking(move || newest(&place));
-        let (files, newest) = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let age = newest.and_then(|newest| newest.elapsed().ok()).unwrap_or_default().as_secs();
-        self.metrics.feeds.with_label_values(&[name]).set(age as f64);
+        let looked = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
+        if !matches!(looked, Ok((_, Some(_)))) {
+            // What cannot be read, or has nothing, has no age.
+            let _ = self.metrics.feeds.remove_label_values(&[name]);
+        }
+        let (files, newest) = looked?;
+        let age = newest.map(|newest| newest.elapsed().unwrap_or_default().as_secs());
+        age.inspect(|age| self.metrics.feeds.with_label_values(&[name]).set(*age as f64));
         let measured = json!({ "folder": folder.display().to_string(), "files": files, "age_seconds": age });
         Ok(Found::new(measured).with(files == 0, || "the folder is empty".into()))
     }

@@ -10,7 +10,9 @@ use mailweir::app::mock_services::{Fault, Mock, Service};
 use mailweir::deferred::{Handler, Job};
 use mailweir::egress;
 use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Node, Order, Severity, Watch};
-use mailweir::enforcement::alert::{AlertJobs, AlertMetrics, AlertsConfig, Later, Channel, Channels, Notice, Ways, What};
+use mailweir::enforcement::alert::{
+    AlertJobs, AlertMetrics, AlertsConfig, Channel, Channels, Later, Notice, Ways, What,
+};
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
 use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
 use mailweir::mail::{Envelope, Message, MessageLimits};
@@ -401,8 +403,10 @@ async fn an_acknowledgement_is_seen_once() {
     let board = Board::new(folder.path());
     let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
     let mut watch = Watch::new(node(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
-    let readings =
-        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), Some(free))], ..Default::default() };
+    let readings = |free: f64| mailweir::enforcement::alert::Readings {
+        disks: vec![("data".into(), Some(free))],
+        ..Default::default()
+    };
     watch.look(&readings(0.09), 0, 0);
     board.add(&Order::acknowledge("disk", "ann", 0).unwrap()).unwrap();
     watch.look(&readings(0.09), 10_000, 10_000);
@@ -611,8 +615,7 @@ async fn a_running_gateway_fires_and_resolves() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let events = of(&endpoint.got(), "/v2/enqueue");
-    let of_clamd: Vec<&Value> =
-        events.iter().filter(|e| e["dedup_key"] == dedup).collect();
+    let of_clamd: Vec<&Value> = events.iter().filter(|e| e["dedup_key"] == dedup).collect();
     assert_eq!(of_clamd.len(), 2, "told once, and once that it is over: {events:?}");
     assert!(events.iter().any(|event| event["event_action"] == "acknowledge"), "{events:?}");
     until("breaker_open:clamd", "ok").await;

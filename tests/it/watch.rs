@@ -37,6 +37,11 @@ async fn until(what: &str, gateway: &Gateway, mut is: impl AsyncFnMut() -> bool)
     panic!("it does not come to pass: {what}\n{}", gateway.log());
 }
 
+/// Until the HTTP side, which is set up last, is there.
+async fn serving(gateway: &Gateway, http: SocketAddr) {
+    until("the HTTP side", gateway, async || tokio::net::TcpStream::connect(http).await.is_ok()).await;
+}
+
 fn part(report: &Value, name: &str) -> Value {
     let checks = report["checks"].as_array().unwrap();
     checks.iter().find(|check| check["name"] == name).unwrap_or_else(|| panic!("no {name}: {report}")).clone()
@@ -232,6 +237,7 @@ async fn feeds_follow_a_reload_and_counts_a_restart() {
         )
     };
     let gateway = Gateway::start_with(sink.address, &settings("old")).await;
+    serving(&gateway, http).await;
     let items = async || get(&gateway, http, "/api/v1/alerts").await.json()["items"].as_array().unwrap().clone();
     let state = async |key: &str| {
         let items = items().await;
@@ -256,10 +262,16 @@ async fn feeds_follow_a_reload_and_counts_a_restart() {
     until("an alert", &gateway, async || state("auth_failures").await.as_deref() == Some("firing")).await;
     assert!(gateway.terminate().await.success(), "{}", gateway.log());
     gateway.start().await;
+    serving(&gateway, http).await;
     let looked = async || get(&gateway, http, "/api/v1/alerts").await.json()["at_ms"].as_i64().unwrap_or(0);
     let before = looked().await;
     until("some looks", &gateway, async || looked().await > before + 2_500).await;
-    assert_eq!(state("auth_failures").await.as_deref(), Some("firing"), "not over because we are new\n{}", gateway.log());
+    assert_eq!(
+        state("auth_failures").await.as_deref(),
+        Some("firing"),
+        "not over because we are new\n{}",
+        gateway.log()
+    );
 }
 
 /// A queue that is gone is told; what it held before is no reading of now.
@@ -276,6 +288,7 @@ async fn a_dead_queue_is_told() {
         redis.url()
     );
     let gateway = Gateway::start_with(sink.address, &settings).await;
+    serving(&gateway, http).await;
     let item = async |key: &str| {
         let report = get(&gateway, http, "/api/v1/alerts").await.json();
         let items = report["items"].as_array().unwrap().clone();

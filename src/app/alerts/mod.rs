@@ -20,7 +20,9 @@ use super::reinject::IntoNextHop;
 use super::{data, standing};
 use crate::deferred::Queue;
 use crate::egress;
-use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Node, Untold, Watch, Ways};
+use crate::enforcement::alert::{
+    AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Node, Untold, Watch, Ways,
+};
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
@@ -110,7 +112,8 @@ impl Alerting {
         // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
         let watch =
             move || Watch::new(node.clone(), settings.clone(), shown.clone(), channels.clone(), metrics.clone());
-        let collector = Collector::new(config, records, (outside, pipeline), (dependencies, next_hops), queue, registry);
+        let collector =
+            Collector::new(config, records, (outside, pipeline), (dependencies, next_hops), queue, registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
         let config = Arc::clone(config);
         Self { every, watch: Box::new(watch), collector, deliveries, later, untold, board, config }
@@ -121,8 +124,7 @@ impl Alerting {
         let Self { every, watch: new_watch, mut collector, deliveries, later, untold, board, config } = self;
         // Milliseconds like those of the clock, but nobody sets them.
         let (began, began_ms) = (Instant::now(), now_ms());
-        let steady_ms =
-            move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
+        let steady_ms = move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
         let mut watch = new_watch().recalling(now_ms(), steady_ms());
         let mut delivering = JoinSet::new();
         for delivery in deliveries {
@@ -161,7 +163,11 @@ impl Alerting {
         let untold = untold.all();
         if !untold.is_empty() {
             let notices = untold.len();
-            tracing::warn!(event = event::SYSTEM, notices, "alerts that were not delivered yet wait for the next start");
+            tracing::warn!(
+                event = event::SYSTEM,
+                notices,
+                "alerts that were not delivered yet wait for the next start"
+            );
         }
         let kept = tokio::task::spawn_blocking(move || board.keep_untold(untold)).await;
         if let Ok(Err(error)) = kept {

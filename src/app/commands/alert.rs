@@ -54,7 +54,9 @@ fn order(terminal: &Terminal, config: &Config, board: &Board, order: &Order, jso
         terminal.line(&format!("{id}: {} until {}", plain(&order.pattern, 200), time(order.until_ms)))?;
         if !known {
             let fires = if order.act == Act::Acknowledge { " that fires" } else { "" };
-            let said = format!("There is no such alert{fires}: `mailweir alert list` shows them. The order holds all the same.");
+            let said = format!(
+                "There is no such alert{fires}: `mailweir alert list` shows them. The order holds all the same."
+            );
             terminal.line(&terminal.toned(Tone::Bad, &said))?;
         }
     }

@@ -197,7 +197,9 @@ impl Kind {
     pub fn advice(self) -> &'static str {
         match self {
             Self::ApiLatency => "Look at mailweir_http_request_seconds by route, and at the database.",
-            Self::RateLimitAbuse => "Look at mailweir_relay_refused_total and mailweir_milter_overruns_total by limit, and in the log for clients.",
+            Self::RateLimitAbuse => {
+                "Look at mailweir_relay_refused_total and mailweir_milter_overruns_total by limit, and in the log for clients."
+            }
             Self::AuthFailures => "Look in the log for the addresses; change the admin token if in doubt.",
             Self::ServiceAvailability => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
             Self::Queue => "Is Redis up, or the disk full? Mail is answered meanwhile; second looks and releases wait.",

@@ -258,10 +258,7 @@ impl Gauges {
             measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
         }
         self.services(&readings.services, now_ms, &mut measures);
-        let several = [
-            (Kind::NextHop, &readings.next_hops),
-            (Kind::QueueAge, &readings.queue_ages),
-        ];
+        let several = [(Kind::NextHop, &readings.next_hops), (Kind::QueueAge, &readings.queue_ages)];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));
@@ -272,8 +269,11 @@ impl Gauges {
             (Kind::Certificate, &readings.certificates),
         ];
         for (kind, values) in perhaps {
-            let named =
-                |(subject, value): &(String, Option<f64>)| Measure { subject: subject.clone(), value: *value, ..one(kind, 0.0) };
+            let named = |(subject, value): &(String, Option<f64>)| Measure {
+                subject: subject.clone(),
+                value: *value,
+                ..one(kind, 0.0)
+            };
             measures.extend(values.iter().take(SUBJECTS).map(named));
         }
         measures.extend(readings.queue_silent.map(|seconds| one(Kind::Queue, seconds)));
@@ -283,15 +283,12 @@ impl Gauges {
         measures.extend(readings.dead_letters.map(|dead| one(Kind::DeadLetters, dead as f64)));
         measures.extend(readings.database.map(|database| match database {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
-            Database::Open(seconds) => Measure {
-                note: Some("it has not answered yet".into()),
-                ..one(Kind::DatabaseLatency, seconds)
-            },
-            Database::Silent(seconds) => Measure {
-                value: None,
-                note: Some(format!("for {seconds:.0} s")),
-                ..one(Kind::DatabaseLatency, 0.0)
-            },
+            Database::Open(seconds) => {
+                Measure { note: Some("it has not answered yet".into()), ..one(Kind::DatabaseLatency, seconds) }
+            }
+            Database::Silent(seconds) => {
+                Measure { value: None, note: Some(format!("for {seconds:.0} s")), ..one(Kind::DatabaseLatency, 0.0) }
+            }
         }));
         if let Some(answers) = readings.answers {
             self.answers.add(now_ms, answers);

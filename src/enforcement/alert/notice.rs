@@ -130,12 +130,8 @@ impl Notice {
 
     /// A notice of one thing that is no alert; texts of others in it are made harmless.
     pub fn one(node: &str, link_url: &str, line: Line, at_ms: i64) -> Self {
-        let line = Line {
-            title: harmless(&line.title),
-            words: harmless(&line.words),
-            note: harmless(&line.note),
-            ..line
-        };
+        let line =
+            Line { title: harmless(&line.title), words: harmless(&line.words), note: harmless(&line.note), ..line };
         Self::of(&Node { name: node.to_owned(), id: String::new() }, link_url, vec![line], at_ms)
     }
 

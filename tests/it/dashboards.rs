@@ -16,6 +16,9 @@ use crate::support::prometheus::{Prometheus, available, files, promtool};
 const PANELS: usize = 35;
 const DASHBOARDS: [&str; 6] = ["database", "mail", "queue", "security", "services", "system"];
 
+/// Quantiles of what happens seldom: when nothing of the kind was in the last seconds there is a series, but no number.
+const SELDOM: [&str; 3] = ["Time of an attempt, 95 %", "Wait until the first attempt, 95 %", "Wait for a turn, 95 %"];
+
 struct Panel {
     dashboard: &'static str,
     title: String,
@@ -215,7 +218,7 @@ async fn every_query_has_data_from_a_running_gateway() {
             asked += 1;
             match prometheus.query(&query).await {
                 // What is divided by nothing is no data.
-                Ok(result) if !result.iter().any(is_number) => {
+                Ok(result) if result.is_empty() || !(SELDOM.contains(&&*title) || result.iter().any(is_number)) => {
                     wrong.push(format!("{dashboard}, {title}: no data: {query}"))
                 }
                 Ok(_) => {}

@@ -3,6 +3,7 @@
 //! Pure: the time is an argument, and it is that of a clock that nobody sets (`steady_ms`), for windows must not shrink or empty
 //! when the other one steps. Memory is bounded: each window keeps at most so many samples, spread over its time. What counts over
 //! long times is remembered ([`Memory`]) and goes on in the next process, whose counters begin at zero.
+//! More than 500 lines with its tests: windows and what is made of them are read together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

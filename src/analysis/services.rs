@@ -60,6 +60,13 @@ pub struct BlockLists {
     pub listings: Vec<Listing>,
     /// Lists that did not answer, and why. What they would have said is not known.
     pub silent: Vec<(String, Why)>,
+    /// Domains of senders that no list was asked about, because there were too many.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub left_out: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// One entry of a block list.

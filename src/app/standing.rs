@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use super::config::Config;
 use super::rules::{self, Feeds, RuleReport};
-use super::yara;
+use super::{telemetry, yara};
 use crate::analysis::{MAX_DISTANCE, Site};
 use crate::content::{ContentLimits, Yara};
 use crate::enrichment::{FunctionNeed, Outside, SenderAuth, Services};
@@ -24,6 +24,10 @@ const MAX_WINDOW_HOURS: u32 = 30 * 24;
 /// # Errors
 /// Names the setting or file that cannot be used.
 pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow::Result<(Standing, RuleReport)> {
+    // Whatever is refused, dependencies of what is in use stay as they are.
+    let draft = &outside.draft();
+    telemetry::filter(&config.log.level)?;
+    check_outside(config)?;
     let host = host_name(config);
     let policy = &config.policy;
     let weights = policy.weights_file.as_deref().map(|file| read("policy.weights_file", file)).transpose()?;
@@ -38,19 +42,13 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         block: optional("policy.lists.block_file", policy.lists.block_file.as_deref())?,
     };
     let auth = &config.enrichment.sender_auth;
-    let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)?.guarded(outside)? };
+    let sender_auth = if offline { SenderAuth::offline() } else { SenderAuth::new(auth, &host)?.guarded(draft)? };
     let judge = Judge::new(policy, &files)?;
-    // Else calls would be cut off by the message's deadline before their own, and the breaker would learn nothing of them.
-    let most = config.inspection.deadline_ms;
-    if let Some((name, _)) = config.enrichment.enabled().find(|(_, service)| service.call.deadline_ms > most) {
-        let setting = format!("enrichment.{name}.service.call.deadline_ms");
-        anyhow::bail!("{setting} is longer than inspection.deadline_ms ({most}): a message does not wait so long");
-    }
     check_reassess(config)?;
     check_campaigns(config)?;
     check_release(config)?;
-    // Last: from here on nothing fails, so dependencies are not forgotten for settings that are not taken.
-    let services = if offline { Services::default() } else { Services::new(&config.enrichment, outside)? };
+    let services = if offline { Services::default() } else { Services::drafted(&config.enrichment, draft)? };
+    draft.commit();
     let standing = Standing {
         judge,
         site: Site {
@@ -73,6 +71,26 @@ pub(super) fn build(config: &Config, offline: bool, outside: &Outside) -> anyhow
         deep: deep(config, yara),
     };
     Ok((standing, report))
+}
+
+/// Settings of what is asked outside that would not do what they say.
+fn check_outside(config: &Config) -> anyhow::Result<()> {
+    config.enrichment.check().map_err(|error| error.below("enrichment"))?;
+    let (cache, shared) = (&config.cache, config.cache.is_shared());
+    if shared {
+        cache.check().map_err(|error| error.below("cache"))?;
+    }
+    // Else calls would be cut off by the message's deadline before their own, and the breaker would learn nothing of them.
+    let most = config.inspection.deadline_ms;
+    let services =
+        config.enrichment.enabled().map(|(name, service)| (format!("enrichment.{name}.service"), &service.call));
+    let mut calls = services.chain(shared.then(|| ("cache".to_owned(), &cache.call)));
+    if let Some((section, _)) = calls.find(|(_, call)| call.deadline_ms > most) {
+        anyhow::bail!(
+            "{section}.call.deadline_ms is longer than inspection.deadline_ms ({most}): a message does not wait so long"
+        );
+    }
+    Ok(())
 }
 
 /// Settings of the second look that would not do what they say.
@@ -233,4 +251,72 @@ fn optional(setting: &str, file: Option<&Path>) -> anyhow::Result<String> {
 
 fn read(setting: &str, file: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(file).with_context(|| format!("{setting}: cannot read {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_not_do_what_it_says_is_refused_by_its_whole_name() {
+        let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+        let refused = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            config.enrichment.sender_auth.enabled = false;
+            config.enrichment.text_service.url = "http://text.example/".into();
+            change(&mut config);
+            build(&config, false, &outside).err().expect("refused").to_string()
+        };
+        let told = refused(&|config| {
+            config.enrichment.clamd.enabled = true;
+            config.enrichment.clamd.service.call.deadline_ms = 0;
+        });
+        assert!(told.starts_with("enrichment.clamd.service.call.deadline_ms: "), "{told}");
+        let told = refused(&|config| {
+            config.cache.url = "redis://127.0.0.1/".into();
+            config.cache.call.deadline_ms = config.inspection.deadline_ms + 1;
+        });
+        assert!(told.starts_with("cache.call.deadline_ms is longer than inspection.deadline_ms"), "{told}");
+        let told = refused(&|config| {
+            config.enrichment.text_service.enabled = true;
+            config.enrichment.text_service.url = "ftp://u:s3cret@h/?k=s3cret".into();
+        });
+        assert_eq!(told, "enrichment.text_service.url: `ftp://***@h/` is no http or https URL");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for token in ["", "\n", "one\ntwo\n", "one two", "t\u{f6}ken"] {
+            std::fs::write(file.path(), token).unwrap();
+            let told = refused(&|config| {
+                config.enrichment.text_service.enabled = true;
+                config.enrichment.text_service.token_file = Some(file.path().to_owned());
+            });
+            assert!(told.starts_with("enrichment.text_service.token_file: "), "{told}");
+            assert!(told.ends_with("one line of visible ASCII characters, and nothing else"), "{told}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_leaves_dependencies_alone() {
+        let outside = Outside::new(&prometheus::Registry::new()).unwrap();
+        let names = || outside.snapshots().into_iter().map(|one| one.name).collect::<Vec<_>>();
+        let mut config = Config::default();
+        config.enrichment.sender_auth.enabled = false;
+        build(&config, false, &outside).unwrap();
+        assert!(names().is_empty());
+        config.enrichment.sender_auth.enabled = true;
+        config.enrichment.sender_auth.resolvers = vec!["127.0.0.1:53".parse().unwrap()];
+        config.enrichment.clamd.enabled = true;
+        let changes: [fn(&mut Config); 3] = [
+            |config| config.campaigns.distance = u32::MAX,
+            |config| config.policy.lists.allow_file = Some("/nonexistent/list".into()),
+            |config| config.log.level = "mailweir=loud".into(),
+        ];
+        for change in changes {
+            let mut refused = config.clone();
+            change(&mut refused);
+            assert!(build(&refused, false, &outside).is_err());
+            assert!(names().is_empty(), "{:?}", names());
+        }
+        build(&config, false, &outside).unwrap();
+        assert_eq!(names(), ["clamd", "resolver"]);
+    }
 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::config::{WrongSetting, wrong};
 use super::window::Window;
 
 /// When a dependency is left alone, and when it is tried again.
@@ -22,7 +23,7 @@ use super::window::Window;
 pub struct BreakerConfig {
     /// Failures in a row that open it; 0: never.
     pub consecutive_failures: u32,
-    /// Share of failures within the window that opens it, 0 to 1; above 1: never.
+    /// Share of failures within the window that opens it, above 0 to 1; 2: never.
     pub failure_rate: f64,
     /// Calls within the window below which the share says nothing.
     pub minimum_calls: u32,
@@ -51,6 +52,27 @@ impl Default for BreakerConfig {
             success_threshold: 2,
             probes: 1,
         }
+    }
+}
+
+impl BreakerConfig {
+    /// Whether these settings do what they say.
+    ///
+    /// # Errors
+    /// The first that does not, by its name below `breaker`.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        // Above 1 means never, and 50 would be meant for 50 percent.
+        if !(self.failure_rate > 0.0 && self.failure_rate <= 2.0) {
+            let what = format!("a share from 0 to 1, not {}: for 50 percent write 0.5, for never 2", self.failure_rate);
+            return Err(wrong("failure_rate", what));
+        }
+        if self.window_seconds == 0 {
+            return Err(wrong("window_seconds", "a window of no length counts nothing: write at least 1"));
+        }
+        if self.recovery_seconds == 0 {
+            return Err(wrong("recovery_seconds", "it would never be left alone: write at least 1"));
+        }
+        Ok(())
     }
 }
 

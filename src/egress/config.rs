@@ -41,7 +41,48 @@ impl Default for CallConfig {
     }
 }
 
+/// A setting that would not do what it says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {what}")]
+pub struct WrongSetting {
+    /// Its name, below whoever asks.
+    pub key: String,
+    /// What is wrong, and what to write instead.
+    pub what: String,
+}
+
+impl WrongSetting {
+    /// The same, named from one section further up.
+    #[must_use]
+    pub fn below(self, section: &str) -> Self {
+        Self { key: format!("{section}.{}", self.key), ..self }
+    }
+}
+
+/// A setting that would not do what it says.
+pub fn wrong(key: &str, what: impl Into<String>) -> WrongSetting {
+    WrongSetting { key: key.to_owned(), what: what.into() }
+}
+
 impl CallConfig {
+    /// Whether these settings do what they say.
+    ///
+    /// # Errors
+    /// The first that does not, by its name below `call`.
+    pub fn check(&self) -> Result<(), WrongSetting> {
+        if self.deadline_ms == 0 {
+            return Err(wrong("deadline_ms", "nothing answers in no time: write at least 1"));
+        }
+        if self.concurrent == 0 {
+            return Err(wrong("concurrent", "nothing could be asked: write at least 1"));
+        }
+        if self.max_answer_bytes == 0 {
+            return Err(wrong("max_answer_bytes", "every answer would be too large: write at least 1"));
+        }
+        self.breaker.check().map_err(|error| error.below("breaker"))?;
+        self.rate.check().map_err(|error| error.below("rate"))
+    }
+
     /// The total deadline.
     pub fn deadline(&self) -> Duration {
         Duration::from_millis(self.deadline_ms)
@@ -64,9 +105,10 @@ pub struct RateConfig {
     pub window_calls: u32,
     /// Length of the window.
     pub window_seconds: u32,
-    /// Whether the window's limit is halved at 429, 5xx, timeouts and slow answers, and grows back by a tenth a second.
+    /// Whether the window's rate is halved at 429, 5xx, timeouts and slow answers, once a second at most, and grows back by a tenth
+    /// of the whole a second; calls then come evenly.
     pub adaptive: bool,
-    /// Least share of the limit that is left, 0 to 1.
+    /// Least share of the rate that is left, 0 to 1.
     pub floor: f64,
     /// Answers slower than this count as slow; 0: none do.
     pub slow_ms: u64,
@@ -86,6 +128,21 @@ impl Default for RateConfig {
             slow_ms: 0,
             max_retry_after_seconds: 300,
         }
+    }
+}
+
+impl RateConfig {
+    fn check(&self) -> Result<(), WrongSetting> {
+        if self.window_seconds == 0 {
+            return Err(wrong("window_seconds", "a window of no length counts nothing: write at least 1"));
+        }
+        if !(0.0..=1.0).contains(&self.floor) {
+            return Err(wrong(
+                "floor",
+                format!("a share is from 0 to 1, not {}: for 10 percent write 0.1", self.floor),
+            ));
+        }
+        Ok(())
     }
 }
 

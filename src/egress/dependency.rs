@@ -189,8 +189,11 @@ impl Dependency {
         let (mut leave, slot) = match self.enter(repeat, begun, deadline).await {
             Ok(entered) => entered,
             Err(failure) => {
-                self.meters.failed(&self.name, failure.as_str());
-                observe::count("egress", failure.category());
+                // Whose time was over before was never sent.
+                if !matches!(failure, Failure::Timeout { .. }) {
+                    self.meters.failed(&self.name, failure.as_str());
+                    observe::count("egress", failure.category());
+                }
                 return Err(failure);
             }
         };
@@ -326,7 +329,7 @@ impl Leave<'_> {
                 let hasty = matches!(failure, Failure::Timeout { .. }) && given < config.deadline() / 2;
                 if failure.is_outage() && !hasty {
                     state.failed += 1;
-                    state.failing_since.get_or_insert(started);
+                    state.failing_since.get_or_insert(now);
                     state.last_failure = Some((failure.to_string(), now));
                     state.breaker.done(permit, false, now);
                 } else {
@@ -531,6 +534,36 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_millis(10), hang(None)).await.is_err());
         assert!(ask(&dependency, Ok(1)).await.is_ok());
         assert_eq!(dependency.snapshot().state, BreakerState::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_has_been_failing_since_the_first_failure_after_its_last_success() {
+        let dependency = dependency(CallConfig::default());
+        // Begun before the success, failed after it.
+        let slow = |_| async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            Err::<u8, _>(status(500, None))
+        };
+        let well = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            ask(&dependency, Ok(1)).await
+        };
+        let (failed, well) = tokio::join!(dependency.call(Repeat::Never, None, slow), well);
+        assert!(failed.is_err() && well.is_ok());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        assert_eq!(dependency.failing_for(), Duration::from_millis(500));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_when_his_time_is_over_is_no_call() {
+        let registry = prometheus::Registry::new();
+        let dependency = Registry::new(Metrics::new(&registry).unwrap()).dependency("test", &CallConfig::default());
+        let over = dependency.call(Repeat::Safe, Some(Instant::now()), |_| std::future::ready(Ok(1u8))).await;
+        assert_eq!(over.unwrap_err().to_string(), "no time was left to ask");
+        let families = registry.gather();
+        let calls = families.iter().find(|one| one.name() == "mailweir_dependency_calls_total").unwrap();
+        let counted: f64 = calls.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum();
+        assert_eq!(counted, 0.0, "{calls:?}");
     }
 
     #[tokio::test(start_paused = true)]

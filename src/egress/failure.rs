@@ -12,10 +12,10 @@ pub enum Failure {
     /// The dependency is switched off.
     #[error("switched off")]
     Disabled,
-    /// No whole answer within the total deadline.
-    #[error("no whole answer within {after_ms} ms")]
+    /// No whole answer within the total deadline, or nothing of that was left to ask in.
+    #[error("{}", no_answer(*after_ms))]
     Timeout {
-        /// The time that was given.
+        /// The time that was given; 0: none, it was not asked.
         after_ms: u64,
     },
     /// It failed so often that it is left alone for a while.
@@ -64,10 +64,19 @@ pub enum Failure {
     Declined(String),
 }
 
+fn no_answer(after_ms: u64) -> String {
+    if after_ms == 0 { "no time was left to ask".to_owned() } else { format!("no whole answer within {after_ms} ms") }
+}
+
 impl Failure {
     /// An answer that cannot be understood.
     pub fn malformed(what: impl ToString) -> Self {
         Self::Malformed(what.to_string())
+    }
+
+    /// No answer within this time.
+    pub fn timeout(given: Duration) -> Self {
+        Self::Timeout { after_ms: u64::try_from(given.as_millis()).unwrap_or(u64::MAX).max(1) }
     }
 
     /// The connection could not be made or broke.

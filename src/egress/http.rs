@@ -257,8 +257,7 @@ impl HttpClient {
             let left = cut.saturating_duration_since(Instant::now());
             // A little less than what the dependency gives: there it would count.
             let looked = tokio::time::timeout(left.mul_f64(0.9), self.look(request, max_bytes)).await;
-            let after_ms = u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
-            Ok(looked.unwrap_or(Err(Failure::Timeout { after_ms })))
+            Ok(looked.unwrap_or_else(|_| Err(Failure::timeout(left))))
         };
         self.dependency.call(Repeat::Never, Some(until), attempt).await?
     }
@@ -266,7 +265,7 @@ impl HttpClient {
     async fn look(&self, request: &Request, max_bytes: usize) -> Result<Visit, Failure> {
         self.gate.check(&request.url)?;
         let sent = self.client.request(request.method.clone(), request.url.clone()).headers(request.headers.clone());
-        let mut response = sent.send().await.map_err(failure)?;
+        let mut response = sent.send().await.map_err(|error| self.failure(error))?;
         let kind = response.headers().get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
         let (status, location) = (response.status().as_u16(), target(&response, &request.url));
         let html = kind.to_ascii_lowercase().contains("html");
@@ -286,7 +285,7 @@ impl HttpClient {
         loop {
             self.gate.check(&url)?;
             let sent = self.client.request(request.method.clone(), url.clone()).headers(headers.clone());
-            let response = sent.body(request.body.clone()).send().await.map_err(failure)?;
+            let response = sent.body(request.body.clone()).send().await.map_err(|error| self.failure(error))?;
             let status = response.status();
             if status.is_success() || request.answers.contains(&status.as_u16()) {
                 return Ok(Answer { status: status.as_u16(), body: self.body(response).await? });
@@ -305,10 +304,15 @@ impl HttpClient {
         }
     }
 
+    fn failure(&self, error: reqwest::Error) -> Failure {
+        // Of the library's own times there is one, for connecting.
+        if error.is_timeout() { Failure::timeout(self.dependency.config().deadline()) } else { failure(error) }
+    }
+
     async fn body(&self, mut response: Response) -> Result<Vec<u8>, Failure> {
         let limit = self.dependency.config().max_answer_bytes;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failure)? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.failure(error))? {
             if body.len() + chunk.len() > limit {
                 return Err(Failure::TooLarge { limit });
             }
@@ -355,9 +359,6 @@ fn failure(error: reqwest::Error) -> Failure {
             }
         }
         cause = at.source();
-    }
-    if error.is_timeout() {
-        return Failure::Timeout { after_ms: 0 };
     }
     if error.is_decode() {
         return Failure::malformed(error);

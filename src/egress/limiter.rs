@@ -1,8 +1,9 @@
 //! How often a dependency may be asked: a token bucket (governor), a sliding window, and what the dependency tells us.
 //!
-//! The bucket spreads calls, the window bounds them over a longer time, and the window's limit adapts: halved at most once a
-//! second when the dependency is overloaded, grown back by a tenth of the whole a second while it is well. `Retry-After` stops
-//! all calls until it is over. Pure: `now` is an argument, for governor too.
+//! The bucket spreads calls, the window bounds them over a longer time, and the window's rate adapts: halved at most once a
+//! second when the dependency is overloaded, grown back by a tenth of the whole a second while it is well. While it is less than
+//! whole, calls come evenly at what is left of it: a window that is full from before the cut stops nobody. `Retry-After` stops all
+//! calls until it is over. Pure: `now` is an argument, for governor too.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,10 +20,12 @@ use tokio::time::Instant;
 use super::config::RateConfig;
 use super::window::Window;
 
-/// Longest pause between two cuts of the limit: those who were under way together are one trouble.
+/// Least time between two cuts of the rate: those who were under way together are one trouble.
 const ONE_TROUBLE: Duration = Duration::from_secs(1);
-/// Share of the whole limit that grows back in a second.
+/// Share of the whole rate that grows back in a second.
 const RECOVERY: f64 = 0.1;
+/// Share of the window's calls that may come at once while the rate is cut.
+const AT_ONCE: f64 = 0.1;
 
 /// The time that the limiter was told.
 #[derive(Debug, Clone, Default)]
@@ -46,9 +49,12 @@ pub struct Limiter {
     told: Told,
     bucket: Option<Bucket>,
     window: Window,
-    /// Share of the window's limit that is in effect.
+    /// Share of the window's rate that is in effect.
     share: f64,
-    changed: Instant,
+    /// Calls that a cut rate has given and nobody has made, as of then.
+    given: (f64, Instant),
+    cut: Option<Instant>,
+    grown: Instant,
     blocked_until: Option<Instant>,
 }
 
@@ -62,7 +68,8 @@ impl Limiter {
         });
         let bucket = quota.map(|quota| Bucket::direct_with_clock(quota, told.clone()));
         let window = Window::new(Duration::from_secs(config.window_seconds.into()));
-        Self { config, begun: now, told, bucket, window, share: 1.0, changed: now, blocked_until: None }
+        let (share, given, cut, grown, blocked_until) = (1.0, (0.0, now), None, now, None);
+        Self { config, begun: now, told, bucket, window, share, given, cut, grown, blocked_until }
     }
 
     /// May a call be made now? Yes takes it.
@@ -79,8 +86,11 @@ impl Limiter {
         }
         if let Some(limit) = self.window_limit() {
             let (calls, _) = self.window.counts(now);
-            if f64::from(calls) >= (limit * self.share).max(1.0) {
+            if f64::from(calls) >= limit {
                 return Err(self.window.forgets_in(now).max(Duration::from_millis(1)));
+            }
+            if let Some(wait) = self.paces(limit, now) {
+                return Err(wait.max(Duration::from_millis(1)));
             }
         }
         if let Some(bucket) = &self.bucket {
@@ -91,19 +101,34 @@ impl Limiter {
             }
         }
         self.window.add(true, now);
+        self.given.0 -= 1.0;
         Ok(())
     }
 
-    /// The dependency answered well and in time: the limit grows back.
+    /// How long a cut rate makes the next call wait. One in a window comes through however deep the cut.
+    fn paces(&mut self, limit: f64, now: Instant) -> Option<Duration> {
+        if self.share >= 1.0 {
+            return None;
+        }
+        let seconds = f64::from(self.config.window_seconds.max(1));
+        let in_window = (limit * self.share).max(1.0);
+        let (before, at) = self.given;
+        let since = now.saturating_duration_since(at).as_secs_f64();
+        let given = (before + in_window / seconds * since).min((in_window * AT_ONCE).max(1.0));
+        self.given = (given, now);
+        (given < 1.0).then(|| Duration::from_secs_f64((1.0 - given) * seconds / in_window))
+    }
+
+    /// The dependency answered well and in time: the rate grows back.
     pub fn fine(&mut self, took: Duration, now: Instant) {
         let slow = self.config.slow_ms > 0 && took > Duration::from_millis(self.config.slow_ms);
         if slow {
             return self.overloaded(None, now);
         }
         if self.share < 1.0 {
-            let passed = now.saturating_duration_since(self.changed).as_secs_f64();
+            let passed = now.saturating_duration_since(self.grown).as_secs_f64();
             self.share = (self.share + RECOVERY * passed).min(1.0);
-            self.changed = now;
+            self.grown = now;
         }
     }
 
@@ -114,14 +139,17 @@ impl Limiter {
             let until = now + wait;
             self.blocked_until = Some(self.blocked_until.map_or(until, |before| before.max(until)));
         }
-        let rested = self.share >= 1.0 || now.saturating_duration_since(self.changed) >= ONE_TROUBLE;
+        let rested = self.cut.is_none_or(|cut| now.saturating_duration_since(cut) >= ONE_TROUBLE);
         if self.config.adaptive && rested {
+            if self.share >= 1.0 {
+                self.given = (1.0, now);
+            }
             self.share = (self.share / 2.0).max(self.config.floor.clamp(0.0, 1.0));
-            self.changed = now;
+            (self.cut, self.grown) = (Some(now), now);
         }
     }
 
-    /// Share of the limit in effect, 0 to 1.
+    /// Share of the rate in effect, 0 to 1.
     pub fn share(&self) -> f64 {
         self.share
     }
@@ -180,7 +208,8 @@ mod tests {
         assert_eq!(limiter.share(), 0.5, "one burst of troubles is one trouble");
         limiter.overloaded(None, at(1_000));
         assert_eq!(limiter.share(), 0.25);
-        assert_eq!(admitted(&mut limiter, at(1_000), 200), 25);
+        assert_eq!(admitted(&mut limiter, at(1_000), 200), 2, "25 in ten seconds, and evenly");
+        assert_eq!(limiter.admit(at(1_000)).unwrap_err(), Duration::from_millis(200));
         for second in 2..10 {
             limiter.overloaded(None, at(second * 1_000));
         }
@@ -189,6 +218,36 @@ mod tests {
         assert!((limiter.share() - 0.6).abs() < 1e-9, "{}", limiter.share());
         limiter.fine(Duration::ZERO, at(60_000));
         assert_eq!(limiter.share(), 1.0);
+    }
+
+    /// As a service does it that takes no more than so much: some are told to go away, the rest is answered.
+    #[test]
+    fn overloads_among_answers_bring_the_rate_down_and_do_not_stop_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut limiter = Limiter::new(window_of(600), start);
+        let (mut passed, mut share, mut calls) = ([0u32; 60], [1.0f64; 60], 0);
+        for call in 0..60 * 60u64 {
+            let (now, second) = (at(call * 1_000 / 60), (call / 60) as usize);
+            if limiter.admit(now).is_ok() {
+                passed[second] += 1;
+                calls += 1;
+                match second < 30 && calls * 3 % 10 < 3 {
+                    true => limiter.overloaded(None, now),
+                    false => limiter.fine(Duration::from_millis(5), now),
+                }
+            }
+            share[second] = limiter.share();
+        }
+        assert!(share[5..30].iter().all(|share| *share <= 0.35), "{share:?}");
+        for second in 1..30 {
+            // Of 60 a second; within one it is cut once and grows, and a call more or less comes at its ends.
+            let (before, after) = (60.0 * share[second - 1], 60.0 * share[second]);
+            let wanted = (before / 2.0 - 2.0) as u32..=(before.max(after) + 8.0) as u32;
+            assert!(wanted.contains(&passed[second]), "second {second}: {passed:?} {share:?}");
+        }
+        assert_eq!(share[45], 1.0, "well again");
+        assert_eq!(passed[50], 60, "{passed:?}");
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod window;
 
 pub use backoff::{Backoff, Curve};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permit};
-pub use config::{CallConfig, RateConfig, RetryConfig};
+pub use config::{CallConfig, RateConfig, RetryConfig, WrongSetting, wrong};
 pub use dependency::{Dependency, Repeat};
 pub use failure::Failure;
 pub use fence::{Fence, Fenced, Reach};
@@ -32,5 +32,5 @@ pub use metrics::Metrics;
 pub use names::{Names, NamesConfig, NamesError};
 pub use registry::{Registry, Snapshot};
 pub use retry_after::parse_retry_after;
-pub use stream::{InvalidTarget, Stream, StreamClient, Target};
+pub use stream::{InvalidTarget, Stream, StreamClient, Target, without_secrets};
 pub use window::Window;

@@ -13,6 +13,8 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::system_conf::read_system_conf;
 
+use tokio::time::Instant;
+
 use super::Failure;
 
 /// Where names are asked for.
@@ -75,9 +77,10 @@ impl Names {
     /// [`Failure::Timeout`], or [`Failure::Reported`] when the resolver refuses or fails.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
         // With a final dot nothing of a search list is tried.
+        let begun = Instant::now();
         match self.0.lookup_ip(absolute(host)).await {
             Ok(found) => Ok(found.iter().collect()),
-            Err(error) => nothing_or(error),
+            Err(error) => nothing_or(error, begun),
         }
     }
 
@@ -90,9 +93,10 @@ impl Names {
             RData::A(a) => Some(a.0),
             _ => None,
         };
+        let begun = Instant::now();
         match self.0.ipv4_lookup(absolute(name)).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|record| address(&record.data)).collect()),
-            Err(error) => nothing_or(error),
+            Err(error) => nothing_or(error, begun),
         }
     }
 }
@@ -101,14 +105,14 @@ fn absolute(name: &str) -> String {
     format!("{}.", name.trim_end_matches('.'))
 }
 
-fn nothing_or<T>(error: NetError) -> Result<Vec<T>, Failure> {
+fn nothing_or<T>(error: NetError, begun: Instant) -> Result<Vec<T>, Failure> {
     match error {
         // The library says "no records" for SERVFAIL and REFUSED too: only these two are answers.
         NetError::Dns(DnsError::NoRecordsFound(NoRecords {
             response_code: ResponseCode::NoError | ResponseCode::NXDomain,
             ..
         })) => Ok(Vec::new()),
-        NetError::Timeout => Err(Failure::Timeout { after_ms: 0 }),
+        NetError::Timeout => Err(Failure::timeout(begun.elapsed())),
         NetError::Io(error) => Err(Failure::Unreachable(error)),
         error => Err(Failure::Reported(error.to_string())),
     }

@@ -45,7 +45,7 @@ impl FromStr for Target {
     type Err = InvalidTarget;
 
     fn from_str(text: &str) -> Result<Self, InvalidTarget> {
-        let invalid = || InvalidTarget(text.to_owned());
+        let invalid = || InvalidTarget(without_secrets(text));
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(invalid()) } else { Ok(Self::Unix(path.into())) };
         }
@@ -64,6 +64,15 @@ impl fmt::Display for Target {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
+}
+
+/// An address fit to be shown although nothing can be made of it: without user and password, query and fragment.
+pub fn without_secrets(address: &str) -> String {
+    // Whatever a password is made of, it is before the last @.
+    let (who, place) = address.rsplit_once('@').map_or((None, address), |(who, place)| (Some(who), place));
+    let end = place.find(['?', '#']).unwrap_or(place.len());
+    let scheme = who.map(|who| who.find("://").map_or("***@".to_owned(), |at| format!("{}***@", &who[..at + 3])));
+    format!("{}{}", scheme.unwrap_or_default(), &place[..end])
 }
 
 /// TCP or a unix socket to one dependency, at a place that the operator named.
@@ -211,6 +220,21 @@ mod tests {
         assert_eq!(race([2, 0], connect).await.unwrap(), 2, "who is slow goes on");
         assert_eq!(race([1, 1], connect).await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
         assert_eq!(race([], connect).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn addresses_are_shown_without_secrets() {
+        for (address, shown) in [
+            ("ftp://u:s3?c@r#et@h/x?k=v#f", "ftp://***@h/x"),
+            ("u:secret@h", "***@h"),
+            ("https://h/?k=v", "https://h/"),
+            ("clamd:3310", "clamd:3310"),
+            ("", ""),
+        ] {
+            assert_eq!(without_secrets(address), shown);
+        }
+        let told = "inet:u:s3cret@h:x".parse::<Target>().unwrap_err().to_string();
+        assert!(!told.contains("s3cret"), "{told}");
     }
 
     #[test]

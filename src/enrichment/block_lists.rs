@@ -4,7 +4,7 @@
 //! much"), or that fails its own test points, is one that could not be asked: never a listing, never an all-clear. Each list is a
 //! dependency of its own, tested by its points before it is believed and again every hour.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,16 +71,18 @@ impl BlockLists {
         Self { zones: config.zones.iter().map(zone).collect(), max_domains: config.max_domains }
     }
 
-    /// How long all of them have been failing.
+    /// How long lists have been failing: of those that do, the latest to begin. One that is dead for weeks says nothing about the
+    /// others.
     pub(super) fn failing_for(&self) -> Duration {
-        self.zones.iter().map(|zone| zone.dependency.failing_for()).min().unwrap_or_default()
+        let failing = self.zones.iter().map(|zone| zone.dependency.failing_for());
+        failing.filter(|time| !time.is_zero()).min().unwrap_or_default()
     }
 
     /// What all lists say about a message; each that fails is named.
     pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Found, Failure> {
         let (addresses, urls) = (addresses(question), self.urls(question));
-        let domains = domains(question, &urls);
-        let again = question.again;
+        let (domains, left_out) = self.domains(question, &urls);
+        let (again, left) = (question.again, until.saturating_duration_since(Instant::now()));
         let (mut found, mut failures) = (Found::default(), BTreeMap::new());
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
@@ -92,6 +94,9 @@ impl BlockLists {
             if about.is_empty() {
                 continue;
             }
+            if zone.config.of == ZoneOf::Domains {
+                found.left_out = left_out;
+            }
             if let Some(failure) = zone.refuses() {
                 failures.insert(zone.config.name.clone(), failure);
                 continue;
@@ -101,7 +106,7 @@ impl BlockLists {
                 each.push(Box::pin(async move {
                     // Each on its own: what the others said stands when the message's time is over.
                     let answer = timeout_at(until, Arc::clone(&zone).ask(&asked, again, until)).await;
-                    let answer = answer.unwrap_or(Err(Failure::Timeout { after_ms: 0 }));
+                    let answer = answer.unwrap_or_else(|_| Err(Failure::timeout(left)));
                     (zone, asked, answer)
                 }));
             }
@@ -176,33 +181,30 @@ impl BlockLists {
         }
         asked
     }
-}
 
-/// Domains of the sender and of the links, each once.
-fn domains(question: &Question<'_>, urls: &[Asked]) -> Vec<Asked> {
-    let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
-    let sender = question.envelope.sender.address();
-    let senders = from.chain(sender.as_ref()).filter_map(|address| registrable_domain(&address.domain));
-    let mut asked: Vec<Asked> = Vec::new();
-    for domain in senders {
-        if asked.iter().all(|one| one.name != domain) {
-            asked.push(Asked {
-                of: ListingOf::Sender,
-                name: domain.to_owned(),
-                label: domain.to_owned(),
-                numbered: false,
-            });
-        }
+    /// Domains of senders, the envelope's first, and of the links, each once; and how many senders are left out.
+    fn domains(&self, question: &Question<'_>, urls: &[Asked]) -> (Vec<Asked>, usize) {
+        let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
+        let sender = question.envelope.sender.address();
+        let senders = sender.as_ref().into_iter().chain(from);
+        let mut seen = HashSet::new();
+        let senders = senders.filter_map(|address| registrable_domain(&address.domain));
+        let senders: Vec<&str> = senders.filter(|domain| seen.insert(*domain)).collect();
+        let asked = senders.iter().take(self.max_domains).map(|domain| (*domain).to_owned());
+        let mut asked: Vec<Asked> = asked
+            .map(|domain| Asked { of: ListingOf::Sender, label: domain.clone(), name: domain, numbered: false })
+            .collect();
+        let left_out = senders.len() - asked.len();
+        // Lists of domains say something else about numbers, or that they must not be asked about them.
+        let links = urls.iter().filter(|url| !url.numbered);
+        let links: Vec<Asked> = links.filter(|url| asked.iter().all(|one| one.name != url.name)).cloned().collect();
+        asked.extend(links);
+        (asked, left_out)
     }
-    // Lists of domains say something else about numbers, or that they must not be asked about them.
-    let links = urls.iter().filter(|url| !url.numbered);
-    let links: Vec<Asked> = links.filter(|url| asked.iter().all(|one| one.name != url.name)).cloned().collect();
-    asked.extend(links);
-    asked
 }
 
 /// The name of a list's dependency, as in health and metrics.
-pub(super) fn dependency_name(zone: &str) -> String {
+fn dependency_name(zone: &str) -> String {
     format!("block_list:{zone}")
 }
 
@@ -262,39 +264,42 @@ impl Zone {
         self.tests.refuses()
     }
 
-    /// RFC 5782, 5: what must be listed is, what must not be is not.
+    /// RFC 5782, 5: what must be listed is, what must not be is not. One call: a list that answers both wrongly has failed, and its
+    /// breaker hears of it.
     async fn test(self: Arc<Self>, repeat: Repeat) -> Result<(), Failure> {
         let (listed, free) = match self.config.of {
             ZoneOf::Addresses => ("2.0.0.127", "1.0.0.127"),
             ZoneOf::Domains | ZoneOf::Urls => ("test", "invalid"),
         };
         let point = |own: &'_ str, usual| if own.is_empty() { usual } else { own.to_owned() };
-        let listed = point(&self.config.test_listed, listed.to_owned());
-        let free = point(&self.config.test_free, free.to_owned());
-        let wrong = |what: &str| Err(Failure::Malformed(format!("{} {what} (RFC 5782, 5)", self.config.name)));
-        if self.look_up(&listed, repeat, None).await?.is_empty() {
-            return wrong("does not list its test point: it is no block list, or does not answer us");
-        }
-        if !self.look_up(&free, repeat, None).await?.is_empty() {
-            return wrong("lists everything");
-        }
-        Ok(())
+        let listed = &point(&self.config.test_listed, listed.to_owned());
+        let free = &point(&self.config.test_free, free.to_owned());
+        let ask = |_| async {
+            let (listed, free) = tokio::try_join!(self.codes(listed), self.codes(free))?;
+            let wrong = match (listed.is_empty(), free.is_empty()) {
+                (true, _) => "does not list its test point: it is no block list, or does not answer us",
+                (false, false) => "lists everything",
+                (false, true) => return Ok(()),
+            };
+            Err(Failure::Malformed(format!("{} {wrong} (RFC 5782, 5)", self.config.name)))
+        };
+        self.dependency.call(repeat, None, ask).await
     }
 
     /// The answers about one name; empty: not listed.
     async fn look_up(&self, label: &str, repeat: Repeat, until: Option<Instant>) -> Result<Vec<Ipv4Addr>, Failure> {
-        let name = format!("{label}.{}", self.config.name);
-        let ask = |_| async {
-            let codes = self.names.ipv4(&name).await?;
-            if codes.len() > MAX_CODES {
-                return Err(Failure::TooLarge { limit: MAX_CODES * 4 });
-            }
-            match codes.iter().find(|code| code.octets()[0] != 127 || code.octets()[..3] == [127, 255, 255]) {
-                Some(code) => Err(Failure::Reported(format!("{} answers {code}: it refuses us", self.config.name))),
-                None => Ok(codes),
-            }
-        };
-        self.dependency.call(repeat, until, ask).await
+        self.dependency.call(repeat, until, |_| self.codes(label)).await
+    }
+
+    async fn codes(&self, label: &str) -> Result<Vec<Ipv4Addr>, Failure> {
+        let codes = self.names.ipv4(&format!("{label}.{}", self.config.name)).await?;
+        if codes.len() > MAX_CODES {
+            return Err(Failure::TooLarge { limit: MAX_CODES * 4 });
+        }
+        match codes.iter().find(|code| code.octets()[0] != 127 || code.octets()[..3] == [127, 255, 255]) {
+            Some(code) => Err(Failure::Reported(format!("{} answers {code}: it refuses us", self.config.name))),
+            None => Ok(codes),
+        }
     }
 
     /// What an answer means; `None` when it is none that counts.

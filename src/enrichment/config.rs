@@ -122,7 +122,7 @@ pub struct ServiceConfig {
     pub cache_entries: u64,
     /// How long an answer is fresh.
     pub fresh_seconds: u32,
-    /// How long "nothing there" is fresh; not longer than `fresh_seconds`.
+    /// How long "nothing there" is fresh; not longer than `fresh_seconds`. "Clean" is such an answer.
     pub nothing_seconds: u32,
     /// How much longer it is still used while a new one is fetched.
     pub stale_seconds: u32,
@@ -205,7 +205,7 @@ impl Default for CacheConfig {
 pub struct ClamdConfig {
     /// Whether it is asked.
     pub enabled: bool,
-    /// Where it listens: `unix:PATH` or `inet:HOST:PORT`.
+    /// Where it listens: `unix:PATH` or `inet:HOST:PORT`; a whole name.
     pub address: String,
     /// Largest message sent to it; larger ones are not scanned. Not above clamd's `StreamMaxLength`.
     pub max_stream_bytes: usize,
@@ -235,7 +235,7 @@ pub struct BlockListsConfig {
     pub enabled: bool,
     /// The lists.
     pub zones: Vec<ZoneConfig>,
-    /// Domains of links asked about in one message.
+    /// Domains of links asked about in one message, and as many of senders, the envelope's first.
     pub max_domains: usize,
     /// What is done with a message that would be passed on although it was not asked: `open`, `defer`, `closed`.
     pub on_failure: OnFailure,
@@ -256,7 +256,7 @@ impl Default for BlockListsConfig {
 }
 
 /// What a block list lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ZoneOf {
     /// Addresses of clients.
@@ -362,7 +362,7 @@ pub struct TextServiceConfig {
     pub url: String,
     /// How it is spoken to: `plain` or `chat`.
     pub dialect: TextDialect,
-    /// Name of the chat model.
+    /// Name of the chat model; with `chat` it has to be there.
     pub model: String,
     /// File with the bearer token.
     pub token_file: Option<PathBuf>,
@@ -484,7 +484,7 @@ impl Default for FunctionsConfig {
 pub struct SenderAuthConfig {
     /// Whether DNS is asked at all.
     pub enabled: bool,
-    /// Resolvers, `ADDRESS:PORT` each. Empty: those of `/etc/resolv.conf`.
+    /// Resolvers, `ADDRESS:PORT` each. Empty: those of `/etc/resolv.conf`, without its search list: names are whole names.
     pub resolvers: Vec<SocketAddr>,
     /// Time for all of a message's questions together.
     pub deadline_ms: u64,

@@ -6,6 +6,7 @@
 
 mod block_lists;
 mod cache;
+mod check;
 mod clamd;
 mod config;
 mod functions;
@@ -13,6 +14,7 @@ mod metrics;
 mod ocr;
 mod opening;
 mod rdap;
+mod redaction;
 mod redirects;
 mod sender_auth;
 mod services;

@@ -20,6 +20,7 @@ use url::Url;
 
 use super::cache::Cache;
 use super::services::{Outside, Question, Way};
+use super::tiers::Tiers;
 use super::{RdapConfig, ServiceError, Tag};
 use crate::analysis::DomainAge;
 use crate::egress::{Answer, CallConfig, Failure, HttpClient, Registry as Dependencies, Repeat, Request};
@@ -33,7 +34,7 @@ const MAX_SERVERS: usize = 20;
 /// Registries that are dependencies of their own; further ones share one, `rdap`.
 const MAX_REGISTRIES: usize = 100;
 /// The name before a registry's, and of those that share one.
-pub(super) const RDAP: &str = "rdap";
+const RDAP: &str = "rdap";
 
 pub(super) struct Rdap {
     /// Suffixes, and where they are known.
@@ -44,6 +45,7 @@ pub(super) struct Rdap {
     way: Way,
     call: CallConfig,
     dependencies: Dependencies,
+    tiers: Arc<Tiers>,
     max_domains: usize,
 }
 
@@ -53,10 +55,10 @@ struct Place {
     registry: OnceLock<Arc<Registry>>,
 }
 
-/// A registry, and which domain it was asked about last.
+/// A registry, and which domain it was asked about last. That outlives a reload, as its breaker does: by that it is looked at.
 struct Registry {
     client: HttpClient,
-    last: Mutex<String>,
+    last: Arc<Mutex<String>>,
 }
 
 /// IANA's file: lists of suffixes, each with the places that know them.
@@ -95,9 +97,10 @@ impl Rdap {
     pub(super) fn new(config: &RdapConfig, outside: &Outside, way: Way) -> Result<Self, ServiceError> {
         let file = config.bootstrap_file.as_deref().ok_or(ServiceError::Missing { key: "rdap.bootstrap_file" })?;
         let (call, dependencies) = (config.service.call.clone(), outside.dependencies.clone());
-        let others = Registry::new(way.anywhere(RDAP, &call, &dependencies, REDIRECTS)?);
-        let cache = Cache::new((RDAP, RDAP, ""), &config.service, &outside.tiers, others.client.dependency());
-        Ok(Self {
+        let tiers = Arc::clone(&outside.tiers);
+        let others = Registry::new(way.anywhere(RDAP, &call, &dependencies, REDIRECTS)?, &tiers);
+        let cache = Cache::new((RDAP, RDAP, ""), &config.service, &tiers, others.client.dependency());
+        let rdap = Self {
             places: bootstrap(file)?,
             asked: Mutex::default(),
             others: Arc::new(others),
@@ -105,8 +108,14 @@ impl Rdap {
             way,
             call,
             dependencies,
+            tiers,
             max_domains: config.max_domains,
-        })
+        };
+        // Those that were asked before a reload are looked at as before, and the others are none of ours any more.
+        for place in rdap.places.values().filter(|place| rdap.dependencies.has(&name_of(&place.base))) {
+            place.registry.get_or_init(|| rdap.registry(&place.base));
+        }
+        Ok(rdap)
     }
 
     /// How long registries have been failing: of those that do, the latest to begin. One that is gone for weeks says nothing about
@@ -181,10 +190,16 @@ impl Rdap {
     /// Asks each registry what it was asked last once more, when a look at it is due.
     #[allow(clippy::disallowed_methods)] // As many as there may be registries.
     pub(super) async fn look(&self) {
-        let due = self.all().into_iter().filter(|one| one.client.dependency().wants_look());
-        let each = due.map(|one| async move {
+        // Before it is asked whether a look is due: to say so takes it.
+        let known = self.all().into_iter().filter_map(|one| {
             let domain = one.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let Some(place) = self.place(&domain) else { return };
+            let place = Arc::clone(self.place(&domain)?);
+            // Another registry's by now, perhaps.
+            let is_here = Arc::ptr_eq(place.registry.get_or_init(|| self.registry(&place.base)), &one);
+            is_here.then_some((place, one, domain))
+        });
+        let due = known.filter(|(_, one, _)| one.client.dependency().wants_look());
+        let each = due.map(|(place, one, domain)| async move {
             let until = Instant::now() + self.call.deadline();
             let _ = one.ask(&place.base, &domain, Repeat::Look, until).await;
         });
@@ -200,13 +215,18 @@ impl Rdap {
     async fn at_hand(&self, domain: &str) -> Option<Result<Option<Registration>, Failure>> {
         let Some(place) = self.place(domain) else { return Some(Ok(None)) };
         let registry = place.registry.get()?;
-        self.cache.of(registry.client.dependency()).at_hand(domain, false).await
+        let answer = self.cache.of(registry.client.dependency()).at_hand(domain, false).await;
+        if let Some(Err(_)) = answer {
+            registry.is_asked(domain);
+        }
+        answer
     }
 
     /// What its registry says about a domain, or what is kept of that; `None` when it knows nothing of it.
     async fn registration(&self, domain: &str, until: Instant) -> Result<Option<Registration>, Failure> {
         let Some(place) = self.place(domain).cloned() else { return Ok(None) };
         let registry = Arc::clone(place.registry.get_or_init(|| self.registry(&place.base)));
+        registry.is_asked(domain);
         let cache = self.cache.of(registry.client.dependency());
         let name = domain.to_owned();
         let ask = async move { registry.ask(&place.base, &name, Repeat::Safe, until).await };
@@ -218,8 +238,7 @@ impl Rdap {
     }
 
     fn registry(&self, base: &Url) -> Arc<Registry> {
-        let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
-        let name = format!("{RDAP}:{}{port}", base.host_str().unwrap_or_default());
+        let name = name_of(base);
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = asked.get(&name) {
             return Arc::clone(found);
@@ -229,7 +248,8 @@ impl Rdap {
         }
         // What can be wrong with the settings was wrong with those of the others.
         let client = self.way.anywhere(&name, &self.call, &self.dependencies, REDIRECTS);
-        let made = client.map_or_else(|_| Arc::clone(&self.others), |client| Arc::new(Registry::new(client)));
+        let made =
+            client.map_or_else(|_| Arc::clone(&self.others), |client| Arc::new(Registry::new(client, &self.tiers)));
         asked.insert(name, Arc::clone(&made));
         made
     }
@@ -241,8 +261,14 @@ impl Rdap {
 }
 
 impl Registry {
-    fn new(client: HttpClient) -> Self {
-        Self { client, last: Mutex::default() }
+    fn new(client: HttpClient, tiers: &Tiers) -> Self {
+        let last = tiers.standing(format!("asked last\u{1f}{}", client.dependency().name()), Mutex::default);
+        Self { client, last }
+    }
+
+    /// Whatever becomes of the question.
+    fn is_asked(&self, domain: &str) {
+        domain.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     async fn ask(
@@ -252,11 +278,16 @@ impl Registry {
         repeat: Repeat,
         until: Instant,
     ) -> Result<Option<Registration>, Failure> {
-        domain.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner));
         let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
         let request = Request::get(url).header("accept", "application/rdap+json, application/json").answers(&[404]);
         self.client.call(repeat, Some(until), &request, read).await
     }
+}
+
+/// The name of a registry's dependency.
+fn name_of(base: &Url) -> String {
+    let port = base.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{RDAP}:{}{port}", base.host_str().unwrap_or_default())
 }
 
 fn about(domain: &str) -> Vec<Tag> {

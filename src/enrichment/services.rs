@@ -8,10 +8,10 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use url::Url;
 
-use super::block_lists::{BlockLists, dependency_name};
+use super::block_lists::BlockLists;
 use super::clamd::Clamd;
 use super::ocr::Ocr;
-use super::rdap::{RDAP, Rdap};
+use super::rdap::Rdap;
 use super::redirects::Redirects;
 use super::text_service::TextService;
 use super::tiers::Tiers;
@@ -20,7 +20,7 @@ use super::{CacheConfig, Config, FunctionsConfig, Metrics, OnFailure, Shelf, Tag
 use crate::analysis::{Fact, ServiceFacts, Why};
 use crate::egress::{
     CallConfig, Failure, Fence, HttpClient, HttpError, InvalidTarget, Names, NamesConfig, NamesError, Registry,
-    Snapshot, TlsRoots,
+    Snapshot, TlsRoots, without_secrets,
 };
 use crate::mail::{Connection, Envelope, Message};
 
@@ -45,7 +45,7 @@ pub enum ServiceError {
     Url {
         /// The setting.
         key: String,
-        /// What stands there.
+        /// What stands there, without what may be secret in it.
         url: String,
     },
     /// A setting that an enabled service needs.
@@ -63,6 +63,14 @@ pub enum ServiceError {
         file: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A file that holds something else than a token.
+    #[error("enrichment.{key}: {file} has to hold one line of visible ASCII characters, and nothing else")]
+    Token {
+        /// The setting.
+        key: &'static str,
+        /// Which file.
+        file: PathBuf,
     },
     /// The resolver.
     #[error(transparent)]
@@ -98,6 +106,19 @@ impl Outside {
         let dependency = self.dependencies.dependency(CACHE, &config.call);
         let tiers = Tiers::new(Some((shelf, dependency, config.clone())), Arc::clone(&self.metrics));
         Self { tiers, ..self }
+    }
+
+    /// The same for a set-up in the making: dependencies that [`Services`] and others make of it are nobody's, and neither health
+    /// nor metrics hear of them, until [`Self::commit`].
+    #[must_use]
+    pub fn draft(&self) -> Self {
+        let (tiers, metrics) = (Arc::clone(&self.tiers), Arc::clone(&self.metrics));
+        Self { dependencies: self.dependencies.draft(), tiers, metrics }
+    }
+
+    /// A draft comes into effect; dependencies that it did not ask for are gone.
+    pub fn commit(&self) {
+        self.dependencies.commit(|name| name == CACHE);
     }
 
     /// Where the shelf is, if there is one; without password.
@@ -161,7 +182,7 @@ impl Way {
         call: &CallConfig,
         outside: &Outside,
     ) -> Result<(HttpClient, Url), ServiceError> {
-        let wrong = || ServiceError::Url { key: format!("{name}.url"), url: url.to_owned() };
+        let wrong = || ServiceError::Url { key: format!("{name}.url"), url: without_secrets(url) };
         let parsed = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https")).ok_or_else(wrong)?;
         let host = parsed.host_str().ok_or_else(wrong)?.trim_matches(['[', ']']).to_owned();
         let dependency = outside.dependencies.dependency(name, call);
@@ -237,28 +258,26 @@ pub struct Services {
 }
 
 impl Services {
-    /// Builds those that are enabled; asks nothing yet. A dependency keeps its state while its settings stay the same.
+    /// Builds those that are enabled; asks nothing yet. A dependency keeps its state while its settings stay the same; those of
+    /// services that are not enabled are gone.
+    ///
+    /// # Errors
+    /// Names the setting that cannot be used; then nothing has changed.
+    pub fn new(config: &Config, outside: &Outside) -> Result<Self, ServiceError> {
+        let draft = outside.draft();
+        let services = Self::drafted(config, &draft)?;
+        // The resolver is somebody else's.
+        draft.dependencies.commit(|name| [CACHE, RESOLVER].contains(&name));
+        Ok(services)
+    }
+
+    /// The same as part of a larger set-up; [`Outside::commit`] is left to whoever made the draft.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
-    pub fn new(config: &Config, outside: &Outside) -> Result<Self, ServiceError> {
+    pub fn drafted(config: &Config, outside: &Outside) -> Result<Self, ServiceError> {
         let Config { clamd, block_lists, url_service, text_service, rdap, redirects, .. } = config;
-        let zones = if block_lists.enabled { block_lists.zones.as_slice() } else { &[] };
-        let zones: Vec<String> = zones.iter().map(|zone| dependency_name(&zone.name)).collect();
-        let fixed = [
-            ("clamd", clamd.enabled),
-            ("url_service", url_service.enabled),
-            ("text_service", text_service.enabled),
-            (RDAP, rdap.enabled),
-            ("redirects", redirects.enabled),
-        ];
-        let names: Vec<&str> = fixed.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
-        // These are nobody's here.
-        let others = [CACHE, RESOLVER];
-        let all: Vec<&str> = names.iter().copied().chain(zones.iter().map(String::as_str)).chain(others).collect();
-        let stays = |name: &str| all.contains(&name) || (rdap.enabled && name.starts_with("rdap:"));
-        if names.is_empty() && !block_lists.enabled {
-            outside.dependencies.keep(stays);
+        if config.enabled().next().is_none() {
             let (functions, ocr) = (config.functions.clone(), Ocr::find(&config.ocr));
             return Ok(Self { functions, ocr, ..Self::default() });
         }
@@ -284,7 +303,7 @@ impl Services {
             let service = BlockLists::new(block_lists, outside, &way.names);
             Watched::new(service, block_lists.on_failure, block_lists.service.defer_seconds)
         });
-        let services = Self {
+        Ok(Self {
             clamd: clamd.transpose()?,
             lists,
             urls: urls.transpose()?,
@@ -293,9 +312,7 @@ impl Services {
             functions: config.functions.clone(),
             ocr: Ocr::find(&config.ocr),
             redirects: made(redirects.enabled).map(|()| Redirects::new(redirects, outside, &way)).transpose()?,
-        };
-        outside.dependencies.keep(stays);
-        Ok(services)
+        })
     }
 
     /// Asks all but the text analyser, at once; in a second look links are followed first, so that all are asked about where they
@@ -441,8 +458,14 @@ fn way(config: &Config) -> Result<Way, ServiceError> {
 
 /// The token in a file, without the line's end.
 pub(super) fn token(key: &'static str, file: Option<&Path>) -> Result<Option<String>, ServiceError> {
-    let read = |file: &Path| std::fs::read_to_string(file).map(|text| text.trim().to_owned());
-    file.map(|file| read(file).map_err(|source| ServiceError::File { key, file: file.to_owned(), source })).transpose()
+    let Some(file) = file else { return Ok(None) };
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|source| ServiceError::File { key, file: file.to_owned(), source })?;
+    let token = text.trim();
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(ServiceError::Token { key, file: file.to_owned() });
+    }
+    Ok(Some(token.to_owned()))
 }
 
 /// A share from 0 to 1 as hundredths.

@@ -187,7 +187,7 @@ fn settings(one: One, [clamd, http, dns]: &[Mock; 3], folder: &Path, full: bool)
         )
     };
     let on = |other| one.asks(other);
-    let path = if one == One::Chat { "chat/completions\"\ndialect = \"chat" } else { "analyse" };
+    let path = if one == One::Chat { "chat/completions\"\ndialect = \"chat\"\nmodel = \"mock" } else { "analyse" };
     let zone = "[[enrichment.block_lists.zones]]\nname = \"domain.mock\"\nof = \"domains\"\n";
     let lists = service("enrichment.block_lists", on(One::Lists), "");
     [

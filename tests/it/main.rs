@@ -47,6 +47,7 @@ mod rules_commands;
 mod sender_auth;
 mod services;
 mod services_gateway;
+mod services_reload;
 mod signing;
 mod smtp_conversation;
 mod smtp_machines;

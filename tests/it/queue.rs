@@ -297,8 +297,8 @@ async fn the_program_names_certificates() {
     let told = async |command: &[&str], ca: &str| {
         let of = |section: &str| format!("[{section}]\nurl = \"{url}\"\nca_file = \"{ca}\"\n");
         let nonces = format!("[signing]\nnonces_url = \"{url}\"\nnonces_ca_file = \"{ca}\"\n");
-        // However busy this machine is.
-        let patient = "[cache.call]\ndeadline_ms = 10000\n";
+        // However busy this machine is; no longer than a message may take.
+        let patient = "[cache.call]\ndeadline_ms = 4000\n";
         let settings = format!("{}{}{patient}{nonces}", of("queue"), of("cache"));
         let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), &settings);
         gateway.command(command).await.text()

@@ -336,7 +336,7 @@ async fn a_resolver_that_hangs_is_left_alone_and_silent_domains_are_not_its_faul
     assert_eq!((resolver().state, resolver().failed), (BreakerState::Closed, 0));
 
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    outside.dependencies.keep(|_| false);
+    outside.dependencies.commit(|_| false);
     let ill = auth(silent.local_addr().unwrap());
     for _ in 0..5 {
         assert!(ask(&ill).await.spf.unknown().is_some_and(|why| why.is_failure()));

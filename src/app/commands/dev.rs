@@ -55,7 +55,7 @@ enabled = true
 url = "http://{http}/v1/url"
 [enrichment.text_service]
 enabled = true
-url = "http://{http}/v1/analyse" # or dialect = "chat" and /v1/chat/completions
+url = "http://{http}/v1/analyse" # or dialect = "chat", a model, and /v1/chat/completions
 [enrichment.rdap]
 enabled = true
 bootstrap_file = "{bootstrap}""#

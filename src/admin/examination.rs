@@ -52,14 +52,20 @@ pub struct Surroundings {
     pub outside: Option<Arc<Outside>>,
     /// Certificates that we show: name, and file in PEM.
     pub certificates: Vec<(String, PathBuf)>,
-    /// Feeds of rules: name and folder.
-    pub feeds: Vec<(String, PathBuf)>,
+    /// Feeds of rules.
+    pub feeds: Option<Arc<dyn RuleFeeds>>,
     /// Levels of the log.
     pub levels: Option<Arc<dyn LogLevels>>,
     /// The folder of the data.
     pub data: Option<PathBuf>,
     /// The next hops that mail flows to.
     pub next_hops: Option<Arc<dyn NextHopStates>>,
+}
+
+/// The feeds of rules at the moment: name and folder.
+pub trait RuleFeeds: std::fmt::Debug + Send + Sync {
+    /// All of them; a reload changes them.
+    fn feeds(&self) -> Vec<(String, PathBuf)>;
 }
 
 /// What a look at one part found.
@@ -165,6 +171,7 @@ impl Examination {
 
     /// Looks at everything, all at once.
     pub(super) async fn look(&self) -> Vec<Check> {
+        let feeds = self.surroundings.feeds.as_ref().map(|feeds| feeds.feeds()).unwrap_or_default();
         let mut looks: Vec<(String, bool, Look<'_>)> = vec![
             ("database".into(), true, self.database().boxed()),
             ("body_store".into(), true, self.body_store().boxed()),
@@ -188,7 +195,7 @@ impl Examination {
         for (name, file) in &self.surroundings.certificates {
             looks.push((format!("certificate:{name}"), false, self.certificate(name, file).boxed()));
         }
-        for (name, folder) in &self.surroundings.feeds {
+        for (name, folder) in &feeds {
             looks.push((format!("feed:{name}"), false, self.feed(name, folder).boxed()));
         }
         // Boxed one by one: the compiler cannot see through a closure here that all of it may be sent.
@@ -269,6 +276,9 @@ impl Examination {
         let total = stat.f_blocks.saturating_mul(stat.f_frsize);
         self.metrics.free_bytes.with_label_values(&[name]).set(i64::try_from(free).unwrap_or(i64::MAX));
         let inodes = (stat.f_files > 0).then_some(stat.f_favail);
+        let share = |free: u64, all: u64| free as f64 / all.max(1) as f64;
+        let free_inodes = inodes.map_or(1.0, |free| share(free, stat.f_files));
+        self.metrics.free_ratio.with_label_values(&[name]).set(share(stat.f_bavail, stat.f_blocks).min(free_inodes));
         let measured = json!({ "place": place, "free_bytes": free, "total_bytes": total, "free_inodes": inodes });
         let low = free < self.low_space_bytes || inodes.is_some_and(|free| free < 1_000);
         Ok(Found::new(measured).with(low, || format!("{place} runs out of space (http.low_space_bytes)")))
@@ -312,9 +322,14 @@ impl Examination {
     async fn feed(&self, name: &str, folder: &Path) -> Result<Found, String> {
         let place = folder.to_owned();
         let look = tokio::task::spawn_blocking(move || newest(&place));
-        let (files, newest) = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
-        let age = newest.and_then(|newest| newest.elapsed().ok()).unwrap_or_default().as_secs();
-        self.metrics.feeds.with_label_values(&[name]).set(age as f64);
+        let looked = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
+        if !matches!(looked, Ok((_, Some(_)))) {
+            // What cannot be read, or has nothing, has no age.
+            let _ = self.metrics.feeds.remove_label_values(&[name]);
+        }
+        let (files, newest) = looked?;
+        let age = newest.map(|newest| newest.elapsed().unwrap_or_default().as_secs());
+        age.inspect(|age| self.metrics.feeds.with_label_values(&[name]).set(*age as f64));
         let measured = json!({ "folder": folder.display().to_string(), "files": files, "age_seconds": age });
         Ok(Found::new(measured).with(files == 0, || "the folder is empty".into()))
     }
@@ -394,6 +409,7 @@ impl Examination {
             // A service that a new configuration does not name.
             let _ = self.metrics.checks.remove_label_values(&[gone]);
             let _ = self.metrics.check_seconds.remove_label_values(&[gone]);
+            let _ = gone.strip_prefix("feed:").map(|feed| self.metrics.feeds.remove_label_values(&[feed]));
         }
         *shown = names;
     }

@@ -26,6 +26,7 @@ pub(super) struct Metrics {
     pub(super) checks: IntGaugeVec,
     pub(super) check_seconds: GaugeVec,
     pub(super) free_bytes: IntGaugeVec,
+    pub(super) free_ratio: GaugeVec,
     pub(super) certificates: IntGaugeVec,
     pub(super) feeds: GaugeVec,
 }
@@ -67,6 +68,13 @@ impl Metrics {
                 Opts::new("mailweir_disk_free_bytes", "Free space at the last look, by what is kept there."),
                 &["place"],
             )?,
+            free_ratio: GaugeVec::new(
+                Opts::new(
+                    "mailweir_disk_free_ratio",
+                    "Share of space that is free at the last look, or of inodes where that is smaller, by what is kept there.",
+                ),
+                &["place"],
+            )?,
             certificates: IntGaugeVec::new(
                 Opts::new(
                     "mailweir_tls_certificate_expiry_timestamp_seconds",
@@ -90,6 +98,7 @@ impl Metrics {
         registry.register(Box::new(metrics.checks.clone()))?;
         registry.register(Box::new(metrics.check_seconds.clone()))?;
         registry.register(Box::new(metrics.free_bytes.clone()))?;
+        registry.register(Box::new(metrics.free_ratio.clone()))?;
         registry.register(Box::new(metrics.certificates.clone()))?;
         registry.register(Box::new(metrics.feeds.clone()))?;
         for reason in Refusal::WORDS {

@@ -41,6 +41,15 @@ impl Spread {
         Some(from)
     }
 
+    /// A quantile of whole numbers: the upper bound of its bucket, for there is nothing between them; the largest bound when it
+    /// lies above all.
+    pub(super) fn bound(&self, share: f64) -> Option<f64> {
+        let rank = share * self.count as f64;
+        let bounds = || self.buckets.iter().filter(|(bound, _)| bound.is_finite());
+        let bucket = bounds().find(|(_, count)| *count as f64 >= rank).or_else(|| bounds().next_back());
+        bucket.filter(|_| self.count > 0).map(|(bound, _)| *bound)
+    }
+
     fn add(&mut self, metric: &Metric) {
         let histogram = metric.get_histogram();
         self.count += histogram.get_sample_count();
@@ -138,7 +147,8 @@ mod tests {
         assert_eq!(all.quantile(0.25), Some(1.0));
         assert_eq!(all.quantile(0.5), Some(1.5));
         assert_eq!(all.quantile(0.99), Some(4.0), "above all bounds");
-        assert_eq!(Spread::default().quantile(0.5), None);
+        assert_eq!((all.bound(0.25), all.bound(0.5), all.bound(0.99)), (Some(1.0), Some(2.0), Some(4.0)));
+        assert_eq!((Spread::default().quantile(0.5), Spread::default().bound(0.5)), (None, None));
         assert_eq!(numbers.spreads("h", "a").len(), 2);
     }
 }

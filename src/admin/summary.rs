@@ -35,7 +35,7 @@ const ROWS: &[(&str, &str, &str, How)] = &[
     ("mail", "in_flight", "mailweir_inspections_in_flight", How::Sum),
     ("mail", "risk", "mailweir_risk", How::Spread),
     ("mail", "size_bytes", "mailweir_message_size_bytes", How::Spread),
-    ("mail", "links", "mailweir_message_links", How::Spread),
+    ("mail", "links", "mailweir_message_links", How::Counts),
     ("mail", "stage_seconds", "mailweir_stage_seconds", How::SpreadBy("stage")),
     ("rules", "loaded", "mailweir_rules_loaded", How::By("mode")),
     ("rules", "matches", "mailweir_rule_matches_total", How::By("mode")),
@@ -76,6 +76,8 @@ enum How {
     By(&'static str),
     /// Count, mean and quantiles.
     Spread,
+    /// The same of whole numbers.
+    Counts,
     /// The same by the values of a label.
     SpreadBy(&'static str),
 }
@@ -100,11 +102,12 @@ impl Summary {
                     let sums = numbers.by(metric, label);
                     section.extend(sums.into_iter().map(|(value, sum)| (format!("{word}.{value}"), sum)));
                 }
-                How::Spread | How::SpreadBy(_) => {
+                How::Spread | How::Counts | How::SpreadBy(_) => {
                     let label = if let How::SpreadBy(label) = how { label } else { "" };
                     for (value, spread) in numbers.spreads(metric, label) {
                         let name = if value.is_empty() { (*word).to_owned() } else { format!("{word}.{value}") };
-                        let quantile = |share| spread.quantile(share);
+                        let whole = matches!(how, How::Counts);
+                        let quantile = |share| if whole { spread.bound(share) } else { spread.quantile(share) };
                         let figures = [("mean", spread.mean()), ("p50", quantile(0.5)), ("p95", quantile(0.95))];
                         section.insert(format!("{name}.count"), spread.count as f64);
                         let known = figures.into_iter().filter_map(|(figure, number)| Some((figure, number?)));

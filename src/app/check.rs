@@ -92,6 +92,7 @@ fn watch(alerts: &AlertsConfig) -> anyhow::Result<()> {
     if let Some((name, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
         bail!("alerts.{name} 0: must be at least 1");
     }
+    alerts.call.check().map_err(|error| error.below("alerts.call"))?;
     let hysteresis = alerts.hysteresis;
     ensure!((0.0..1.0).contains(&hysteresis), "alerts.hysteresis {hysteresis}: a share, from 0 to below 1 (0.1, say)");
     Kind::ALL.into_iter().try_for_each(|kind| threshold(alerts, kind))
@@ -120,6 +121,7 @@ fn setting(kind: Kind) -> &'static str {
         Kind::RateLimitAbuse => "rate_limit_abuse_per_hour",
         Kind::AuthFailures => "auth_failures_per_hour",
         Kind::ServiceAvailability => "service_availability_ratio",
+        Kind::Queue => "queue_silent_seconds",
         Kind::QueueDepth => "queue_depth_jobs",
         Kind::QueueAge => "queue_age_seconds",
         Kind::DeadLetters => "dead_letters_jobs",
@@ -157,6 +159,7 @@ mod tests {
             ("[store]\nurl = \"mysql://x\"", &["store.url `mysql://x`", "postgres://"]),
             ("[store]\nconnections = 0", &["store.connections 0", "at least 1"]),
             ("[store]\nconnections = 2\nmin_connections = 3", &["store.min_connections 3", "store.connections (2)"]),
+            ("[alerts.call]\ndeadline_ms = 0", &["alerts.call.deadline_ms", "at least 1"]),
             ("[alerts]\nevery_seconds = 0", &["alerts.every_seconds 0", "at least 1"]),
             ("[alerts]\nwindow_seconds = 0", &["alerts.window_seconds 0"]),
             ("[alerts]\nforget_after_seconds = 0", &["alerts.forget_after_seconds 0"]),

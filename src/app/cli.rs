@@ -424,7 +424,8 @@ pub(in crate::app) enum AlertCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Tell nothing of some alerts for a while. What was told already is told when it is over.
+    /// Tell nothing of some alerts for a while. What was told already is told when it is over. Exit code 1 when no alert is known by
+    /// that key: the silence holds all the same.
     Silence {
         /// `*`, a kind (such as `disk`) or a key (such as `disk:data`).
         #[arg(value_name = "ALERT", required_unless_present = "end")]
@@ -442,7 +443,7 @@ pub(in crate::app) enum AlertCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Say that you look at an alert: it is not repeated until it becomes worse.
+    /// Say that you look at an alert: it is not repeated until it becomes worse. Exit code 1 when no such alert fires.
     Ack {
         /// `*`, a kind or a key.
         alert: String,

@@ -76,7 +76,9 @@ pub(super) fn load_rules(
     let Sources { files, lists, mut broken } = read_rules(feeds, config)?;
     let (rules, wrong) = RuleSet::build_with(files, lists, (&config.rules.modes, &config.rules.stages), weights, given);
     broken.extend(wrong);
-    Ok((rules, broken))
+    let feeds = if let Feeds::Configured = feeds { config.rules.paths.as_slice() } else { &[] };
+    let feeds = feeds.iter().map(|feed| (feed_name(feed), feed.path.clone())).collect();
+    Ok((rules.with_feeds(feeds), broken))
 }
 
 /// Our own rules. An operator's rule of the same id takes the place of ours.
@@ -165,7 +167,7 @@ fn within(feed: &Path, file: &Path) -> String {
 }
 
 /// The name of a feed: its own, else its folder's.
-pub(super) fn feed_name(settings: &FeedConfig) -> String {
+fn feed_name(settings: &FeedConfig) -> String {
     let folder = || settings.path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     if settings.name.is_empty() { folder() } else { settings.name.clone() }
 }

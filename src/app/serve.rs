@@ -19,8 +19,8 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{check, data, rules, shelf, spans, standing, telemetry};
-use crate::admin::{Admin, NextHopStates, Surroundings, Workforce};
+use super::{check, data, shelf, spans, standing, telemetry};
+use crate::admin::{Admin, NextHopStates, RuleFeeds, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
@@ -161,14 +161,14 @@ async fn set_up(
     let surroundings = Surroundings {
         outside: Some(Arc::clone(outside)),
         certificates: relay.as_ref().and(relay_certificate(&config)).into_iter().collect(),
-        feeds: config.policy.rules.paths.iter().map(|feed| (rules::feed_name(feed), feed.path.clone())).collect(),
+        feeds: Some(Arc::new(Feeds(Arc::clone(&pipeline)))),
         data: Some(config.data.clone()),
         levels: Some(Arc::clone(levels) as _),
         next_hops: relay.as_ref().map(|_| Arc::new(Standing(Arc::clone(&next_hops))) as _),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     let alerting = tellers.map(|tellers| {
-        let parts = (&records, outside, &next_hops);
+        let parts = (&records, outside, &next_hops, &pipeline);
         Alerting::new(&config, parts, tellers, &work.queue, registry)
     });
     Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
@@ -211,6 +211,21 @@ async fn admin_with(
     let demo = DemoLoad::new(config, registry)?;
     let admin = if config.http.demo.enabled { admin.with_demo(Arc::new(demo)) } else { admin };
     Ok(Some((bind("http.listen", config.http.listen).await?, admin)))
+}
+
+/// The feeds of rules as health sees them: those of the policy that stands.
+struct Feeds(Arc<Pipeline>);
+
+impl std::fmt::Debug for Feeds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.feeds()).finish()
+    }
+}
+
+impl RuleFeeds for Feeds {
+    fn feeds(&self) -> Vec<(String, PathBuf)> {
+        self.0.standing().rules.feeds().to_vec()
+    }
 }
 
 /// The next hops as health sees them.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tokio_util::sync::CancellationToken;
 
 use super::{Depth, Priority, Queue};
@@ -16,7 +16,10 @@ pub async fn watch(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, stop: Cancellat
     loop {
         match queue.depth().await {
             Ok(depth) => metrics.measured(&depth),
-            Err(_) => metrics.failures.with_label_values(&["measure"]).inc(),
+            Err(_) => {
+                metrics.failures.with_label_values(&["measure"]).inc();
+                metrics.unmeasured();
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
@@ -30,7 +33,8 @@ pub async fn watch(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, stop: Cancellat
 pub struct Metrics {
     depth: IntGaugeVec,
     oldest_seconds: GaugeVec,
-    dead: IntGauge,
+    /// Without labels, but one that is not there while nobody knows.
+    dead: IntGaugeVec,
     pub(super) enqueued: IntCounterVec,
     pub(super) failures: IntCounterVec,
     jobs: IntCounterVec,
@@ -62,7 +66,7 @@ impl Metrics {
                 ),
                 &["priority"],
             )?,
-            dead: IntGauge::new("mailweir_queue_dead_letters", "Dead letters in the queue.")?,
+            dead: gauge("mailweir_queue_dead_letters", "Dead letters in the queue.", &[])?,
             enqueued: counter(
                 "mailweir_queue_enqueued_total",
                 "Jobs moved from the outbox, by outcome.",
@@ -120,7 +124,14 @@ impl Metrics {
             }
             self.oldest_seconds.with_label_values(&[name]).set(now.oldest_ms as f64 / 1_000.0);
         }
-        self.dead.set(i64::try_from(depth.dead).unwrap_or(i64::MAX));
+        self.dead.with_label_values(&[] as &[&str]).set(i64::try_from(depth.dead).unwrap_or(i64::MAX));
+    }
+
+    /// Shows nothing of the queue: what it held before says nothing of now.
+    pub(super) fn unmeasured(&self) {
+        self.depth.reset();
+        self.oldest_seconds.reset();
+        self.dead.reset();
     }
 
     /// Counts one attempt; kinds are those that have handlers, and `unknown`.

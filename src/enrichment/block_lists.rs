@@ -41,6 +41,9 @@ struct Zone {
     tests: Cache<()>,
 }
 
+/// The answers about one name, or why there are none.
+type Answered = Result<Vec<Ipv4Addr>, Failure>;
+
 /// Who is asked about.
 #[derive(Clone)]
 struct Asked {
@@ -200,7 +203,7 @@ impl BlockLists {
 fn found_by(
     mut found: Found,
     mut failures: BTreeMap<String, Failure>,
-    answers: Vec<(Arc<Zone>, Asked, Result<Vec<Ipv4Addr>, Failure>)>,
+    answers: Vec<(Arc<Zone>, Asked, Answered)>,
 ) -> Result<Found, Failure> {
     let mut answered = false;
     for (zone, asked, answer) in answers {

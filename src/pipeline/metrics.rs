@@ -64,7 +64,7 @@ impl Metrics {
             )?,
             size_bytes: Histogram::with_opts(
                 HistogramOpts::new("mailweir_message_size_bytes", "Size of judged messages.")
-                    .buckets(prometheus::exponential_buckets(1_024.0, 4.0, 9)?),
+                    .buckets(prometheus::exponential_buckets(64.0, 4.0, 11)?),
             )?,
             degraded: IntCounterVec::new(
                 Opts::new("mailweir_degraded_total", "Messages judged without something, by what and why."),

@@ -9,14 +9,17 @@ use bytes::Bytes;
 use mailweir::app::mock_services::{Fault, Mock, Service};
 use mailweir::deferred::{Handler, Job};
 use mailweir::egress;
-use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Order, Severity, Watch};
-use mailweir::enforcement::alert::{AlertMetrics, AlertsConfig, Channel, Channels, Notice, Ways, What};
+use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Node, Order, Severity, Watch};
+use mailweir::enforcement::alert::{
+    AlertJobs, AlertMetrics, AlertsConfig, Channel, Channels, Later, Notice, Ways, What,
+};
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
 use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
 use mailweir::mail::{Envelope, Message, MessageLimits};
 use mailweir::records::{ActionOrder, BY_LOOK, WantedAction};
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::client::Client;
@@ -72,6 +75,10 @@ fn config(folder: &TempDir, place: std::net::SocketAddr) -> AlertsConfig {
     config.call.breaker.consecutive_failures = 0;
     config.call.breaker.failure_rate = 2.0;
     config
+}
+
+fn node() -> Node {
+    Node { name: "gw".into(), id: "0123456789abcdef".into() }
 }
 
 /// Answers as the services' documents say.
@@ -170,7 +177,7 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
         value: Some(0.01),
         note: Some("see https://evil.example".into()),
     };
-    channels.tell("gw", "", &machine.step(&[bad], &[], 0), 0);
+    channels.tell(&node(), "", &machine.step(&[bad], &[], 0), 0);
     drop(channels);
     for delivery in deliveries {
         delivery.await;
@@ -226,6 +233,123 @@ async fn what_cannot_be_used_is_named_without_its_secret() {
     }
 }
 
+/// Answers recipients by their first letters.
+#[derive(Clone, Default)]
+struct Picky {
+    busy: Arc<AtomicBool>,
+    gone: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Reinject for Picky {
+    async fn reinject(&self, envelope: Envelope, _: Bytes) -> Result<String, Refused> {
+        let to = envelope.recipients[0].text.clone();
+        self.asked.lock().unwrap().push(to.split('@').next().unwrap().to_owned());
+        let no = |why: &str, for_good| Err(Refused { why: why.into(), for_good });
+        match &*to {
+            _ if self.gone.load(Ordering::Relaxed) => no("connecting: refused", false),
+            one if one.starts_with("nobody") => no("the next hop answered 550 no such user", true),
+            one if one.starts_with("busy") && self.busy.load(Ordering::Relaxed) => {
+                no("the next hop answered 451 later", false)
+            }
+            _ => Ok("250 ok".into()),
+        }
+    }
+}
+
+/// An address that does not exist keeps nobody from being told, not even as the probe after an outage; who is put off is told
+/// later, and he alone.
+#[tokio::test(start_paused = true)]
+async fn one_wrong_address_keeps_nobody_from_being_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let picky = Picky::default();
+    picky.busy.store(true, Ordering::Relaxed);
+    picky.gone.store(true, Ordering::Relaxed);
+    let ways = Ways { mailer: Arc::new(picky.clone()), ..ways(&folder, &Server::default()) };
+    let mut config = AlertsConfig::default();
+    config.mail.to = ["nobody", "ops", "busy"].map(|name| format!("{name}@example.com")).into();
+    config.delivery.wait_ms = 20_000;
+    config.call.rate.per_second = 0;
+    config.call.breaker.consecutive_failures = 3;
+    let channels = Channel::configured(&config, &ways).unwrap().into_iter().map(Arc::new).collect();
+    let registry = prometheus::Registry::new();
+    let metrics = AlertMetrics::new(&registry).unwrap();
+    let (channels, mut deliveries) = Channels::new(channels, &config.delivery, &metrics, None);
+    let mut machine = Machine::new(config, Vec::new());
+    let bad = Measure { kind: Kind::Disk, subject: "data".into(), value: Some(0.01), note: None };
+    channels.tell(&node(), "", &machine.step(&[bad], &[], 0), 0);
+    let untold = channels.untold().clone();
+    drop(channels);
+    let delivering = tokio::spawn(deliveries.remove(0));
+    let asked = |count: usize| {
+        let picky = picky.clone();
+        async move {
+            while picky.asked.lock().unwrap().len() < count {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            std::mem::take(&mut *picky.asked.lock().unwrap())
+        }
+    };
+    // An outage: each of them fails, and the breaker opens.
+    assert_eq!(tokio::time::timeout(Duration::from_secs(9), asked(3)).await.unwrap(), ["nobody", "ops", "busy"]);
+    picky.gone.store(false, Ordering::Relaxed);
+    // The probe is answered 550: that is an answer.
+    let after = tokio::time::timeout(Duration::from_secs(100), asked(3)).await.unwrap();
+    assert_eq!(after, ["nobody", "ops", "busy"]);
+    assert_eq!(untold.all()[0].notice.left, ["busy@example.com"]);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(100), asked(1)).await.unwrap(), ["busy"], "nobody else again");
+    picky.busy.store(false, Ordering::Relaxed);
+    assert_eq!(tokio::time::timeout(Duration::from_secs(200), asked(1)).await.unwrap(), ["busy"]);
+    delivering.await.unwrap();
+    assert!(untold.all().is_empty() && picky.asked.lock().unwrap().is_empty());
+}
+
+/// Two gateways of one name and one queue: neither takes the other's board for its own.
+#[tokio::test]
+async fn gateways_of_one_name_do_not_throw_each_others_alerts_away() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (first, second) = (Board::new(folder.path()), Board::new(other.path()));
+    assert_eq!(first.node_id().unwrap(), first.node_id().unwrap());
+    assert_ne!(first.node_id().unwrap(), second.node_id().unwrap());
+    let place = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let endpoint = Endpoint::start(|_, before| if before == 0 { "503 Later" } else { "204 No Content" }).await;
+    let mut config = config(&folder, place);
+    (config.slack.url_file, config.pagerduty.routing_key_file) = (None, None);
+    config.mail.to.clear();
+    config.webhook.url = format!("http://{}/hook", endpoint.address);
+    let queue = mailweir::deferred::open(&Default::default(), folder.path()).await.unwrap();
+    let later = Later::new(Arc::clone(&queue), &config.delivery);
+    let channels: Vec<_> =
+        Channel::configured(&config, &ways(&folder, &Server::default())).unwrap().into_iter().map(Arc::new).collect();
+    let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
+    let (queues, deliveries) = Channels::new(channels.clone(), &config.delivery, &metrics, Some(&later));
+    let named = |board: &Board| Node { name: "gw".into(), id: board.node_id().unwrap() };
+    let mut watch = Watch::new(named(&first), config, first.clone(), queues, metrics.clone());
+    watch.look(
+        &mailweir::enforcement::alert::Readings { disks: vec![("data".into(), Some(0.01))], ..Default::default() },
+        1_767_225_600_000,
+        0,
+    );
+    drop(watch);
+    for delivery in deliveries {
+        delivery.await;
+    }
+    // The other gateway, on whose board nothing fires, gets the job.
+    second.write(&Default::default()).unwrap();
+    let jobs = AlertJobs::new(channels, later, (second.node_id().unwrap(), second), metrics);
+    let mut claimed = Vec::new();
+    for _ in 0..100 {
+        claimed = queue.claim([10, 10, 10]).await.unwrap();
+        if !claimed.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    jobs.run(&claimed[0].job, CancellationToken::new()).await.unwrap();
+    assert_eq!(endpoint.got().len(), 2, "told, not thrown away");
+    queue.close().await;
+}
+
 /// One event that is refused for good keeps no other of the same notice back.
 #[tokio::test]
 async fn a_refused_event_keeps_no_other_back() {
@@ -255,9 +379,9 @@ async fn the_heart_beats() {
     let channels = Channel::configured(&config, &ways).unwrap().into_iter().map(Arc::new).collect();
     let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
     let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics, None);
-    let mut watch = Watch::new("gw".into(), config, Board::new(folder.path()), channels, metrics);
+    let mut watch = Watch::new(node(), config, Board::new(folder.path()), channels, metrics);
     for second in [0, 30, 59, 60, 119, 121] {
-        watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000);
+        watch.look(&Default::default(), 1_767_225_600_000 + second * 1_000, second * 1_000);
     }
     drop(watch);
     for delivery in deliveries {
@@ -278,22 +402,52 @@ async fn an_acknowledgement_is_seen_once() {
     let folder = tempfile::tempdir().unwrap();
     let board = Board::new(folder.path());
     let metrics = AlertMetrics::new(&prometheus::Registry::new()).unwrap();
-    let mut watch = Watch::new("gw".into(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
-    let readings =
-        |free: f64| mailweir::enforcement::alert::Readings { disks: vec![("data".into(), free)], ..Default::default() };
-    watch.look(&readings(0.09), 0);
+    let mut watch = Watch::new(node(), AlertsConfig::default(), board.clone(), Channels::default(), metrics);
+    let readings = |free: f64| mailweir::enforcement::alert::Readings {
+        disks: vec![("data".into(), Some(free))],
+        ..Default::default()
+    };
+    watch.look(&readings(0.09), 0, 0);
     board.add(&Order::acknowledge("disk", "ann", 0).unwrap()).unwrap();
-    watch.look(&readings(0.09), 10_000);
+    watch.look(&readings(0.09), 10_000, 10_000);
     assert!(board.orders(10_000).is_empty());
     let only = |board: &Board| -> Alert { board.state().unwrap().unwrap().alerts.remove(0) };
     assert_eq!(only(&board).state(), "acknowledged");
-    watch.look(&readings(0.01), 20_000);
+    watch.look(&readings(0.01), 20_000, 20_000);
     let alert = only(&board);
     assert_eq!(
         (alert.state(), alert.severity, alert.told),
         ("firing", Some(Severity::Critical), Some(Severity::Critical))
     );
     assert!(board.state().unwrap().unwrap().unread.contains(&Kind::QueueDepth));
+}
+
+/// The key that a program is told is the one that orders name it by; people may write it as they are shown it.
+#[tokio::test]
+async fn keys_are_taken_as_they_are_told() {
+    let gateway = Gateway::prepare("127.0.0.1:9".parse().unwrap(), "");
+    let board = Board::new(&gateway.data());
+    let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
+    let zone = "block_list:zen.example.org";
+    let measure = Measure { kind: Kind::BreakerOpen, subject: zone.into(), value: Some(700.0), note: None };
+    let changes = machine.step(&[measure], &[], now_ms());
+    let notice = Notice::new(&node(), "", &changes, Severity::Warning, now_ms()).unwrap();
+    assert_eq!(notice.lines[0].key, format!("breaker_open:{zone}"));
+    assert_eq!(notice.lines[0].shown_key(), "breaker_open:block_list:zen[.]example[.]org");
+    let alerts = machine.alerts().cloned().collect();
+    board.write(&mailweir::enforcement::alert::BoardState { alerts, ..Default::default() }).unwrap();
+    for (arguments, known) in [
+        (["ack", &notice.lines[0].key, "--json"], true),
+        (["ack", &notice.lines[0].shown_key(), "--json"], true),
+        (["ack", "disk:data", "--json"], false),
+        (["silence", "breaker_open:clamd", "--json"], false),
+        (["silence", "disk", "--json"], true),
+        (["silence", "*", "--json"], true),
+    ] {
+        let ran = gateway.command(&[&["alert"][..], &arguments].concat()).await;
+        assert_eq!(ran.ok, known, "{arguments:?}: {ran:?}");
+        assert!(ran.json()[0]["about"].is_number(), "{ran:?}");
+    }
 }
 
 /// A second verdict is told once, however often its job is run; a silence keeps the operators from it, and nobody else.
@@ -401,7 +555,9 @@ async fn a_running_gateway_fires_and_resolves() {
     let of = |got: &[Got], path: &str| got.iter().filter(|got| got.path == path).map(Got::json).collect::<Vec<_>>();
     let event = of(&got, "/v2/enqueue").remove(0);
     assert_eq!(event["event_action"], "trigger");
-    assert_eq!(event["dedup_key"], "mailweir/gw.example.com/breaker_open:clamd");
+    let node = fs::read_to_string(gateway.data().join("alerts/node")).unwrap();
+    let dedup = format!("mailweir/{node}/breaker_open:clamd");
+    assert_eq!(event["dedup_key"], dedup);
     assert_eq!(of(&got, "/hook")[0]["alerts"][0]["key"], "breaker_open:clamd");
     let listed = gateway.command(&["alert", "list", "--json"]).await;
     let state = &listed.json()[0];
@@ -459,8 +615,7 @@ async fn a_running_gateway_fires_and_resolves() {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let events = of(&endpoint.got(), "/v2/enqueue");
-    let of_clamd: Vec<&Value> =
-        events.iter().filter(|e| e["dedup_key"] == "mailweir/gw.example.com/breaker_open:clamd").collect();
+    let of_clamd: Vec<&Value> = events.iter().filter(|e| e["dedup_key"] == dedup).collect();
     assert_eq!(of_clamd.len(), 2, "told once, and once that it is over: {events:?}");
     assert!(events.iter().any(|event| event["event_action"] == "acknowledge"), "{events:?}");
     until("breaker_open:clamd", "ok").await;
@@ -493,6 +648,41 @@ async fn keys_by_command() {
     let none = gateway.command(&["alert", "test", "slack"]).await;
     assert!(!none.ok && none.stderr.contains("alerts.slack.url_file"), "{none:?}");
     assert!(!gateway.command(&["alert", "list"]).await.ok, "nobody has looked yet");
+}
+
+/// A channel that hangs has taken nothing: the alert is told after the restart, however the gateway ended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_alert_that_a_channel_hangs_on_outlives_the_gateway() {
+    let sink = Sink::start().await;
+    let settings = |place: std::net::SocketAddr, workers: bool| {
+        format!(
+            "[workers]\nenabled = {workers}\n[alerts]\nevery_seconds = 1\n\
+             [alerts.thresholds]\ndisk_free_ratio = {{ warning = 1.0, critical = 0.0 }}\n\
+             [alerts.webhook]\nurl = \"http://{place}/hook\"\n[alerts.call]\ndeadline_ms = 60000\n"
+        )
+    };
+    for (kill, workers) in [(true, true), (false, true), (false, false)] {
+        let hanging = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = Gateway::start_with(sink.address, &settings(hanging.local_addr().unwrap(), workers)).await;
+        let _held = hanging.accept().await.unwrap();
+        let board = Board::new(&gateway.data());
+        let told = |alert: &Alert| alert.kind == Kind::Disk && alert.told.is_some();
+        while !board.state().unwrap().is_some_and(|state| state.alerts.iter().any(told)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        if kill {
+            gateway.kill();
+        } else {
+            assert!(gateway.terminate().await.success(), "{}", gateway.log());
+        }
+        let endpoint = Endpoint::start(|_, _| "204 No Content").await;
+        gateway.configure(sink.address, &settings(endpoint.address, workers));
+        gateway.start().await;
+        let first = endpoint.wait_for(1).await[0].json();
+        let lines = first["alerts"].as_array().unwrap();
+        let disk = lines.iter().find(|line| line["kind"] == "disk").unwrap_or_else(|| panic!("{first}"));
+        assert_eq!(disk["what"], "fired", "kill {kill}, workers {workers}: {first}\n{}", gateway.log());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -16,6 +16,7 @@ use crate::support::client::Client;
 use crate::support::gateway::{Gateway, free_port, is_private};
 use crate::support::http::{Answer, request};
 use crate::support::next_hop::{Behaviour, NextHop};
+use crate::support::redis::{Keep, Redis, available};
 use crate::support::sink::Sink;
 
 const MARKER: &str = "hunter2-hunter2-hunter2";
@@ -34,6 +35,11 @@ async fn until(what: &str, gateway: &Gateway, mut is: impl AsyncFnMut() -> bool)
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     panic!("it does not come to pass: {what}\n{}", gateway.log());
+}
+
+/// Until the HTTP side, which is set up last, is there.
+async fn serving(gateway: &Gateway, http: SocketAddr) {
+    until("the HTTP side", gateway, async || tokio::net::TcpStream::connect(http).await.is_ok()).await;
 }
 
 fn part(report: &Value, name: &str) -> Value {
@@ -225,6 +231,99 @@ async fn a_database_that_takes_no_writes_is_not_healthy() {
     assert_eq!(health().await.status, 503);
 }
 
+/// What a reload adds to the rules is watched, what it takes away is not; and what was counted outlives a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn feeds_follow_a_reload_and_counts_a_restart() {
+    let (sink, http, folder) = (Sink::start().await, free_port(), tempfile::tempdir().unwrap());
+    let settings = |feed: &str| {
+        let place = folder.path().join(feed);
+        fs::create_dir_all(&place).unwrap();
+        fs::write(place.join("x.txt"), "no rule").unwrap();
+        format!(
+            "[http]\nenabled = true\nlisten = \"{http}\"\nfailed_tokens_per_minute = 1000\nsnapshot_seconds = 1\n\
+             [alerts]\nevery_seconds = 1\nresolve_after_seconds = 0\n\
+             [alerts.thresholds]\nauth_failures_per_hour = {{ warning = 3.0, critical = 0.0 }}\n\
+             [[policy.rules.paths]]\npath = \"{}\"\nname = \"{feed}\"\n",
+            place.display()
+        )
+    };
+    let gateway = Gateway::start_with(sink.address, &settings("old")).await;
+    serving(&gateway, http).await;
+    let items = async || get(&gateway, http, "/api/v1/alerts").await.json()["items"].as_array().unwrap().clone();
+    let state = async |key: &str| {
+        let items = items().await;
+        items.iter().find(|item| item["key"] == key).map(|item| item["state"].as_str().unwrap().to_owned())
+    };
+    until("an age", &gateway, async || state("feed_age:old").await.as_deref() == Some("ok")).await;
+    let full = get(&gateway, http, "/health/full").await.json();
+    assert_eq!(part(&full, "feed:old")["status"], "HEALTHY");
+    gateway.configure(sink.address, &settings("new"));
+    gateway.hang_up();
+    until("an age of the new one", &gateway, async || state("feed_age:new").await.as_deref() == Some("ok")).await;
+    let full = get(&gateway, http, "/health/full").await.json();
+    assert_eq!(part(&full, "feed:new")["status"], "HEALTHY");
+    assert!(full["checks"].as_array().unwrap().iter().all(|check| check["name"] != "feed:old"), "{full}");
+    let metrics = get(&gateway, http, "/metrics").await.text();
+    assert!(metrics.contains("mailweir_rule_feed_age_seconds{feed=\"new\"}"), "{metrics}");
+    assert!(!metrics.contains("mailweir_rule_feed_age_seconds{feed=\"old\"}"), "{metrics}");
+
+    for _ in 0..4 {
+        assert_eq!(request(http, "GET", "/metrics", &["Authorization: Bearer wrong"], "").await.status, 401);
+    }
+    until("an alert", &gateway, async || state("auth_failures").await.as_deref() == Some("firing")).await;
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
+    gateway.start().await;
+    serving(&gateway, http).await;
+    let looked = async || get(&gateway, http, "/api/v1/alerts").await.json()["at_ms"].as_i64().unwrap_or(0);
+    let before = looked().await;
+    until("some looks", &gateway, async || looked().await > before + 2_500).await;
+    assert_eq!(
+        state("auth_failures").await.as_deref(),
+        Some("firing"),
+        "not over because we are new\n{}",
+        gateway.log()
+    );
+}
+
+/// A queue that is gone is told; what it held before is no reading of now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_queue_is_told() {
+    if !available("a_dead_queue_is_told") {
+        return;
+    }
+    let redis = Redis::start(Keep::Nothing).await;
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[queue]\nurl = \"{}\"\n[alerts]\nevery_seconds = 1\n\
+         resolve_after_seconds = 0\n[alerts.thresholds]\nqueue_silent_seconds = {{ warning = 1.0, critical = 2.0 }}\n",
+        redis.url()
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    serving(&gateway, http).await;
+    let item = async |key: &str| {
+        let report = get(&gateway, http, "/api/v1/alerts").await.json();
+        let items = report["items"].as_array().unwrap().clone();
+        items.into_iter().find(|item| item["key"] == key).unwrap_or_default()
+    };
+    until("a reading", &gateway, async || item("queue").await["state"] == "ok").await;
+    until("a depth", &gateway, async || item("dead_letters").await["state"] == "ok").await;
+    let shown = async || get(&gateway, http, "/metrics").await.text();
+    until("gauges", &gateway, async || shown().await.contains("\nmailweir_queue_dead_letters 0")).await;
+    drop(redis);
+    until("critical", &gateway, async || item("queue").await["severity"] == "critical").await;
+    until("no gauges", &gateway, async || {
+        let text = shown().await;
+        ["mailweir_queue_jobs{", "mailweir_queue_oldest_seconds{", "\nmailweir_queue_dead_letters "]
+            .iter()
+            .all(|gone| !text.contains(gone))
+    })
+    .await;
+    let unread = gateway.command(&["alert", "list", "--json"]).await.json()[0]["unread"].clone();
+    for kind in ["queue_depth", "queue_age", "dead_letters"] {
+        assert!(unread.as_array().unwrap().contains(&kind.into()), "{kind}: {unread}");
+    }
+}
+
 /// Whoever watches and does not look is not well.
 #[tokio::test]
 async fn a_watch_that_does_not_look_is_seen() {
@@ -232,8 +331,7 @@ async fn a_watch_that_does_not_look_is_seen() {
     let gateway = admin::Gateway::start(Config::default()).await;
     let full = gateway.get("/health/full").await.json();
     assert_eq!(part(&full, "alerting")["status"], "HEALTHY", "it has only begun: {full}");
-    let state =
-        BoardState { node: "gw".into(), at_ms: 0, every_seconds: 10, alerts: Vec::new(), unread: Kind::ALL.into() };
+    let state = BoardState { node: "gw".into(), every_seconds: 10, unread: Kind::ALL.into(), ..BoardState::default() };
     Board::new(gateway.folder.path()).write(&state).unwrap();
     assert!(Path::new(gateway.folder.path()).join("alerts/state.json").exists());
     let until_silent = async {

@@ -74,6 +74,9 @@ pub(super) struct OrderView {
     by: String,
     /// Why.
     comment: String,
+    /// How many known alerts it is about (an acknowledgement: that fire); only in the answer to the order itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<usize>,
 }
 
 /// A silence to be.
@@ -104,7 +107,7 @@ impl From<Order> for OrderView {
             Act::Acknowledge => "acknowledge",
         };
         let Order { id, pattern, until_ms, by, comment, .. } = order;
-        Self { id, act, alert: pattern, until_ms, by, comment }
+        Self { id, act, alert: pattern, until_ms, by, comment, about: None }
     }
 }
 
@@ -196,7 +199,12 @@ async fn add(shared: &Shared, order: Result<Order, OrderError>) -> Result<(Statu
         OrderError::Chance => Problem::internal(),
         wrong => Problem::bad_request(wrong.to_string()),
     })?;
-    let order = blocking(move || board.add(&order).map(|()| order)).await?;
+    let work = move || {
+        board.add(&order)?;
+        let about = board.state()?.map_or(0, |state| order.about(&state.alerts, now_ms()));
+        Ok((order, about))
+    };
+    let (order, about) = blocking(work).await?;
     tracing::info!(
         event = event::AUDIT,
         action = "alerts.order",
@@ -205,7 +213,7 @@ async fn add(shared: &Shared, order: Result<Order, OrderError>) -> Result<(Statu
         pattern = order.pattern,
         "changed by HTTP"
     );
-    Ok((StatusCode::CREATED, Json(order.into())))
+    Ok((StatusCode::CREATED, Json(OrderView { about: Some(about), ..order.into() })))
 }
 
 fn board(shared: &Shared) -> Result<Board, Problem> {

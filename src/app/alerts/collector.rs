@@ -3,7 +3,6 @@
 //! What may hang (a database, a network file system) is asked by a task that is left to itself: one at a time, and what it says
 //! late is read at a later look. Nothing here takes longer than a second.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -15,12 +14,14 @@ use tokio::time::{Instant, timeout};
 
 use super::certificate;
 use crate::app::config::Config;
+use crate::deferred::{Depth, Priority, Queue};
 use crate::egress;
 use crate::egress::BreakerState;
 use crate::enforcement::alert::{Answers, Database, Readings, Service, Times, Verdicts};
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::NextHops;
 use crate::observe::event;
+use crate::pipeline::Pipeline;
 use crate::records::Records;
 
 /// How long an answer is waited for within one look.
@@ -32,6 +33,13 @@ const FEED_FILES: usize = 100_000;
 const FEED_DEPTH: u32 = 16;
 /// Answers of the doors that are 451 to the sender.
 const PUT_OFF: [&str; 4] = ["deferred", "deferred_by_next_hop", "failed", "defer"];
+/// Counters of what a limit refused, at all doors.
+const LIMITS: [&str; 4] = [
+    "mailweir_relay_refused_total",
+    "mailweir_milter_connections_refused_total",
+    "mailweir_milter_overruns_total",
+    "mailweir_http_connections_refused_total",
+];
 const DAY_SECONDS: f64 = 24.0 * 60.0 * 60.0;
 
 /// Reads the gateway.
@@ -43,11 +51,20 @@ pub(super) struct Collector {
     /// None where mail does not flow through them.
     next_hops: Option<Arc<NextHops>>,
     has_http: bool,
+    queue: Arc<dyn Queue>,
     ping: Slow<bool>,
-    disks: Slow<Vec<(String, f64)>>,
+    depth: Slow<Option<Depth>>,
+    /// Since when the database has not answered well.
+    silent_since: Option<Instant>,
+    /// When the queue answered last; at first when we began.
+    queue_answered: Instant,
+    disks: Slow<Vec<(String, Option<f64>)>>,
     files: Slow<Files>,
     places: Vec<(String, PathBuf)>,
     certificates: Vec<(String, PathBuf)>,
+    /// Feeds are those of the policy that stands.
+    pipeline: Arc<Pipeline>,
+    /// The feeds that were last looked at.
     feeds: Vec<(String, PathBuf)>,
 }
 
@@ -55,7 +72,7 @@ pub(super) struct Collector {
 #[derive(Debug, Clone, Default)]
 struct Files {
     certificates: Vec<(String, Option<f64>)>,
-    feeds: Vec<(String, f64)>,
+    feeds: Vec<(String, Option<f64>)>,
 }
 
 /// Something that may hang, asked by one task at a time.
@@ -94,8 +111,9 @@ impl Collector {
     pub(super) fn new(
         config: &Config,
         records: &Arc<Records>,
-        outside: &Arc<Outside>,
+        (outside, pipeline): (&Arc<Outside>, &Arc<Pipeline>),
         (channels, next_hops): (egress::Registry, &Arc<NextHops>),
+        queue: &Arc<dyn Queue>,
         registry: &Registry,
     ) -> Self {
         let (_, bodies) = records.places();
@@ -112,11 +130,6 @@ impl Collector {
             };
             certificates.push(("relay".to_owned(), file));
         }
-        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let feed = |feed: &crate::policy::FeedConfig| {
-            let named = if feed.name.is_empty() { name(&feed.path) } else { feed.name.clone() };
-            (named, feed.path.clone())
-        };
         Self {
             registry: registry.clone(),
             records: Arc::clone(records),
@@ -124,12 +137,17 @@ impl Collector {
             channels,
             next_hops: (!config.relay.listen.is_empty()).then(|| Arc::clone(next_hops)),
             has_http: config.http.enabled,
+            queue: Arc::clone(queue),
             ping: Slow::new(),
+            depth: Slow::new(),
+            silent_since: None,
+            queue_answered: Instant::now(),
             disks: Slow::new(),
             files: Slow::new(),
             places,
             certificates,
-            feeds: config.policy.rules.paths.iter().map(feed).collect(),
+            pipeline: Arc::clone(pipeline),
+            feeds: Vec::new(),
         }
     }
 
@@ -137,9 +155,13 @@ impl Collector {
     pub(super) async fn read(&mut self) -> Readings {
         let records = Arc::clone(&self.records);
         let ping = self.ping.ask(|| tokio::spawn(async move { records.ping().await.is_ok() }));
+        let queue = Arc::clone(&self.queue);
+        let depth = self.depth.ask(|| tokio::spawn(async move { queue.depth().await.ok() }));
         let places = self.places.clone();
         let disks = self.disks.ask(|| tokio::task::spawn_blocking(move || free(&places)));
-        let fresh = self.files.last.as_ref().is_some_and(|(at, ..)| at.elapsed() < RARELY);
+        let standing = self.pipeline.standing().rules.feeds().to_vec();
+        let fresh = self.files.last.as_ref().is_some_and(|(at, ..)| at.elapsed() < RARELY) && self.feeds == standing;
+        self.feeds = standing;
         let (certificates, feeds) = (self.certificates.clone(), self.feeds.clone());
         let (files, asked) = (&mut self.files, !fresh);
         let files = async move {
@@ -147,12 +169,13 @@ impl Collector {
                 let _ = files.ask(|| tokio::task::spawn_blocking(move || look_at(&certificates, &feeds))).await;
             }
         };
-        let (ping, disks, ()) = tokio::join!(ping, disks, files);
-        let database = match (ping, &self.ping.last) {
-            (Ok(()), Some((_, took, true))) => Database::After(took.as_secs_f64()),
-            (Ok(()), _) => Database::Silent,
-            (Err(open), _) => Database::After(open.as_secs_f64()),
-        };
+        let (ping, depth, disks, ()) = tokio::join!(ping, depth, disks, files);
+        let well = self.ping.last.as_ref().filter(|(.., well)| *well).map(|(_, took, _)| *took);
+        let database = database(ping, well, &mut self.silent_since);
+        let depth = depth.ok().and(self.depth.last.as_ref()).and_then(|(.., depth)| *depth);
+        if depth.is_some() {
+            self.queue_answered = Instant::now();
+        }
         // A file system that hangs says nothing; what it said before is no reading of now.
         let disks = disks.ok().and(self.disks.last.as_ref()).map(|(.., disks)| disks.clone());
         let files = self.files.last.as_ref().map(|(.., files)| files.clone()).unwrap_or_default();
@@ -164,8 +187,35 @@ impl Collector {
             certificates: files.certificates,
             feeds: files.feeds,
             next_hops: self.next_hops.iter().flat_map(|hops| hops.standing()).map(down_seconds).collect(),
-            ..counted(&self.registry.gather(), self.has_http)
+            queue_silent: Some(if depth.is_some() { 0.0 } else { self.queue_answered.elapsed().as_secs_f64() }),
+            ..counted(&self.registry.gather(), self.has_http, depth)
         }
+    }
+}
+
+/// What the queue holds.
+fn in_queue(depth: Depth) -> Readings {
+    let named = || Priority::ALL.map(|priority| (priority.as_str().to_owned(), depth.by_priority[priority.place()]));
+    Readings {
+        // Whether its time has come or not; what is being worked on does not wait.
+        queues: named().map(|(name, jobs)| (name, jobs.waiting.saturating_add(jobs.later))).into(),
+        queue_ages: named().map(|(name, jobs)| (name, jobs.oldest_ms as f64 / 1_000.0)).into(),
+        dead_letters: Some(depth.dead),
+        ..Readings::default()
+    }
+}
+
+/// How the database is doing, when it was just asked: it has answered, or the question is open for so long; `well`: how long the
+/// last answer took, if it was a good one. One that said no stays silent until it says yes: that it is asked again begins nothing
+/// anew.
+fn database(asked: Result<(), Duration>, well: Option<Duration>, silent_since: &mut Option<Instant>) -> Database {
+    match (asked, well) {
+        (Ok(()), Some(took)) => {
+            *silent_since = None;
+            Database::After(took.as_secs_f64())
+        }
+        (Err(open), _) if silent_since.is_none() => Database::Open(open.as_secs_f64()),
+        _ => Database::Silent(silent_since.get_or_insert_with(Instant::now).elapsed().as_secs_f64()),
     }
 }
 
@@ -183,8 +233,8 @@ fn service(snapshot: egress::Snapshot) -> Service {
     }
 }
 
-/// What the gateway counts of itself.
-fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
+/// What the gateway counts of itself, and what its queue holds.
+fn counted(families: &[MetricFamily], has_http: bool, queue: Option<Depth>) -> Readings {
     let metrics = |name: &str| families.iter().find(|family| family.name() == name).map(MetricFamily::get_metric);
     let label = |metric: &Metric, name: &str| {
         metric.get_label().iter().find(|label| label.name() == name).map(|label| label.value().to_owned())
@@ -199,7 +249,7 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
     let too_many = sum("mailweir_http_auth_failures_total", &|metric| reason(metric, &["too_many"]));
     let all = sum("mailweir_messages_total", &|_| true);
     let passed = sum("mailweir_messages_total", &|metric| {
-        label(metric, "action").is_some_and(|action| matches!(action.as_str(), "allow" | "tag"))
+        label(metric, "action").is_some_and(|action| matches!(action.as_str(), "allow" | "tag" | "released"))
     });
     let failed_holds =
         sum("mailweir_quarantine_commits_total", &|metric| label(metric, "outcome").is_some_and(|o| o != "committed"));
@@ -215,23 +265,9 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
     let deferred = messages.iter().chain([&recipients]).map(|name| sum(name, &put_off)).sum();
     let answered = messages.iter().map(|name| sum(name, &|_| true)).sum::<u64>()
         + sum(recipients, &|metric| !answer(metric, &["taken"]));
-    // What waits: whether its time has come or not; what is being worked on does not.
-    let mut queues: BTreeMap<String, u64> = BTreeMap::new();
-    for metric in metrics("mailweir_queue_jobs").unwrap_or_default() {
-        let waits = label(metric, "state").is_some_and(|state| state != "running");
-        if let Some(priority) = label(metric, "priority").filter(|_| waits) {
-            *queues.entry(priority).or_default() += metric.get_gauge().get_value() as u64;
-        }
-    }
-    let ages = metrics("mailweir_queue_oldest_seconds").unwrap_or_default().iter();
-    let age = |metric: &Metric| Some((label(metric, "priority")?, metric.get_gauge().get_value()));
-    let dead = metrics("mailweir_queue_dead_letters").and_then(<[Metric]>::first);
     Readings {
-        queues: queues.into_iter().collect(),
-        queue_ages: ages.filter_map(age).collect(),
-        dead_letters: dead.map(|metric| metric.get_gauge().get_value() as u64),
         api: has_http.then(|| times(metrics("mailweir_http_request_seconds").unwrap_or_default())),
-        rate_limited: Some(sum("mailweir_relay_refused_total", &|_| true) + too_many),
+        rate_limited: Some(LIMITS.iter().map(|name| sum(name, &|_| true)).sum::<u64>() + too_many),
         // Whoever sends no token tries none: a probe of somebody who looks what listens here.
         auth_failures: has_http
             .then(|| sum("mailweir_http_auth_failures_total", &|metric| !reason(metric, &["missing", "role"]))),
@@ -239,7 +275,7 @@ fn counted(families: &[MetricFamily], has_http: bool) -> Readings {
         failed_holds: Some(failed_holds),
         answers: Some(Answers { all: answered, deferred }),
         panics: Some(panics),
-        ..Readings::default()
+        ..queue.map(in_queue).unwrap_or_default()
     }
 }
 
@@ -261,26 +297,32 @@ fn times(metrics: &[Metric]) -> Times {
     times
 }
 
-fn free(places: &[(String, PathBuf)]) -> Vec<(String, f64)> {
-    let share = |(name, path): &(String, PathBuf)| {
+/// Share of what is free, of space or of inodes; some file systems have no fixed number of inodes.
+fn free(places: &[(String, PathBuf)]) -> Vec<(String, Option<f64>)> {
+    let share = |path: &Path| {
         let stat = rustix::fs::statvfs(path).ok().filter(|stat| stat.f_blocks > 0)?;
-        Some((name.clone(), stat.f_bavail as f64 / stat.f_blocks as f64))
+        let space = stat.f_bavail as f64 / stat.f_blocks as f64;
+        let inodes = if stat.f_files > 0 { stat.f_favail as f64 / stat.f_files as f64 } else { 1.0 };
+        Some(space.min(inodes))
     };
-    places.iter().filter_map(share).collect()
+    places.iter().map(|(name, path)| (name.clone(), share(path))).collect()
 }
 
 fn look_at(certificates: &[(String, PathBuf)], feeds: &[(String, PathBuf)]) -> Files {
     let now = SystemTime::now();
     let days = |(name, file): &(String, PathBuf)| (name.clone(), certificate::days_left(file, now));
-    let age = |(name, folder): &(String, PathBuf)| {
-        let newest = newest(folder)?;
-        Some((name.clone(), now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS))
+    let age = |(name, feed): &(String, PathBuf)| {
+        let age = newest(feed).map(|newest| now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS);
+        (name.clone(), age)
     };
-    Files { certificates: certificates.iter().map(days).collect(), feeds: feeds.iter().filter_map(age).collect() }
+    Files { certificates: certificates.iter().map(days).collect(), feeds: feeds.iter().map(age).collect() }
 }
 
-/// When the newest file below a folder was changed.
+/// When the newest file below a folder was changed; a feed may be one file, too.
 fn newest(folder: &Path) -> Option<SystemTime> {
+    if let Some(file) = folder.metadata().ok().filter(std::fs::Metadata::is_file) {
+        return file.modified().ok();
+    }
     let mut newest = None;
     let mut todo = vec![(folder.to_owned(), 0)];
     let mut seen = 0;
@@ -300,4 +342,70 @@ fn newest(folder: &Path) -> Option<SystemTime> {
         }
     }
     newest
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{IntCounter, IntCounterVec, Opts};
+
+    use super::*;
+
+    #[test]
+    fn refusals_of_all_doors_and_messages_let_go() {
+        let registry = Registry::new();
+        let labelled = |name: &str, label: &str, values: &[(&str, u64)]| {
+            let counter = IntCounterVec::new(Opts::new(name, name), &[label]).unwrap();
+            registry.register(Box::new(counter.clone())).unwrap();
+            values.iter().for_each(|(value, count)| counter.with_label_values(&[*value]).inc_by(*count));
+        };
+        let plain = |name: &str, count| {
+            let counter = IntCounter::new(name, name).unwrap();
+            registry.register(Box::new(counter.clone())).unwrap();
+            counter.inc_by(count);
+        };
+        labelled("mailweir_relay_refused_total", "limit", &[("connections", 1), ("rate", 2)]);
+        labelled("mailweir_milter_overruns_total", "limit", &[("message", 4)]);
+        plain("mailweir_milter_connections_refused_total", 8);
+        plain("mailweir_http_connections_refused_total", 16);
+        let failures = [("too_many", 32), ("missing", 64), ("wrong", 128), ("role", 256)];
+        labelled("mailweir_http_auth_failures_total", "reason", &failures);
+        let actions = [("allow", 1), ("tag", 2), ("released", 4), ("quarantine", 8), ("reject", 16), ("defer", 32)];
+        labelled("mailweir_messages_total", "action", &actions);
+        let readings = counted(&registry.gather(), true, None);
+        assert_eq!((readings.rate_limited, readings.auth_failures), (Some(63), Some(32 + 128)));
+        assert_eq!(readings.verdicts, Some(Verdicts { all: 63, stopped: 56 }));
+        assert_eq!((readings.dead_letters, readings.queues.len()), (None, 0), "a queue that does not answer");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_database_that_says_no_is_silent_until_it_says_yes() {
+        let (mut since, second) = (None, Duration::from_secs(1));
+        assert_eq!(database(Ok(()), Some(second), &mut since), Database::After(1.0));
+        assert_eq!(database(Err(second), Some(second), &mut since), Database::Open(1.0));
+        assert_eq!(database(Ok(()), None, &mut since), Database::Silent(0.0));
+        tokio::time::advance(10 * second).await;
+        assert_eq!(database(Err(second), None, &mut since), Database::Silent(10.0), "asked anew, and silent as before");
+        assert_eq!(database(Ok(()), Some(second), &mut since), Database::After(1.0));
+    }
+
+    #[test]
+    fn feeds_and_places_that_cannot_be_read_are_bad_readings() {
+        let folder = tempfile::tempdir().unwrap();
+        let (full, empty) = (folder.path().join("full"), folder.path().join("empty"));
+        std::fs::create_dir_all(&full).unwrap();
+        std::fs::create_dir_all(&empty).unwrap();
+        std::fs::write(full.join("a.yml"), "").unwrap();
+        let feed = |name: &str, path: PathBuf| (name.to_owned(), path);
+        let gone = folder.path().join("gone");
+        let feeds = [
+            feed("full", full.clone()),
+            feed("file", full.join("a.yml")),
+            feed("empty", empty),
+            feed("gone", gone.clone()),
+        ];
+        let read: Vec<bool> = look_at(&[], &feeds).feeds.iter().map(|(_, age)| age.is_some()).collect();
+        assert_eq!(read, [true, true, false, false]);
+        let places = free(&[("here".into(), full), ("gone".into(), gone)]);
+        assert!(places[0].1.is_some_and(|share| share > 0.0 && share <= 1.0) && places[1].1.is_none(), "{places:?}");
+    }
 }

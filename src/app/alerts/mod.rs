@@ -12,25 +12,29 @@ use anyhow::Context;
 use futures_util::FutureExt;
 use prometheus::Registry;
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::reinject::IntoNextHop;
-use super::standing;
+use super::{data, standing};
 use crate::deferred::Queue;
 use crate::egress;
-use crate::enforcement::alert::{AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Watch, Ways};
+use crate::enforcement::alert::{
+    AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Node, Untold, Watch, Ways,
+};
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
 use crate::observe::{self, Category, event};
+use crate::pipeline::Pipeline;
 use crate::records::Records;
 
 use collector::Collector;
 
-/// How long what waits in the queues may take at the end.
+/// How long what waits for the channels may take at the end, and then to be laid into the job queue.
 const LAST: Duration = Duration::from_secs(3);
+const LAID_DOWN: Duration = Duration::from_secs(1);
 
 /// The watch, before it runs.
 pub(super) struct Alerting {
@@ -38,6 +42,9 @@ pub(super) struct Alerting {
     watch: Box<dyn Fn() -> Watch + Send + Sync>,
     collector: Collector,
     deliveries: Vec<Delivery>,
+    later: Option<Later>,
+    untold: Untold,
+    board: Board,
     config: Arc<Config>,
 }
 
@@ -46,7 +53,7 @@ pub(super) struct Alerting {
 pub(super) struct Tellers {
     channels: Vec<Arc<Channel>>,
     dependencies: egress::Registry,
-    node: String,
+    node: Node,
     metrics: AlertMetrics,
 }
 
@@ -69,13 +76,15 @@ impl Tellers {
         let channels = Channel::configured(&config.alerts, &ways).context("[alerts]")?;
         let channels = channels.into_iter().map(Arc::new).collect();
         let metrics = AlertMetrics::new(registry)?;
-        Ok(Some(Self { channels, dependencies: ways.dependencies, node: ways.host_name, metrics }))
+        data::prepare(config)?;
+        let node = Node { name: ways.host_name, id: Board::new(&config.data).node_id()? };
+        Ok(Some(Self { channels, dependencies: ways.dependencies, node, metrics }))
     }
 
     /// What works on notices that wait in the queue.
     pub(super) fn jobs(self, config: &Config, queue: &Arc<dyn Queue>) -> AlertJobs {
         let later = Later::new(Arc::clone(queue), &config.alerts.delivery);
-        AlertJobs::new(self.channels, later, (self.node, Board::new(&config.data)), self.metrics)
+        AlertJobs::new(self.channels, later, (self.node.id, Board::new(&config.data)), self.metrics)
     }
 }
 
@@ -83,7 +92,7 @@ impl Alerting {
     /// Sets it up.
     pub(super) fn new(
         config: &Arc<Config>,
-        (records, outside, next_hops): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>),
+        (records, outside, next_hops, pipeline): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>, &Arc<Pipeline>),
         tellers: Tellers,
         queue: &Arc<dyn Queue>,
         registry: &Registry,
@@ -95,19 +104,28 @@ impl Alerting {
         let later = worked_on.then(|| Later::new(Arc::clone(queue), &config.alerts.delivery));
         let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics, later.as_ref());
         let board = Board::new(&config.data);
-        let settings = config.alerts.clone();
+        match board.state() {
+            Ok(state) => channels.resume(state.unwrap_or_default().untold),
+            Err(error) => tracing::warn!(event = event::SYSTEM, %error, "what was not yet told is not told"),
+        }
+        let (untold, settings, shown) = (channels.untold().clone(), config.alerts.clone(), board.clone());
         // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
         let watch =
-            move || Watch::new(node.clone(), settings.clone(), board.clone(), channels.clone(), metrics.clone());
-        let collector = Collector::new(config, records, outside, (dependencies, next_hops), registry);
+            move || Watch::new(node.clone(), settings.clone(), shown.clone(), channels.clone(), metrics.clone());
+        let collector =
+            Collector::new(config, records, (outside, pipeline), (dependencies, next_hops), queue, registry);
         let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
-        Self { every, watch: Box::new(watch), collector, deliveries, config: Arc::clone(config) }
+        let config = Arc::clone(config);
+        Self { every, watch: Box::new(watch), collector, deliveries, later, untold, board, config }
     }
 
-    /// Watches until `stop`; then what waits in the queues has a moment.
+    /// Watches until `stop`; then what waits for the channels has a moment, and what is left waits as jobs or on the board.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { every, watch: new_watch, mut collector, deliveries, config } = self;
-        let mut watch = new_watch();
+        let Self { every, watch: new_watch, mut collector, deliveries, later, untold, board, config } = self;
+        // Milliseconds like those of the clock, but nobody sets them.
+        let (began, began_ms) = (Instant::now(), now_ms());
+        let steady_ms = move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
+        let mut watch = new_watch().recalling(now_ms(), steady_ms());
         let mut delivering = JoinSet::new();
         for delivery in deliveries {
             delivering.spawn(delivery);
@@ -127,7 +145,7 @@ impl Alerting {
                     };
                     // It writes files: a disk that hangs must not take the mail's threads with it.
                     let look = move || {
-                        watch.look(&readings, now_ms());
+                        watch.look(&readings, now_ms(), steady_ms());
                         watch
                     };
                     watch = surviving(look, &new_watch).await;
@@ -137,8 +155,23 @@ impl Alerting {
         // Closes the queues.
         drop((watch, new_watch));
         let last = async { while delivering.join_next().await.is_some() {} };
-        if tokio::time::timeout(LAST, last).await.is_err() {
-            tracing::warn!(event = event::SYSTEM, "alerts that were not delivered yet are lost");
+        let _ = tokio::time::timeout(LAST, last).await;
+        delivering.shutdown().await;
+        if let Some(later) = later {
+            let _ = tokio::time::timeout(LAID_DOWN, later.put_all(&untold)).await;
+        }
+        let untold = untold.all();
+        if !untold.is_empty() {
+            let notices = untold.len();
+            tracing::warn!(
+                event = event::SYSTEM,
+                notices,
+                "alerts that were not delivered yet wait for the next start"
+            );
+        }
+        let kept = tokio::task::spawn_blocking(move || board.keep_untold(untold)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(event = event::SYSTEM, %error, "what was not told cannot be kept: it may be told twice");
         }
     }
 }

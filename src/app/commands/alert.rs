@@ -10,7 +10,7 @@ use crate::app::cli::{AlertChannel, AlertCommand, Common};
 use crate::app::config::Config;
 use crate::app::data;
 use crate::app::terminal::{Terminal, Tone, plain, time};
-use crate::enforcement::alert::{Alert, Board, BoardState, Channel, ChannelName, Notice, Order, Severity, What};
+use crate::enforcement::alert::{Act, Alert, Board, BoardState, Channel, ChannelName, Notice, Order, Severity, What};
 
 /// Runs the command.
 pub(in crate::app) async fn run(command: &AlertCommand, config: &Config, common: &Common) -> anyhow::Result<ExitCode> {
@@ -43,13 +43,24 @@ pub(in crate::app) async fn run(command: &AlertCommand, config: &Config, common:
 fn order(terminal: &Terminal, config: &Config, board: &Board, order: &Order, json: bool) -> anyhow::Result<ExitCode> {
     data::prepare(config)?;
     board.add(order)?;
+    let about = board.state()?.map_or(0, |state| order.about(&state.alerts, now_ms()));
+    let known = about > 0 || order.is_wide();
     if json {
-        terminal.json(order)?;
+        let mut value = serde_json::to_value(order)?;
+        value["about"] = about.into();
+        terminal.json(&value)?;
     } else {
         let id = terminal.toned(Tone::Strong, &order.id);
         terminal.line(&format!("{id}: {} until {}", plain(&order.pattern, 200), time(order.until_ms)))?;
+        if !known {
+            let fires = if order.act == Act::Acknowledge { " that fires" } else { "" };
+            let said = format!(
+                "There is no such alert{fires}: `mailweir alert list` shows them. The order holds all the same."
+            );
+            terminal.line(&terminal.toned(Tone::Bad, &said))?;
+        }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if known { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn list(terminal: &Terminal, board: &Board, firing: bool, as_json: bool) -> anyhow::Result<ExitCode> {

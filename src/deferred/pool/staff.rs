@@ -100,7 +100,10 @@ impl Staff {
                 };
                 crew.measured(now, &depth, &load);
             }
-            Err(error) => self.shop.failed("measure", &error, &mut self.failing),
+            Err(error) => {
+                self.shop.metrics.unmeasured();
+                self.shop.failed("measure", &error, &mut self.failing);
+            }
         }
     }
 

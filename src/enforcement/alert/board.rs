@@ -1,6 +1,7 @@
 //! What is known of alerts outside the process that watches: files in `DATA/alerts`.
 //!
-//! Files, not the database: it is one of the things that are watched. `state.json` is replaced at each look; each order is a
+//! Files, not the database: it is one of the things that are watched. `state.json` (what fires, what was told, what is not yet
+//! delivered) and `counts.json` (what counts over an hour or a day) are replaced at each look; `node` is our id; each order is a
 //! file of its own, so that whoever orders and whoever reads never write the same one.
 
 use std::fs;
@@ -12,13 +13,17 @@ use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
 use super::machine::Alert;
-use super::order::Order;
+use super::measure::Memory;
+use super::order::{Order, random_id};
+use super::untold::Undelivered;
 use crate::observe::event;
 
 /// Orders read; more are not looked at.
 const ORDERS: usize = 1_000;
 /// Largest file read.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: u64 = 64 << 20;
+/// Changes in notices that are kept; those told first beyond that are not.
+const UNTOLD_LINES: usize = 10_000;
 
 /// A file of alerts could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +36,13 @@ pub struct BoardError {
 }
 
 /// What a look found.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct BoardState {
-    /// The gateway.
+    /// The gateway, by its name for people.
     pub node: String,
+    /// What no other gateway has.
+    #[serde(default)]
+    pub node_id: String,
     /// When it looked, milliseconds since 1970.
     pub at_ms: i64,
     /// How often it looks.
@@ -43,6 +51,9 @@ pub struct BoardState {
     pub alerts: Vec<Alert>,
     /// What is not watched, for there is no reading of it.
     pub unread: Vec<Kind>,
+    /// What was told, and not every channel has taken yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub untold: Vec<Undelivered>,
 }
 
 /// The files.
@@ -55,6 +66,29 @@ impl Board {
     /// In the folder of data.
     pub fn new(data: &Path) -> Self {
         Self { folder: data.join("alerts") }
+    }
+
+    /// What tells this gateway from all others, whatever their names: 16 hexadecimal digits, made once.
+    ///
+    /// # Errors
+    /// When it can neither be read nor made.
+    pub fn node_id(&self) -> Result<String, BoardError> {
+        let file = self.folder.join("node");
+        let failed = |what| move |source| BoardError { what, file: self.folder.join("node"), source };
+        match read(&file) {
+            Ok(text) => {
+                let id = String::from_utf8_lossy(&text).trim().to_owned();
+                if id.len() == 16 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Ok(id);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("read")(error)),
+        }
+        let id = random_id().map_err(|_| failed("make")(io::Error::other("no random numbers")))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed("make"))?;
+        fs::write(&file, &id).map_err(failed("write"))?;
+        Ok(id)
     }
 
     /// What the last look found; `None` before the first.
@@ -77,6 +111,37 @@ impl Board {
     /// When it cannot be written.
     pub fn write(&self, state: &BoardState) -> Result<(), BoardError> {
         self.replace(&self.folder.join("state.json"), state)
+    }
+
+    /// Replaces what of it is on its way to channels.
+    ///
+    /// # Errors
+    /// When it cannot be read or written.
+    pub fn keep_untold(&self, untold: Vec<Undelivered>) -> Result<(), BoardError> {
+        let Some(state) = self.state()? else { return Ok(()) };
+        if state.untold == untold { Ok(()) } else { self.write(&BoardState { untold: bounded(untold), ..state }) }
+    }
+
+    /// What was counted at the last look; nothing before the first.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub(super) fn memory(&self) -> Result<Memory, BoardError> {
+        let file = self.folder.join("counts.json");
+        let text = match read(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Memory::default()),
+            Err(source) => return Err(BoardError { what: "read", file, source }),
+        };
+        serde_json::from_slice(&text).map_err(|e| BoardError { what: "read", file, source: io::Error::other(e) })
+    }
+
+    /// Replaces it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(super) fn remember(&self, memory: &Memory) -> Result<(), BoardError> {
+        self.replace(&self.folder.join("counts.json"), memory)
     }
 
     /// All orders that still hold. Those that are over are removed, those that cannot be read passed over.
@@ -147,6 +212,18 @@ impl Board {
         };
         write().map_err(|source| BoardError { what: "write", file: file.to_owned(), source })
     }
+}
+
+/// The newest, as many as the file may hold.
+pub(super) fn bounded(mut untold: Vec<Undelivered>) -> Vec<Undelivered> {
+    let mut lines = 0;
+    let fits = untold.iter().rev().take_while(|one| {
+        lines += one.notice.lines.len();
+        lines <= UNTOLD_LINES
+    });
+    let surplus = untold.len() - fits.count();
+    untold.drain(..surplus);
+    untold
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {

@@ -110,6 +110,8 @@ pub struct Thresholds {
     pub auth_failures_per_hour: Threshold,
     /// Share of calls to a service that were answered, 0 to 1.
     pub service_availability_ratio: Threshold,
+    /// Time that the job queue has not answered.
+    pub queue_silent_seconds: Threshold,
     /// Jobs that wait.
     pub queue_depth_jobs: Threshold,
     /// How long the oldest job of one priority waits that could be done.
@@ -120,7 +122,7 @@ pub struct Thresholds {
     pub database_latency_seconds: Threshold,
     /// Time that a service has been left alone.
     pub breaker_open_seconds: Threshold,
-    /// Share of free space, 0 to 1.
+    /// Share of free space, or of free inodes where that is smaller, 0 to 1.
     pub disk_free_ratio: Threshold,
     /// Days that a certificate is still good.
     pub certificate_days: Threshold,
@@ -146,6 +148,7 @@ impl Default for Thresholds {
             rate_limit_abuse_per_hour: from(100.0, 1_000.0),
             auth_failures_per_hour: from(10.0, 50.0),
             service_availability_ratio: from(0.95, 0.8),
+            queue_silent_seconds: from(15.0, 60.0),
             queue_depth_jobs: from(1_000.0, 5_000.0),
             queue_age_seconds: from(300.0, 1_800.0),
             dead_letters_jobs: from(1.0, 100.0),
@@ -171,6 +174,7 @@ impl Thresholds {
             Kind::RateLimitAbuse => self.rate_limit_abuse_per_hour,
             Kind::AuthFailures => self.auth_failures_per_hour,
             Kind::ServiceAvailability => self.service_availability_ratio,
+            Kind::Queue => self.queue_silent_seconds,
             Kind::QueueDepth => self.queue_depth_jobs,
             Kind::QueueAge => self.queue_age_seconds,
             Kind::DeadLetters => self.dead_letters_jobs,

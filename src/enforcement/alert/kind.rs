@@ -47,6 +47,8 @@ pub enum Kind {
     ServiceAvailability,
     /// Jobs that wait.
     QueueDepth,
+    /// Time since the queue answered last.
+    Queue,
     /// How long the oldest job waits that could be done.
     QueueAge,
     /// Jobs that are not tried again.
@@ -75,11 +77,12 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ApiLatency,
         Self::RateLimitAbuse,
         Self::AuthFailures,
         Self::ServiceAvailability,
+        Self::Queue,
         Self::QueueDepth,
         Self::QueueAge,
         Self::DeadLetters,
@@ -102,6 +105,7 @@ impl Kind {
             Self::RateLimitAbuse => "rate_limit_abuse",
             Self::AuthFailures => "auth_failures",
             Self::ServiceAvailability => "service_availability",
+            Self::Queue => "queue",
             Self::QueueDepth => "queue_depth",
             Self::QueueAge => "queue_age",
             Self::DeadLetters => "dead_letters",
@@ -131,7 +135,11 @@ impl Kind {
     /// A value in words. `None`: there was no answer at all.
     pub fn words(self, value: Option<f64>) -> String {
         let Some(value) = value else {
-            let silent = if self == Self::Certificate { "it cannot be read" } else { "no answer" };
+            let silent = match self {
+                Self::Certificate | Self::Disk => "it cannot be read",
+                Self::FeedAge => "it cannot be read, or nothing is there",
+                _ => "no answer",
+            };
             return silent.to_owned();
         };
         match self {
@@ -139,6 +147,8 @@ impl Kind {
             Self::RateLimitAbuse => format!("{value:.0} refused within an hour"),
             Self::AuthFailures => format!("{value:.0} failures within an hour"),
             Self::ServiceAvailability => format!("{:.1}% of calls answered", value * 100.0),
+            Self::Queue if value == 0.0 => "it answers".to_owned(),
+            Self::Queue => format!("no answer for {}", seconds(value)),
             Self::QueueDepth => format!("{value:.0} jobs wait"),
             Self::QueueAge => format!("the oldest job has waited for {}", seconds(value)),
             Self::DeadLetters => format!("{value:.0} jobs are not tried again"),
@@ -166,6 +176,7 @@ impl Kind {
             Self::RateLimitAbuse => "Somebody runs into rate limits",
             Self::AuthFailures => "Failed authentications",
             Self::ServiceAvailability => "A service often fails",
+            Self::Queue => "The job queue does not answer",
             Self::QueueDepth => "A queue is long",
             Self::QueueAge => "Jobs wait for long",
             Self::DeadLetters => "There are dead letters",
@@ -186,9 +197,12 @@ impl Kind {
     pub fn advice(self) -> &'static str {
         match self {
             Self::ApiLatency => "Look at mailweir_http_request_seconds by route, and at the database.",
-            Self::RateLimitAbuse => "Look at mailweir_relay_refused_total by limit, and in the log for the clients.",
+            Self::RateLimitAbuse => {
+                "Look at mailweir_relay_refused_total and mailweir_milter_overruns_total by limit, and in the log for clients."
+            }
             Self::AuthFailures => "Look in the log for the addresses; change the admin token if in doubt.",
             Self::ServiceAvailability => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
+            Self::Queue => "Is Redis up, or the disk full? Mail is answered meanwhile; second looks and releases wait.",
             Self::QueueDepth => "Look whether workers run and what they wait for.",
             Self::QueueAge => "Look whether workers run (mailweir_workers) and what they wait for.",
             Self::DeadLetters => "`mailweir queue dead list` says why; replay or purge them.",

@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::channels::{Channel, is_final, waits};
 use super::metrics::AlertMetrics;
+use super::untold::{Undelivered, Untold};
 use super::{Alert, Board, DeliveryConfig, Line, Notice, Severity, What};
 use crate::deferred::{self, Handler, Job, Placed, Priority, Queue};
-use crate::egress::Failure;
 use crate::observe::{self, Category, Fault, event};
 
 /// Kind of the jobs.
@@ -45,18 +45,25 @@ impl Later {
         Self { queue, config: config.clone() }
     }
 
+    /// Lets all wait that are on their way to channels: for when the process ends. What the queue does not take stays.
+    pub async fn put_all(&self, untold: &Untold) {
+        for (number, Undelivered { channel, notice }) in untold.numbered() {
+            if self.put(channel.as_str(), &notice, 0, Duration::ZERO).await {
+                untold.done(number);
+            }
+        }
+    }
+
     /// Lets a notice wait that was tried so often; whether it is safe in the queue.
-    pub(super) async fn put(&self, channel: &str, notice: &Notice, tried: u32, failure: &Failure) -> bool {
-        let Notice { node, at_ms, .. } = notice;
+    pub(super) async fn put(&self, channel: &str, notice: &Notice, tried: u32, wait: Duration) -> bool {
         let waiting = Waiting { channel: channel.to_owned(), tried, notice: notice.clone() };
         let Ok(payload) = serde_json::to_vec(&waiting) else { return false };
-        let node: String = node.chars().filter(char::is_ascii).take(100).collect();
+        let id: String = notice.id().chars().filter(char::is_ascii).take(120).collect();
         let now = now_ms();
-        let wait = waits(&self.config, tried, failure);
         let job = Job {
             priority: Priority::High,
             not_before_ms: now.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX)),
-            ..Job::new(DELIVER_ALERT, format!("alert:{channel}:{node}:{at_ms}:{tried}"), payload, now)
+            ..Job::new(DELIVER_ALERT, format!("alert:{channel}:{id}:{tried}"), payload, now)
         };
         match self.queue.enqueue(&[job]).await {
             Ok(placed) => placed.iter().all(|one| matches!(one, Placed::Queued | Placed::Duplicate)),
@@ -72,20 +79,21 @@ impl Later {
 pub struct AlertJobs {
     channels: Vec<Arc<Channel>>,
     later: Later,
-    node: String,
+    /// Which gateway we are: [`super::Node::id`].
+    node_id: String,
     board: Board,
     metrics: AlertMetrics,
 }
 
 impl AlertJobs {
-    /// To these channels; `board` tells what still holds of what `node` told.
+    /// To these channels; `board` tells what still holds of what `node_id` told.
     pub fn new(
         channels: Vec<Arc<Channel>>,
         later: Later,
-        (node, board): (String, Board),
+        (node_id, board): (String, Board),
         metrics: AlertMetrics,
     ) -> Self {
-        Self { channels, later, node, board, metrics }
+        Self { channels, later, node_id, board, metrics }
     }
 
     async fn deliver(&self, job: &Job) -> Result<(), deferred::Failure> {
@@ -99,7 +107,7 @@ impl AlertJobs {
         })?;
         let count = |outcome: &str| self.metrics.deliveries.with_label_values(&[&name, outcome]).inc();
         let turn = channel.turn().await;
-        if notice.node == self.node
+        if notice.node_id == self.node_id
             && let Some(alerts) = self.known().await
         {
             notice.lines.retain(|line| holds(line, &alerts, channel.from()));
@@ -108,7 +116,7 @@ impl AlertJobs {
             count("overtaken");
             return Ok(());
         }
-        let result = channel.deliver(&notice).await;
+        let result = channel.deliver_left(&mut notice).await;
         drop(turn);
         let Err(failure) = result else {
             count("ok");
@@ -125,7 +133,8 @@ impl AlertJobs {
             return Err(deferred::Failure::never(failure.to_string()).because(category));
         }
         count("retried");
-        if self.later.put(&name, &notice, tried.saturating_add(1), &failure).await {
+        let tried = tried.saturating_add(1);
+        if self.later.put(&name, &notice, tried, waits(&self.later.config, tried, &failure)).await {
             Ok(())
         } else {
             Err(deferred::Failure::again(failure.to_string()).because(category))

@@ -1,8 +1,13 @@
 //! From readings to measures: counts become rates over windows, times a percentile, verdicts a change of their mix.
 //!
-//! Pure: `now_ms` is an argument. Memory is bounded: each window keeps at most so many samples, spread over its time.
+//! Pure: the time is an argument, and it is that of a clock that nobody sets (`steady_ms`), for windows must not shrink or empty
+//! when the other one steps. Memory is bounded: each window keeps at most so many samples, spread over its time. What counts over
+//! long times is remembered ([`Memory`]) and goes on in the next process, whose counters begin at zero.
+//! More than 500 lines with its tests: windows and what is made of them are read together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
 
 use super::AlertsConfig;
 use super::kind::Kind;
@@ -28,21 +33,113 @@ pub struct Measure {
     pub note: Option<String>,
 }
 
+/// State of counters.
+trait Count: Clone + Default {
+    /// So much more than what was counted before.
+    fn plus(&self, before: &Self) -> Self;
+
+    /// Whether it can come after `earlier` in one life of what is counted.
+    fn follows(&self, earlier: &Self) -> bool;
+}
+
+impl Count for u64 {
+    fn plus(&self, before: &Self) -> Self {
+        self.saturating_add(*before)
+    }
+
+    fn follows(&self, earlier: &Self) -> bool {
+        self >= earlier
+    }
+}
+
+impl Count for (u64, u64) {
+    fn plus(&self, before: &Self) -> Self {
+        (self.0.plus(&before.0), self.1.plus(&before.1))
+    }
+
+    fn follows(&self, earlier: &Self) -> bool {
+        self.0 >= earlier.0 && self.1 >= earlier.1
+    }
+}
+
+impl Count for Answers {
+    fn plus(&self, before: &Self) -> Self {
+        Self { all: self.all.plus(&before.all), deferred: self.deferred.plus(&before.deferred) }
+    }
+
+    fn follows(&self, earlier: &Self) -> bool {
+        self.all >= earlier.all && self.deferred >= earlier.deferred
+    }
+}
+
+impl Count for Verdicts {
+    fn plus(&self, before: &Self) -> Self {
+        Self { all: self.all.plus(&before.all), stopped: self.stopped.plus(&before.stopped) }
+    }
+
+    fn follows(&self, earlier: &Self) -> bool {
+        self.all >= earlier.all && self.stopped >= earlier.stopped
+    }
+}
+
+impl Count for Times {
+    // Of the last minutes only: nothing is remembered.
+    fn plus(&self, _: &Self) -> Self {
+        self.clone()
+    }
+
+    fn follows(&self, earlier: &Self) -> bool {
+        self.count >= earlier.count && self.bounds == earlier.bounds
+    }
+}
+
+/// Samples of a window: milliseconds of the steady clock, and what was counted by then.
+type Samples<T> = Vec<(i64, T)>;
+
+/// What is remembered between two processes.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Memory {
+    /// When, milliseconds since 1970.
+    at_ms: i64,
+    /// The same moment by the steady clock.
+    steady_ms: i64,
+    rate_limited: Samples<u64>,
+    auth_failures: Samples<u64>,
+    failed_holds: Samples<u64>,
+    panics: Samples<u64>,
+    answers: Samples<Answers>,
+    mix: Samples<Verdicts>,
+}
+
 /// Counts over time.
 #[derive(Debug, Clone)]
 struct Window<T> {
     length_ms: i64,
+    /// What was counted before the counters began.
+    base: T,
     samples: VecDeque<(i64, T)>,
 }
 
-impl<T: Clone> Window<T> {
+impl<T: Count> Window<T> {
     fn new(length_ms: i64) -> Self {
-        Self { length_ms: length_ms.max(1), samples: VecDeque::new() }
+        Self { length_ms: length_ms.max(1), base: T::default(), samples: VecDeque::new() }
     }
 
-    /// Adds a sample; `shrunk`: counts that went back belong to another life of what is counted.
-    fn add(&mut self, now_ms: i64, sample: T, shrunk: impl Fn(&T, &T) -> bool) {
-        if self.samples.back().is_some_and(|(at, last)| shrunk(last, &sample) || *at > now_ms) {
+    /// Goes on where another process was, of whose clock `later_ms` have gone by on ours.
+    fn recall(&mut self, samples: Samples<T>, later_ms: i64) {
+        self.base = samples.last().map(|(_, last)| last.clone()).unwrap_or_default();
+        self.samples = samples.into_iter().map(|(at, count)| (at.saturating_add(later_ms), count)).collect();
+    }
+
+    fn samples(&self) -> Samples<T> {
+        self.samples.iter().cloned().collect()
+    }
+
+    /// Adds a sample; counts that went back belong to another life of what is counted.
+    fn add(&mut self, now_ms: i64, sample: T) {
+        let sample = sample.plus(&self.base);
+        if self.samples.back().is_some_and(|(at, last)| !sample.follows(last) || *at > now_ms) {
             self.samples.clear();
         }
         // The one just outside is kept: what is counted is counted since then.
@@ -59,6 +156,13 @@ impl<T: Clone> Window<T> {
 
     fn ends(&self) -> Option<(&T, &T)> {
         Some((&self.samples.front()?.1, &self.samples.back()?.1))
+    }
+
+    /// How much good was counted since the last sample in which something bad was.
+    fn since_last(&self, bad: impl Fn(&T) -> u64, good: impl Fn(&T) -> u64) -> u64 {
+        let Some((_, last)) = self.samples.back() else { return 0 };
+        let quiet = self.samples.iter().rev().take_while(|(_, count)| bad(count) == bad(last)).last();
+        quiet.map_or(0, |(_, count)| good(last) - good(count))
     }
 
     /// The newest sample that is at least so old, with its time.
@@ -108,13 +212,39 @@ impl Gauges {
         }
     }
 
-    /// Measures everything that was read.
+    /// What is to be remembered at this moment.
+    pub fn memory(&self, now_ms: i64, steady_ms: i64) -> Memory {
+        Memory {
+            at_ms: now_ms,
+            steady_ms,
+            rate_limited: self.rate_limited.samples(),
+            auth_failures: self.auth_failures.samples(),
+            failed_holds: self.failed_holds.samples(),
+            panics: self.panics.samples(),
+            answers: self.answers.samples(),
+            mix: self.mix.samples(),
+        }
+    }
+
+    /// Goes on from what another process remembered, before anything is measured.
+    pub fn recall(&mut self, memory: Memory, now_ms: i64, steady_ms: i64) {
+        // A clock that was set back says nothing of how long it has been.
+        let gone_ms = now_ms.saturating_sub(memory.at_ms).max(0);
+        let later_ms = steady_ms.saturating_sub(gone_ms).saturating_sub(memory.steady_ms);
+        self.rate_limited.recall(memory.rate_limited, later_ms);
+        self.auth_failures.recall(memory.auth_failures, later_ms);
+        self.failed_holds.recall(memory.failed_holds, later_ms);
+        self.panics.recall(memory.panics, later_ms);
+        self.answers.recall(memory.answers, later_ms);
+        self.mix.recall(memory.mix, later_ms);
+    }
+
+    /// Measures everything that was read; `now_ms` by a clock that only goes on.
     pub fn measure(&mut self, readings: &Readings, now_ms: i64) -> Vec<Measure> {
         let mut measures = Vec::new();
         let one = |kind, value| Measure { kind, subject: String::new(), value: Some(value), note: None };
         if let Some(times) = &readings.api {
-            let shrunk = |a: &Times, b: &Times| b.count < a.count || a.bounds != b.bounds;
-            self.api.add(now_ms, times.clone(), shrunk);
+            self.api.add(now_ms, times.clone());
             let seconds = self.api.ends().and_then(|(from, to)| percentile(from, to, 0.95, self.minimum));
             measures.extend(seconds.map(|seconds| one(Kind::ApiLatency, seconds)));
         }
@@ -125,46 +255,55 @@ impl Gauges {
             (Kind::Panics, readings.panics, &mut self.panics),
         ] {
             let Some(count) = count else { continue };
-            window.add(now_ms, count, |a, b| b < a);
+            window.add(now_ms, count);
             measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
         }
         self.services(&readings.services, now_ms, &mut measures);
-        let several = [
-            (Kind::Disk, &readings.disks),
-            (Kind::FeedAge, &readings.feeds),
-            (Kind::NextHop, &readings.next_hops),
-            (Kind::QueueAge, &readings.queue_ages),
-        ];
+        let several = [(Kind::NextHop, &readings.next_hops), (Kind::QueueAge, &readings.queue_ages)];
         for (kind, values) in several {
             let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
             measures.extend(values.iter().take(SUBJECTS).map(named));
         }
-        let certificate = |(subject, days): &(String, Option<f64>)| Measure {
-            kind: Kind::Certificate,
-            subject: subject.clone(),
-            value: *days,
-            note: None,
-        };
-        measures.extend(readings.certificates.iter().take(SUBJECTS).map(certificate));
+        let perhaps = [
+            (Kind::Disk, &readings.disks),
+            (Kind::FeedAge, &readings.feeds),
+            (Kind::Certificate, &readings.certificates),
+        ];
+        for (kind, values) in perhaps {
+            let named = |(subject, value): &(String, Option<f64>)| Measure {
+                subject: subject.clone(),
+                value: *value,
+                ..one(kind, 0.0)
+            };
+            measures.extend(values.iter().take(SUBJECTS).map(named));
+        }
+        measures.extend(readings.queue_silent.map(|seconds| one(Kind::Queue, seconds)));
         let queue =
             |(name, jobs): &(String, u64)| Measure { subject: name.clone(), ..one(Kind::QueueDepth, *jobs as f64) };
         measures.extend(readings.queues.iter().take(SUBJECTS).map(queue));
         measures.extend(readings.dead_letters.map(|dead| one(Kind::DeadLetters, dead as f64)));
         measures.extend(readings.database.map(|database| match database {
             Database::After(seconds) => one(Kind::DatabaseLatency, seconds),
-            Database::Silent => Measure { value: None, ..one(Kind::DatabaseLatency, 0.0) },
+            Database::Open(seconds) => {
+                Measure { note: Some("it has not answered yet".into()), ..one(Kind::DatabaseLatency, seconds) }
+            }
+            Database::Silent(seconds) => {
+                Measure { value: None, note: Some(format!("for {seconds:.0} s")), ..one(Kind::DatabaseLatency, 0.0) }
+            }
         }));
         if let Some(answers) = readings.answers {
-            self.answers.add(now_ms, answers, |a, b| b.all < a.all || b.deferred < a.deferred);
+            self.answers.add(now_ms, answers);
             let share = self.answers.ends().and_then(|(from, to)| {
                 let all = to.all - from.all;
                 (all >= self.minimum).then(|| (to.deferred - from.deferred) as f64 / all as f64)
             });
-            // Too few say nothing, good or bad: where mail has stopped, so has the reading.
+            // Too few make no share, and where mail has stopped, so has the reading. But if the last were taken, the trouble is over.
+            let taken = self.answers.since_last(|a| a.deferred, |a| a.all - a.deferred) > 0;
+            let share = share.or_else(|| taken.then_some(0.0));
             measures.extend(share.map(|share| one(Kind::Deferrals, share)));
         }
         if let Some(verdicts) = readings.verdicts {
-            self.mix.add(now_ms, verdicts, |a, b| b.all < a.all || b.stopped < a.stopped);
+            self.mix.add(now_ms, verdicts);
             measures.extend(self.mix(now_ms));
         }
         measures
@@ -176,7 +315,7 @@ impl Gauges {
         self.open_since_ms.retain(|name, _| names.contains(name.as_str()));
         for service in services.iter().take(SUBJECTS) {
             let window = self.services.entry(service.name.clone()).or_insert_with(|| Window::new(self.window_ms));
-            window.add(now_ms, (service.answered, service.failed), |a, b| b.0 < a.0 || b.1 < a.1);
+            window.add(now_ms, (service.answered, service.failed));
             let of = |kind, value| Measure {
                 kind,
                 subject: service.name.clone(),
@@ -185,9 +324,14 @@ impl Gauges {
             };
             if let Some((from, to)) = window.ends() {
                 let (answered, failed) = (to.0 - from.0, to.1 - from.1);
+                let closed = service.open_seconds.is_none();
                 if answered + failed >= self.minimum {
                     let share = answered as f64 / (answered + failed) as f64;
                     measures.push(of(Kind::ServiceAvailability, share));
+                } else if closed && window.since_last(|(_, failed)| *failed, |(answered, _)| *answered) > 0 {
+                    // Too few make no share; but if the last were answered, it does not fail any more.
+                    let note = Some("few calls; the last were answered".to_owned());
+                    measures.push(Measure { note, ..of(Kind::ServiceAvailability, 1.0) });
                 }
             }
             let seconds = match service.open_seconds {
@@ -297,6 +441,7 @@ mod tests {
         let mut gauges = Gauges::new(&AlertsConfig::default());
         let of = |name: &str, value| (name.to_owned(), value);
         let readings = Readings {
+            queue_silent: Some(0.0),
             queues: vec![("high".into(), 7)],
             queue_ages: vec![of("high", 301.5), of("low", 0.0)],
             dead_letters: Some(3),
@@ -306,6 +451,7 @@ mod tests {
         let found = |kind| measures.iter().filter(move |m| m.kind == kind).map(move |m| (m.subject.as_str(), m.value));
         assert_eq!(found(Kind::QueueAge).collect::<Vec<_>>(), [("high", Some(301.5)), ("low", Some(0.0))]);
         assert_eq!(found(Kind::DeadLetters).collect::<Vec<_>>(), [("", Some(3.0))]);
+        assert_eq!(found(Kind::Queue).collect::<Vec<_>>(), [("", Some(0.0))]);
         let words = [Kind::QueueAge.words(Some(301.5)), Kind::DeadLetters.words(Some(3.0))];
         assert_eq!(words, ["the oldest job has waited for 302 s", "3 jobs are not tried again"]);
         assert!(gauges.measure(&Readings::default(), 1).is_empty(), "what is not read is not judged");
@@ -346,6 +492,54 @@ mod tests {
         assert_eq!(at(410, 70, 31, None).1, 0.0);
         let gone = gauges.measure(&Readings::default(), 420 * SECOND);
         assert!(gone.is_empty() && gauges.services.is_empty(), "{gone:?}");
+    }
+
+    #[test]
+    fn what_is_over_is_seen_with_little_mail() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |second: i64, answered, failed, open, all, deferred| {
+            let service = Service { name: "clamd".into(), answered, failed, open_seconds: open, last_failure: None };
+            let readings =
+                Readings { services: vec![service], answers: Some(Answers { all, deferred }), ..Readings::default() };
+            let measures = gauges.measure(&readings, second * SECOND);
+            (value(&measures, Kind::ServiceAvailability), value(&measures, Kind::Deferrals))
+        };
+        at(0, 0, 0, None, 0, 0);
+        assert_eq!(at(10, 0, 40, None, 40, 40), (Some(0.0), Some(1.0)));
+        assert_eq!(at(400, 0, 40, None, 40, 40), (None, None), "nothing is asked, nothing is known");
+        assert_eq!(at(410, 0, 41, None, 41, 41), (None, None), "not over");
+        assert_eq!(at(420, 1, 41, Some(5), 42, 41), (None, Some(0.0)), "its breaker is not closed");
+        assert_eq!(at(430, 1, 41, None, 42, 42), (Some(1.0), None));
+        assert_eq!(at(440, 1, 42, None, 43, 42), (None, Some(0.0)));
+    }
+
+    #[test]
+    fn counts_go_on_in_the_next_process_and_past_steps_of_the_clock() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let readings = |failures, all| Readings {
+            auth_failures: Some(failures),
+            verdicts: Some(Verdicts { all, stopped: all / 10 }),
+            ..Readings::default()
+        };
+        gauges.measure(&readings(5, 0), 0);
+        gauges.measure(&readings(65, 1_000), 1_800 * SECOND);
+        let wall = 1_767_225_600_000;
+        let memory = serde_json::to_string(&gauges.memory(wall, 1_800 * SECOND)).unwrap();
+        // The next one begins a minute later, at zero, with a clock of its own; one more has failed before the first look.
+        let mut next = Gauges::new(&AlertsConfig::default());
+        next.recall(serde_json::from_str(&memory).unwrap(), wall + 60_000, 7 * SECOND);
+        let measures = next.measure(&readings(1, 0), 7 * SECOND);
+        assert_eq!(value(&measures, Kind::AuthFailures), Some(61.0));
+        let measures = next.measure(&readings(1, 100), 907 * SECOND);
+        assert!(value(&measures, Kind::VerdictMix).is_some(), "what was usual is known");
+        let measures = next.measure(&readings(1, 0), (7 + 1_740) * SECOND);
+        assert_eq!(value(&measures, Kind::AuthFailures), Some(61.0));
+        let measures = next.measure(&readings(1, 0), (7 + 3_600) * SECOND);
+        assert_eq!(value(&measures, Kind::AuthFailures), Some(0.0));
+        // A clock that was set back meanwhile.
+        let mut back = Gauges::new(&AlertsConfig::default());
+        back.recall(serde_json::from_str(&memory).unwrap(), wall - 86_400_000, 7 * SECOND);
+        assert_eq!(value(&back.measure(&readings(0, 0), 8 * SECOND), Kind::AuthFailures), Some(60.0));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod metrics;
 mod notice;
 mod order;
 mod readings;
+mod untold;
 mod watch;
 
 pub use board::{Board, BoardError, BoardState};
@@ -25,9 +26,10 @@ pub use config::{
 pub use kind::{Kind, Severity, Threshold};
 pub use later::{AlertJobs, DELIVER_ALERT, Later};
 pub use machine::{Alert, Change, Machine, What, key};
-pub use measure::{Gauges, Measure};
+pub use measure::{Gauges, Measure, Memory};
 pub use metrics::AlertMetrics;
-pub use notice::{Line, Notice};
+pub use notice::{Line, Node, Notice};
 pub use order::{Act, MAX_SILENCE_MINUTES, Order, OrderError, SECOND_VERDICT};
 pub use readings::{Answers, Database, Readings, Service, Times, Verdicts};
+pub use untold::{Undelivered, Untold};
 pub use watch::Watch;

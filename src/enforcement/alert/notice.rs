@@ -14,24 +14,31 @@ const TEXT: usize = 300;
 /// What a channel is told at once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
-    /// The gateway.
+    /// The gateway, by its name for people.
     pub node: String,
+    /// Which gateway tells what it saw: [`Node::id`]. Empty for what any of them may tell.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub node_id: String,
     /// When it looked, milliseconds since 1970.
     pub at_ms: i64,
     /// Page that links lead to; empty: none.
     pub link_url: String,
     /// What has changed, the worst first.
     pub lines: Vec<Line>,
+    /// Recipients of mail that are still to be told, when others have been; empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
-/// One change, in words: defanged, without control characters, bounded.
+/// One change, in words: but for its key defanged, without control characters, bounded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
     /// What has happened.
     pub what: What,
     /// How bad it is, or was.
     pub severity: Severity,
-    /// Of the alert: the same from its beginning to its end.
+    /// Of the alert: the same from its beginning to its end, and what orders name it by. As it is: people are shown
+    /// [`Self::shown_key`].
     pub key: String,
     /// The word of its kind.
     pub kind: Cow<'static, str>,
@@ -52,9 +59,18 @@ pub struct Line {
     pub correlation: Option<String>,
 }
 
+/// A gateway that tells what it sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its host name: for people. Two may have the same.
+    pub name: String,
+    /// What no other has: 16 hexadecimal digits, kept in the folder of data.
+    pub id: String,
+}
+
 impl Notice {
     /// What somebody is told who wants to know from this severity on; `None`: nothing.
-    pub fn new(node: &str, link_url: &str, changes: &[Change], from: Severity, at_ms: i64) -> Option<Self> {
+    pub fn new(node: &Node, link_url: &str, changes: &[Change], from: Severity, at_ms: i64) -> Option<Self> {
         let line = |change: &Change| {
             let (what, severity) = change.seen_from(from)?;
             let alert = &change.alert;
@@ -63,7 +79,7 @@ impl Notice {
             Some(Line {
                 what,
                 severity,
-                key: harmless(&alert.key),
+                key: alert.key.clone(),
                 kind: alert.kind.as_str().into(),
                 title: if subject.is_empty() { title.to_owned() } else { format!("{title}: {subject}") },
                 value: alert.value,
@@ -75,8 +91,7 @@ impl Notice {
             })
         };
         let lines: Vec<Line> = changes.iter().filter_map(line).collect();
-        let (node, link_url) = (node.to_owned(), link_url.to_owned());
-        (!lines.is_empty()).then_some(Self { node, at_ms, link_url, lines })
+        (!lines.is_empty()).then(|| Self::of(node, link_url, lines, at_ms))
     }
 
     /// A notice that says that it is a test.
@@ -94,19 +109,30 @@ impl Notice {
             since_ms: at_ms,
             correlation: None,
         };
-        Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
+        Self::of(&Node { name: node.to_owned(), id: String::new() }, link_url, vec![line], at_ms)
+    }
+
+    /// That we watch.
+    pub(super) fn heartbeat(node: &Node, at_ms: i64) -> Self {
+        Self::of(node, "", Vec::new(), at_ms)
+    }
+
+    fn of(node: &Node, link_url: &str, lines: Vec<Line>, at_ms: i64) -> Self {
+        let (node, node_id, link_url) = (node.name.clone(), node.id.clone(), link_url.to_owned());
+        Self { node, node_id, at_ms, link_url, lines, left: Vec::new() }
+    }
+
+    /// The same for every try of one notice, and for no other.
+    pub(super) fn id(&self) -> String {
+        let node = if self.node_id.is_empty() { &self.node } else { &self.node_id };
+        format!("{node}:{}", self.at_ms)
     }
 
     /// A notice of one thing that is no alert; texts of others in it are made harmless.
     pub fn one(node: &str, link_url: &str, line: Line, at_ms: i64) -> Self {
-        let line = Line {
-            key: harmless(&line.key),
-            title: harmless(&line.title),
-            words: harmless(&line.words),
-            note: harmless(&line.note),
-            ..line
-        };
-        Self { node: node.to_owned(), at_ms, link_url: link_url.to_owned(), lines: vec![line] }
+        let line =
+            Line { title: harmless(&line.title), words: harmless(&line.words), note: harmless(&line.note), ..line };
+        Self::of(&Node { name: node.to_owned(), id: String::new() }, link_url, vec![line], at_ms)
     }
 
     /// All of it in one line.
@@ -123,7 +149,12 @@ impl Notice {
 impl Line {
     /// Whether it is about this alert.
     pub(super) fn is_about(&self, alert: &Alert) -> bool {
-        self.key == harmless(&alert.key)
+        self.key == alert.key
+    }
+
+    /// The key for people; orders take it in this form, too.
+    pub fn shown_key(&self) -> String {
+        harmless(&self.key)
     }
 
     /// It in one line: `CRITICAL fired: Space runs out: data`.
@@ -138,7 +169,7 @@ impl Line {
 }
 
 /// Text of others (services say what went wrong in words of their own), made harmless.
-fn harmless(text: &str) -> String {
+pub(super) fn harmless(text: &str) -> String {
     defang(text).chars().map(|c| if c.is_control() { ' ' } else { c }).take(TEXT).collect()
 }
 

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::kind::Kind;
+use super::machine::Alert;
+use super::notice::harmless;
 
 /// Longest text of an order, in characters.
 const TEXT: usize = 500;
@@ -82,16 +84,33 @@ impl Order {
         if pattern.len() > TEXT || (pattern != "*" && !known) {
             return Err(OrderError::Pattern(pattern.chars().take(80).collect()));
         }
-        let mut chance = [0; 8];
-        getrandom::fill(&mut chance).map_err(|_| OrderError::Chance)?;
         let cut = |text: &str| text.chars().take(TEXT).collect();
-        let id = chance.iter().map(|byte| format!("{byte:02x}")).collect();
+        let id = random_id()?;
         Ok(Self { id, act, pattern: pattern.to_owned(), until_ms, by: cut(by), comment: cut(comment) })
     }
 
-    /// Whether it holds for an alert.
+    /// How many of these alerts it is about: an acknowledgement only about those that fire.
+    pub fn about(&self, alerts: &[Alert], now_ms: i64) -> usize {
+        let meant = |alert: &&Alert| self.act == Act::Silence || alert.severity.is_some();
+        alerts.iter().filter(meant).filter(|alert| self.covers(&alert.key, now_ms)).count()
+    }
+
+    /// Whether it is about something of its own accord: a whole kind, or all, whatever is known of it by now.
+    pub fn is_wide(&self) -> bool {
+        self.act == Act::Silence && (!self.pattern.contains(':') || self.pattern.starts_with(SECOND_VERDICT))
+    }
+
+    /// Whether it holds for an alert; its key may be written as people are shown it.
     pub fn covers(&self, key: &str, now_ms: i64) -> bool {
         let kind = key.split_once(':').map_or(key, |(kind, _)| kind);
-        now_ms < self.until_ms && (self.pattern == "*" || self.pattern == key || self.pattern == kind)
+        let named = self.pattern == key || self.pattern == kind || self.pattern == harmless(key);
+        now_ms < self.until_ms && (self.pattern == "*" || named)
     }
+}
+
+/// 16 hexadecimal digits that nobody else has.
+pub(super) fn random_id() -> Result<String, OrderError> {
+    let mut chance = [0; 8];
+    getrandom::fill(&mut chance).map_err(|_| OrderError::Chance)?;
+    Ok(chance.iter().map(|byte| format!("{byte:02x}")).collect())
 }

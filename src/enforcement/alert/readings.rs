@@ -1,5 +1,7 @@
 //! What is read of the gateway at one moment. What is not there is not read, and then not judged.
 
+use serde::{Deserialize, Serialize};
+
 /// What is read of the gateway at one moment. Counts are since the start of the process.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Readings {
@@ -11,7 +13,9 @@ pub struct Readings {
     pub auth_failures: Option<u64>,
     /// Services that are asked.
     pub services: Vec<Service>,
-    /// Jobs that wait, by queue.
+    /// Seconds since the job queue answered last; 0 when it does.
+    pub queue_silent: Option<f64>,
+    /// Jobs that wait, by queue; like what follows nothing while the queue does not answer.
     pub queues: Vec<(String, u64)>,
     /// How long the oldest job waits that could be done, in seconds, by queue.
     pub queue_ages: Vec<(String, f64)>,
@@ -19,12 +23,12 @@ pub struct Readings {
     pub dead_letters: Option<u64>,
     /// The database.
     pub database: Option<Database>,
-    /// Share of free space, 0 to 1, by what is kept there.
-    pub disks: Vec<(String, f64)>,
+    /// Share of free space or of free inodes, the smaller, 0 to 1, by what is kept there; none where that cannot be read.
+    pub disks: Vec<(String, Option<f64>)>,
     /// Days that certificates are still good, by whose they are; negative when they are over, none when they cannot be read.
     pub certificates: Vec<(String, Option<f64>)>,
-    /// Days since anything changed, by name of the feed.
-    pub feeds: Vec<(String, f64)>,
+    /// Days since anything changed, by name of the feed; none of one that cannot be read or has nothing.
+    pub feeds: Vec<(String, Option<f64>)>,
     /// Messages judged.
     pub verdicts: Option<Verdicts>,
     /// Seconds since when next hops cannot be connected to, by name; 0 when they can.
@@ -38,7 +42,7 @@ pub struct Readings {
 }
 
 /// What was answered to clients.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answers {
     /// All.
     pub all: u64,
@@ -75,14 +79,16 @@ pub struct Service {
 /// The database.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Database {
-    /// It answered, after so many seconds; or it has not answered for so many seconds.
+    /// It answered, after so many seconds.
     After(f64),
-    /// It says no.
-    Silent,
+    /// It was asked so many seconds ago and has not answered yet.
+    Open(f64),
+    /// It says no, or cannot be asked, for so many seconds.
+    Silent(f64),
 }
 
 /// Messages judged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdicts {
     /// All.
     pub all: u64,

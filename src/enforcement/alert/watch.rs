@@ -1,15 +1,16 @@
 //! One look: readings are measured, the machine steps, what changed is told, and the board shows it.
 
+use super::board::bounded;
 use super::channels::Channels;
 use super::metrics::AlertMetrics;
 use super::order::Act;
-use super::{AlertsConfig, Board, BoardState, Gauges, Kind, Machine, Readings};
+use super::{AlertsConfig, Board, BoardState, Gauges, Kind, Machine, Node, Readings};
 use crate::observe::event;
 
 /// Looks at everything, again and again.
 #[derive(Debug)]
 pub struct Watch {
-    node: String,
+    node: Node,
     config: AlertsConfig,
     gauges: Gauges,
     machine: Machine,
@@ -22,7 +23,7 @@ pub struct Watch {
 
 impl Watch {
     /// Goes on where the last process left off, if its board can be read.
-    pub fn new(node: String, config: AlertsConfig, board: Board, channels: Channels, metrics: AlertMetrics) -> Self {
+    pub fn new(node: Node, config: AlertsConfig, board: Board, channels: Channels, metrics: AlertMetrics) -> Self {
         let known = board.state().unwrap_or_else(|error| {
             tracing::warn!(
                 event = event::SYSTEM,
@@ -35,9 +36,20 @@ impl Watch {
         Self { node, config, gauges, machine, board, channels, metrics, beaten_ms: 0 }
     }
 
-    /// Looks once. Writes small files, so it may block for a moment.
-    pub fn look(&mut self, readings: &Readings, now_ms: i64) {
-        let measures = self.gauges.measure(readings, now_ms);
+    /// Goes on from what the last process counted: once, before the first look, for counters begin at zero with their process.
+    pub fn recalling(mut self, now_ms: i64, steady_ms: i64) -> Self {
+        match self.board.memory() {
+            Ok(memory) => self.gauges.recall(memory, now_ms, steady_ms),
+            Err(error) => {
+                tracing::warn!(event = event::SYSTEM, %error, "what was counted for alerts cannot be read: it is counted anew");
+            }
+        }
+        self
+    }
+
+    /// Looks once; `steady_ms` is of a clock that nobody sets. Writes small files, so it may block for a moment.
+    pub fn look(&mut self, readings: &Readings, now_ms: i64, steady_ms: i64) {
+        let measures = self.gauges.measure(readings, steady_ms);
         let orders = self.board.orders(now_ms);
         let changes = self.machine.step(&measures, &orders, now_ms);
         for change in &changes {
@@ -60,13 +72,17 @@ impl Watch {
         }
         let unread = |kind: &Kind| !measures.iter().any(|measure| measure.kind == *kind);
         let state = BoardState {
-            node: self.node.clone(),
+            node: self.node.name.clone(),
+            node_id: self.node.id.clone(),
             at_ms: now_ms,
             every_seconds: self.config.every_seconds,
             alerts: self.machine.alerts().cloned().collect(),
             unread: Kind::ALL.into_iter().filter(unread).collect(),
+            // With what was told, in one: whatever ends us between two looks, nothing is known as told that is nowhere.
+            untold: bounded(self.channels.untold().all()),
         };
-        if let Err(error) = self.board.write(&state) {
+        let remembered = self.board.remember(&self.gauges.memory(now_ms, steady_ms));
+        if let Err(error) = self.board.write(&state).and(remembered) {
             tracing::warn!(event = event::SYSTEM, %error, "what is known of alerts cannot be written");
         }
     }

@@ -1,5 +1,6 @@
 //! All rules of all feeds, compiled together, and what they say about a message.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,7 @@ pub struct RuleSet {
     rules: Vec<LoadedRule>,
     engine: Engine,
     asks_who_failed: bool,
+    feeds: Vec<(String, PathBuf)>,
 }
 
 /// A rule that matched, as it is kept in the record.
@@ -139,7 +141,17 @@ impl RuleSet {
         }
         let engine = builder.build();
         let asks_who_failed = engine.programs().iter().any(|program| program.calls().contains("mailweir.unanswered"));
-        (Self { rules, engine, asks_who_failed }, errors)
+        (Self { rules, engine, asks_who_failed, feeds: Vec::new() }, errors)
+    }
+
+    /// Notes which feeds it was read from: name and place.
+    pub fn with_feeds(self, feeds: Vec<(String, PathBuf)>) -> Self {
+        Self { feeds, ..self }
+    }
+
+    /// The feeds that it was read from, those without any rule too.
+    pub fn feeds(&self) -> &[(String, PathBuf)] {
+        &self.feeds
     }
 
     /// The rules, in the order of the engine's programs.

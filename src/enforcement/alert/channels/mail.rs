@@ -1,8 +1,9 @@
 //! E-mail: text and HTML (RFC 2046, 5.1.4), both in base64, given to a server without passing our own doors.
 //!
 //! The envelope's sender is empty and the message says that a machine made it (RFC 3834), so nothing answers and nothing loops.
-//! Each recipient has a transaction of its own: one that is refused keeps nobody else from being told; it fails the notice
-//! only when nobody took it.
+//! Each recipient has a transaction of its own: one that is refused keeps nobody else from being told. A final no (5xx) is an
+//! answer of the server, so the breaker counts it as one, and ends the matter for this recipient; who is put off (4xx) is tried
+//! again, and he alone.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -64,28 +65,42 @@ impl Mail {
         Ok(Self { dependency, mailer, to: config.to.clone(), sender, host_name: host_name.to_owned() })
     }
 
-    pub(super) async fn deliver(&self, notice: &Notice) -> Result<(), Failure> {
+    /// How many recipients there are.
+    pub(super) fn recipients(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Who was put off is left in the notice.
+    pub(super) async fn deliver(&self, notice: &mut Notice) -> Result<(), Failure> {
         let raw = Bytes::from(self.message(notice));
-        let mut taken = 0;
-        let mut last = None;
-        for recipient in &self.to {
+        let (mut taken, mut refused, mut put_off) = (0, None, None);
+        // An address that the settings do not name any more is not told any more.
+        let left = std::mem::take(&mut notice.left);
+        let wanted = self.to.iter().filter(|recipient| left.is_empty() || left.contains(recipient));
+        for recipient in wanted {
             let send = |_| async {
                 let envelope = Envelope { sender: Path::new(""), recipients: vec![Path::new(recipient.as_str())] };
-                self.mailer.send(envelope, raw.clone()).await.map_err(|refused| Failure::Reported(refused.why))
-            };
-            match self.dependency.call(Repeat::Never, None, send).await {
-                Ok(_) => taken += 1,
-                Err(failure) => {
-                    tracing::warn!(
-                        event = event::SYSTEM,
-                        %recipient, %failure, "an alert was not taken for this recipient"
-                    );
-                    last = Some(failure);
+                match self.mailer.send(envelope, raw.clone()).await {
+                    Err(Refused { why, for_good: false }) => Err(Failure::Reported(why)),
+                    answer => Ok(answer),
                 }
-            }
+            };
+            let failure = match self.dependency.call(Repeat::Never, None, send).await {
+                Ok(Ok(_)) => {
+                    taken += 1;
+                    continue;
+                }
+                Ok(Err(no)) => refused.insert(Failure::Declined(no.why)),
+                Err(failure) => {
+                    notice.left.push(recipient.clone());
+                    put_off.insert(failure)
+                }
+            };
+            tracing::warn!(event = event::SYSTEM, %recipient, %failure, "an alert was not taken for this recipient");
         }
-        match last {
-            Some(failure) if taken == 0 => Err(failure),
+        match (put_off, refused) {
+            (Some(failure), _) => Err(failure),
+            (None, Some(failure)) if taken == 0 && left.is_empty() => Err(failure),
             _ => Ok(()),
         }
     }
@@ -93,7 +108,7 @@ impl Mail {
     fn message(&self, notice: &Notice) -> String {
         let (text, html) = (text(notice), html(notice));
         // The same for each recipient and try: whoever got it twice sees it once.
-        let digest = Sha256::digest(format!("{}\n{}\n{text}", notice.node, notice.at_ms).as_bytes());
+        let digest = Sha256::digest(format!("{}\n{text}", notice.id()).as_bytes());
         let id: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let to = self.to.join(",\r\n\t");
         let boundary = format!("=_{id}");
@@ -196,7 +211,7 @@ fn html(notice: &Notice) -> String {
 
 fn details(line: &Line) -> impl Iterator<Item = String> {
     let advice = if line.what == What::Resolved { "" } else { &*line.advice };
-    let since = format!("{} since {}", line.key, utc(line.since_ms));
+    let since = format!("{} since {}", line.shown_key(), utc(line.since_ms));
     [line.note.clone(), advice.to_owned(), since].into_iter().filter(|text| !text.is_empty())
 }
 

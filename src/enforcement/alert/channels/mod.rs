@@ -2,8 +2,8 @@
 //!
 //! A notice that a channel does not take waits as a job ([`Later`]). Where there is no queue, or it does not take it, the
 //! notice is given to the channel until it takes it, refuses it for good, or `attempts` are used up; those behind it wait, so
-//! that an end is never told before its beginning, and what waits so is lost when the process ends hard. Rather told twice than
-//! never.
+//! that an end is never told before its beginning. What waits here outlives the process by the board ([`Untold`]). Rather told
+//! twice than never.
 
 mod mail;
 mod pagerduty;
@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
 use url::Url;
 
@@ -25,7 +26,8 @@ use super::kind::Severity;
 use super::later::Later;
 use super::machine::Change;
 use super::metrics::AlertMetrics;
-use super::notice::Notice;
+use super::notice::{Node, Notice};
+use super::untold::{Undelivered, Untold};
 use crate::egress::{
     Backoff, Curve, Failure, Fence, HttpClient, HttpError, Names, NamesConfig, NamesError, Registry, TlsRoots,
 };
@@ -40,7 +42,8 @@ const LINK_BYTES: usize = 3_000;
 const SECRET_BYTES: usize = 8 << 10;
 
 /// The channels there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ChannelName {
     /// Slack.
     Slack,
@@ -211,6 +214,21 @@ impl Channel {
     /// # Errors
     /// Why it did not take it.
     pub async fn deliver(&self, notice: &Notice) -> Result<(), Failure> {
+        let mut left = notice.clone();
+        match self.deliver_left(&mut left).await {
+            // Whoever cannot remember who is left tells nobody twice: one recipient that took it is enough.
+            Err(_) if !left.left.is_empty() && left.left.len() < self.recipients() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// To how many it is delivered, one by one.
+    fn recipients(&self) -> usize {
+        if let Kind::Mail(mail) = &self.kind { mail.recipients() } else { 1 }
+    }
+
+    /// The same; what is left of the notice is what is to be told when it is tried again.
+    pub(super) async fn deliver_left(&self, notice: &mut Notice) -> Result<(), Failure> {
         match &self.kind {
             Kind::Slack(slack) => slack.deliver(notice).await,
             Kind::PagerDuty(pagerduty) => pagerduty.deliver(notice).await,
@@ -274,10 +292,14 @@ pub(super) fn is_final(failure: &Failure) -> bool {
 /// The future of one channel: to be run until it returns, which it does when its queue is closed and empty.
 pub type Delivery = BoxFuture<'static, ()>;
 
+/// A notice, and the number under which it is kept until it is told; none: it is not.
+type Given = (Option<u64>, Notice);
+
 /// The queues of all channels.
 #[derive(Debug, Clone, Default)]
 pub struct Channels {
-    queues: Vec<(ChannelName, Severity, mpsc::Sender<Notice>)>,
+    queues: Vec<(ChannelName, Severity, mpsc::Sender<Given>)>,
+    untold: Untold,
     metrics: Option<AlertMetrics>,
 }
 
@@ -289,33 +311,62 @@ impl Channels {
         metrics: &AlertMetrics,
         later: Option<&Later>,
     ) -> (Self, Vec<Delivery>) {
+        let untold = Untold::default();
         let mut queues = Vec::new();
         let mut deliveries = Vec::new();
         for channel in channels {
             let (sender, notices) = mpsc::channel(config.queue.max(1));
             queues.push((channel.name, channel.from, sender));
-            deliveries.push(deliver_all(channel, notices, config.clone(), metrics.clone(), later.cloned()).boxed());
+            let teller = Teller {
+                channel,
+                config: config.clone(),
+                metrics: metrics.clone(),
+                later: later.cloned(),
+                untold: untold.clone(),
+            };
+            deliveries.push(teller.run(notices).boxed());
         }
-        (Self { queues, metrics: Some(metrics.clone()) }, deliveries)
+        (Self { queues, untold, metrics: Some(metrics.clone()) }, deliveries)
     }
 
     /// Tells each channel what it wants to know; never waits.
-    pub fn tell(&self, node: &str, link_url: &str, changes: &[Change], at_ms: i64) {
+    pub fn tell(&self, node: &Node, link_url: &str, changes: &[Change], at_ms: i64) {
         for (name, from, queue) in &self.queues {
             let Some(notice) = Notice::new(node, link_url, changes, *from, at_ms) else { continue };
             self.put(*name, queue, notice);
         }
     }
 
-    /// Tells the webhook that we watch; never waits.
-    pub fn beat(&self, node: &str, at_ms: i64) {
-        for (name, _, queue) in self.queues.iter().filter(|(name, ..)| *name == ChannelName::Webhook) {
-            self.put(*name, queue, Notice { node: node.to_owned(), at_ms, link_url: String::new(), lines: Vec::new() });
+    /// Tells what an earlier process could not; to be called before anything else is told.
+    pub fn resume(&self, untold: Vec<Undelivered>) {
+        for Undelivered { channel, notice } in untold {
+            match self.queues.iter().find(|(name, ..)| *name == channel) {
+                Some((name, _, queue)) => self.put(*name, queue, notice),
+                None => tracing::warn!(
+                    event = event::SYSTEM,
+                    channel = channel.as_str(),
+                    "an alert is not delivered: the channel is not configured any more"
+                ),
+            }
         }
     }
 
-    fn put(&self, name: ChannelName, queue: &mpsc::Sender<Notice>, notice: Notice) {
-        if queue.try_send(notice).is_err() {
+    /// What no channel has taken yet.
+    pub fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
+    /// Tells the webhook that we watch; never waits.
+    pub fn beat(&self, node: &Node, at_ms: i64) {
+        for (name, _, queue) in self.queues.iter().filter(|(name, ..)| *name == ChannelName::Webhook) {
+            self.put(*name, queue, Notice::heartbeat(node, at_ms));
+        }
+    }
+
+    fn put(&self, name: ChannelName, queue: &mpsc::Sender<Given>, notice: Notice) {
+        let kept = (!notice.lines.is_empty()).then(|| self.untold.add(name, &notice));
+        if queue.try_send((kept, notice)).is_err() {
+            kept.inspect(|number| self.untold.done(*number));
             tracing::error!(
                 event = event::SYSTEM,
                 channel = name.as_str(),
@@ -328,57 +379,59 @@ impl Channels {
     }
 }
 
-async fn deliver_all(
+/// What tells one channel.
+struct Teller {
     channel: Arc<Channel>,
-    mut notices: mpsc::Receiver<Notice>,
     config: DeliveryConfig,
     metrics: AlertMetrics,
     later: Option<Later>,
-) {
-    let name = channel.name.as_str();
-    let count = |outcome: &str| metrics.deliveries.with_label_values(&[name, outcome]).inc();
-    while let Some(notice) = notices.recv().await {
+    untold: Untold,
+}
+
+impl Teller {
+    /// Tells what is given until nobody can give any more.
+    async fn run(self, mut notices: mpsc::Receiver<Given>) {
+        while let Some((number, notice)) = notices.recv().await {
+            self.tell(number, notice).await;
+            number.inspect(|number| self.untold.done(*number));
+        }
+    }
+
+    /// Tells one notice: until it is taken, refused, waits as a job, or is given up.
+    async fn tell(&self, number: Option<u64>, mut notice: Notice) {
+        let name = self.channel.name.as_str();
+        let count = |outcome: &str| self.metrics.deliveries.with_label_values(&[name, outcome]).inc();
         let mut attempt = 1;
         loop {
-            let turn = channel.turn().await;
-            let result = channel.deliver(&notice).await;
+            let turn = self.channel.turn().await;
+            let result = self.channel.deliver_left(&mut notice).await;
             drop(turn);
-            let Err(failure) = result else {
-                count("ok");
-                break;
-            };
+            let Err(failure) = result else { return count("ok") };
+            number.inspect(|number| self.untold.left(*number, &notice));
             observe::count("enforcement", failure.category());
+            let channel = name;
             if notice.lines.is_empty() {
                 // That we watched a while ago helps nobody: the next one tells.
-                tracing::warn!(event = event::SYSTEM, channel = name, %failure, "a heartbeat was not taken");
-                count("given_up");
-                break;
+                tracing::warn!(event = event::SYSTEM, channel, %failure, "a heartbeat was not taken");
+                return count("given_up");
             }
             if is_final(&failure) {
-                tracing::error!(
-                    event = event::SYSTEM,
-                    channel = name, %failure, "an alert is not delivered: the channel refuses it"
-                );
-                count("refused");
-                break;
+                let said = "an alert is not delivered: the channel refuses it";
+                tracing::error!(event = event::SYSTEM, channel, %failure, "{said}");
+                return count("refused");
             }
-            if attempt >= config.attempts {
-                tracing::error!(
-                    event = event::SYSTEM,
-                    channel = name, %failure, attempt, "an alert is not delivered: given up"
-                );
-                count("given_up");
-                break;
+            if attempt >= self.config.attempts {
+                tracing::error!(event = event::SYSTEM, channel, %failure, attempt, "an alert is not delivered: given up");
+                return count("given_up");
             }
-            tracing::warn!(event = event::SYSTEM, channel = name, %failure, attempt, "an alert is not delivered yet");
-            if let Some(later) = &later
-                && later.put(name, &notice, attempt, &failure).await
+            tracing::warn!(event = event::SYSTEM, channel, %failure, attempt, "an alert is not delivered yet");
+            if let Some(later) = &self.later
+                && later.put(name, &notice, attempt, waits(&self.config, attempt, &failure)).await
             {
-                count("queued");
-                break;
+                return count("queued");
             }
             count("retried");
-            tokio::time::sleep(waits(&config, attempt, &failure)).await;
+            tokio::time::sleep(waits(&self.config, attempt, &failure)).await;
             attempt += 1;
         }
     }

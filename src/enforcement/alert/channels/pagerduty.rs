@@ -54,7 +54,7 @@ fn event(notice: &Notice, line: &Line, routing_key: &str) -> Option<Value> {
     let mut event = json!({
         "routing_key": routing_key,
         "event_action": action,
-        "dedup_key": dedup_key(&notice.node, &line.key),
+        "dedup_key": dedup_key(notice, &line.key),
     });
     if action == "trigger" {
         let summary: String = format!("{}, {}", line.headline(), line.words).chars().take(SUMMARY).collect();
@@ -65,7 +65,7 @@ fn event(notice: &Notice, line: &Line, routing_key: &str) -> Option<Value> {
             "timestamp": utc(notice.at_ms).replacen(' ', "T", 1),
             "component": "mailweir",
             "class": line.kind,
-            "custom_details": {"value": line.words, "note": line.note, "advice": line.advice, "key": line.key},
+            "custom_details": {"value": line.words, "note": line.note, "advice": line.advice, "key": line.shown_key()},
         });
         if !notice.link_url.is_empty() {
             event["links"] = json!([{"href": notice.link_url, "text": "Mailweir"}]);
@@ -74,8 +74,9 @@ fn event(notice: &Notice, line: &Line, routing_key: &str) -> Option<Value> {
     Some(event)
 }
 
-/// The same for all events of one alert of one gateway.
-fn dedup_key(node: &str, key: &str) -> String {
+/// The same for all events of one alert of one gateway, whatever others are named.
+fn dedup_key(notice: &Notice, key: &str) -> String {
+    let node = if notice.node_id.is_empty() { &notice.node } else { &notice.node_id };
     let whole = format!("mailweir/{node}/{key}");
     if whole.len() <= DEDUP_KEY {
         return whole;
@@ -105,7 +106,11 @@ mod tests {
             assert_eq!(event["dedup_key"], fired["dedup_key"]);
         }
         assert!(of(What::Repeated).is_none());
-        let (a, b) = (dedup_key("gw", &"x".repeat(300)), dedup_key("gw", &"x".repeat(301)));
+        let mut notice = Notice::test("gw", "", What::Fired, 0);
+        let (a, b) = (dedup_key(&notice, &"x".repeat(300)), dedup_key(&notice, &"x".repeat(301)));
         assert!(a.len() <= DEDUP_KEY && a != b);
+        let nameless = dedup_key(&notice, "disk");
+        notice.node_id = "0123456789abcdef".into();
+        assert_ne!(dedup_key(&notice, "disk"), nameless, "gateways of one name");
     }
 }

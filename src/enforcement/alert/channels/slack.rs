@@ -74,7 +74,7 @@ fn section(line: &Line) -> String {
     if line.what != What::Resolved {
         text.push_str(&format!("\n{}", escaped(&line.advice)));
     }
-    text.push_str(&format!("\n`{}` since {}", escaped(&line.key), utc(line.since_ms)));
+    text.push_str(&format!("\n`{}` since {}", escaped(&line.shown_key()), utc(line.since_ms)));
     text
 }
 

@@ -54,6 +54,6 @@ fn body(notice: &Notice) -> Value {
     };
     let alerts: Vec<Value> = notice.lines.iter().map(line).collect();
     // The same at every try: who is told twice, because the answer to a try was lost, can see it.
-    let id = format!("{}:{}", notice.node, notice.at_ms);
-    json!({"version": 1, "id": id, "node": notice.node, "at_ms": notice.at_ms, "link_url": notice.link_url, "alerts": alerts})
+    let id = notice.id();
+    json!({"version": 1, "id": id, "node": notice.node, "node_id": notice.node_id, "at_ms": notice.at_ms, "link_url": notice.link_url, "alerts": alerts})
 }

@@ -18,8 +18,8 @@ use super::problem::Problem;
 use crate::enforcement::signing::{Asked, Keys, SignatureError, SigningConfig, SiteNonces, Verifier};
 use crate::observe::event;
 
-/// How far a caller's clock may be ahead where nonces are in this process's memory: else what was signed with a later time could be
-/// shown again after a restart.
+/// How far a caller's clock may be ahead: else what was signed with a later time could be shown again after a restart, or after
+/// Redis lost its memory.
 const AHEAD_MS: i64 = 2_000;
 /// Every key that is good.
 const ANY: &str = "*";
@@ -80,13 +80,24 @@ pub(super) enum NotTaken {
     Problem(Box<Problem>),
 }
 
+/// Whether each of them can be a key.
+///
+/// # Errors
+/// Names the one that cannot.
+pub(super) fn check(allowed: &BTreeMap<String, Role>) -> Result<(), AdminError> {
+    let named = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let odd = allowed.keys().find(|id| *id != ANY && !named(id));
+    odd.map_or(Ok(()), |odd| Err(AdminError::Caller(odd.clone())))
+}
+
 /// Those who may ask by signing.
 pub(super) struct Callers {
     allowed: BTreeMap<String, Role>,
     signing: SigningConfig,
     key_file: PathBuf,
     verifier: Verifier<SiteNonces>,
-    /// Signatures from before this time are refused: they may have been taken before the start, and their nonces forgotten.
+    /// Signatures from before this time are refused: they may have been taken before the start, and their nonces forgotten. Redis
+    /// knows such a time itself.
     since_ms: i64,
 }
 
@@ -100,15 +111,17 @@ impl Callers {
         signing: &SigningConfig,
         data: &Path,
     ) -> Result<Self, AdminError> {
-        let named = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        if let Some(odd) = allowed.keys().find(|id| *id != ANY && !named(id)) {
-            return Err(AdminError::Caller(odd.clone()));
-        }
+        check(&allowed)?;
         let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
         Keys::load(&key_file, signing, now_ms)?;
         let nonces = SiteNonces::new(signing)?;
         let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 + 1_000 + AHEAD_MS };
         Ok(Self { allowed, signing: signing.clone(), key_file, verifier: Verifier::new(signing, nonces), since_ms })
+    }
+
+    /// Lets what remembers nonces begin.
+    pub(super) async fn prepare(&self) {
+        self.verifier.nonces().prepare(now_ms()).await;
     }
 
     /// Whether a request says that it is signed.
@@ -135,8 +148,7 @@ impl Callers {
             return Err(self.refused(who, None, &SignatureError::UnknownKey));
         }
         let signed_ms = self.value(headers, "Timestamp").and_then(|text| text.parse::<i64>().ok()?.checked_mul(1_000));
-        let alone = !self.signing.shares_nonces();
-        let odd = |at: &i64| *at < self.since_ms || (alone && *at > now_ms + AHEAD_MS);
+        let odd = |at: &i64| *at < self.since_ms || *at > now_ms + AHEAD_MS;
         if let Some(signed_ms) = signed_ms.filter(odd) {
             let seconds = now_ms.abs_diff(signed_ms) / 1_000;
             return Err(self.refused(who, Some(id), &SignatureError::Stale { seconds }));

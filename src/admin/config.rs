@@ -95,8 +95,12 @@ impl Default for DemoConfig {
 }
 
 impl Config {
-    /// Refuses settings under which nothing could be answered.
-    pub(super) fn check(&self) -> Result<(), AdminError> {
+    /// Refuses settings under which nothing could be answered, and callers who are nobody.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<(), AdminError> {
+        super::callers::check(&self.callers)?;
         let sizes = [
             ("request_seconds", self.request_seconds),
             ("header_seconds", self.header_seconds),

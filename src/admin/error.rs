@@ -10,7 +10,7 @@ pub enum AdminError {
     #[error("the admin token must be at least {0} printable ASCII characters without spaces")]
     Token(usize),
     /// A setting that must not be zero is.
-    #[error("http.{0} must be at least 1")]
+    #[error("http.{0} 0: must be at least 1")]
     Zero(&'static str),
     /// A line of `http.callers` that names nobody.
     #[error("http.callers: `{0}` is no id of a key: letters, digits and dashes, or *")]

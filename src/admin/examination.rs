@@ -31,6 +31,8 @@ use crate::records::Records;
 const COUNTED: Duration = Duration::from_secs(300);
 /// Difference between our clock and another from which it counts as wrong, in milliseconds.
 const CLOCK_MS: i64 = 5_000;
+/// How long it is told that our clock was set.
+const STEP_TOLD: Duration = Duration::from_secs(10 * 60);
 /// Age of the oldest job from which the queue counts as late, in milliseconds.
 const LATE_MS: u64 = 5 * 60 * 1_000;
 /// Files of a feed that are looked at.
@@ -69,7 +71,7 @@ pub trait RuleFeeds: std::fmt::Debug + Send + Sync {
 /// What a look at one part found.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Check {
-    /// `database`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`,
+    /// `database`, `replica`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`,
     /// `certificate:NAME`, `feed:NAME`, `next_hop:NAME`, `alerting`, and of mail what alerts know: `failed_holds`, `deferrals`, `panics`.
     pub(super) name: String,
     pub(super) status: HealthStatus,
@@ -125,8 +127,8 @@ pub(super) struct Examination {
     patience: Duration,
     low_space_bytes: u64,
     certificate_days: i64,
-    /// Both clocks at the start.
-    started: (Instant, SystemTime),
+    started: Instant,
+    clocks: std::sync::Mutex<Clocks>,
     counted: Mutex<Option<(Instant, Value)>>,
     /// What the watch over the gateway knows; not set when nobody watches.
     pub(super) board: OnceLock<Board>,
@@ -149,7 +151,8 @@ impl Examination {
             patience: Duration::from_millis(config.health_check_ms),
             low_space_bytes: config.low_space_bytes,
             certificate_days: config.certificate_days.into(),
-            started: (Instant::now(), SystemTime::now()),
+            started: Instant::now(),
+            clocks: std::sync::Mutex::new(Clocks::new(Instant::now(), SystemTime::now())),
             counted: Mutex::default(),
             board: OnceLock::new(),
             shown: std::sync::Mutex::default(),
@@ -174,6 +177,9 @@ impl Examination {
             ("body_store".into(), true, self.body_store().boxed()),
             ("clock".into(), false, self.clock().boxed()),
         ];
+        if self.records.has_replica() {
+            looks.push(("replica".into(), false, self.replica().boxed()));
+        }
         if let Some(work) = &self.work {
             looks.push(("queue".into(), false, queue(work).boxed()));
             if work.queue.place().starts_with("redis") {
@@ -228,6 +234,19 @@ impl Examination {
         Ok(Found::new(json!({ "latency_ms": latency_ms, "rows": rows, "place": self.records.places().0 })))
     }
 
+    /// How far the copy for searches is behind.
+    async fn replica(&self) -> Result<Found, String> {
+        let lag = self.records.replica_lag().await.map_err(|error| told(&error))?;
+        let most = self.records.replica_max_lag();
+        let measured = json!({ "lag_seconds": lag.as_secs_f64(), "max_lag_seconds": most.as_secs() });
+        Ok(Found::new(measured).with(lag > most, || {
+            format!(
+                "the copy is {} s behind: searches go to the first database (store.replica_max_lag_seconds)",
+                lag.as_secs()
+            )
+        }))
+    }
+
     async fn rows(&self) -> Value {
         let mut counted = self.counted.lock().await;
         if let Some((_, rows)) = counted.as_ref().filter(|(at, _)| at.elapsed() < COUNTED) {
@@ -267,19 +286,25 @@ impl Examination {
 
     /// Our clock against the one that cannot be set, and against the database's.
     async fn clock(&self) -> Result<Found, String> {
-        let (steady, wall) = self.started;
-        let expected = wall + steady.elapsed();
-        let now = SystemTime::now();
-        let stepped = now.duration_since(expected).map_or_else(|late| -millis(late.duration()), millis);
+        let step = {
+            let mut clocks = self.clocks.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            clocks.look(Instant::now(), SystemTime::now())
+        };
         let before = now_ms();
         let database = self.records.clock_ms().await.ok();
         let middle = before + (now_ms() - before) / 2;
         let offset = database.map(|database| middle - database);
-        let measured = json!({ "stepped_ms": stepped, "ahead_of_database_ms": offset });
+        let measured = json!({ "stepped_ms": step.unwrap_or(0), "ahead_of_database_ms": offset });
         let far = |ms: i64| ms.abs() > CLOCK_MS;
-        Ok(Found::new(measured)
-            .with(offset.is_some_and(far), || "our clock and the database's differ".into())
-            .with(far(stepped), || "the clock was set while the gateway ran".into()))
+        Ok(Found::new(measured).with(offset.is_some_and(far), || "our clock and the database's differ".into()).with(
+            step.is_some(),
+            || {
+                format!(
+                    "the clock was set by {} s a short while ago: signatures and times of then are off",
+                    step.unwrap_or(0) / 1_000
+                )
+            },
+        ))
     }
 
     async fn certificate(&self, name: &str, file: &Path) -> Result<Found, String> {
@@ -316,7 +341,14 @@ impl Examination {
         for snapshot in snapshots {
             let measured = json!(snapshot);
             let closed = measured["state"] == "closed";
-            let problem = (!closed).then(|| "the breaker is not closed: mail is judged without it".to_owned());
+            let silent = snapshot.recent_failed > 0 && snapshot.recent_succeeded == 0;
+            let problem = match (closed, silent) {
+                (false, _) => Some("the breaker is not closed: mail is judged without it".to_owned()),
+                (true, true) => {
+                    Some(format!("none of the last calls was answered ({} failed)", snapshot.recent_failed))
+                }
+                (true, false) => None,
+            };
             checks.push(Check::of(format!("service:{}", snapshot.name), false, problem, measured));
         }
         checks
@@ -345,7 +377,7 @@ impl Examination {
             Ok(Ok(Err(error))) => return vec![Check::of("alerting".into(), false, Some(told(&error)), Value::Null)],
             _ => return vec![Check::of("alerting".into(), false, Some("its files do not answer".into()), Value::Null)],
         };
-        let (started, now) = (self.started.0.elapsed(), now_ms());
+        let (started, now) = (self.started.elapsed(), now_ms());
         let Some(state) = state else {
             let problem = (started > WATCHED).then(|| "nobody has looked yet".to_owned());
             return vec![Check::of("alerting".into(), false, problem, Value::Null)];
@@ -380,6 +412,32 @@ impl Examination {
             let _ = gone.strip_prefix("feed:").map(|feed| self.metrics.feeds.remove_label_values(&[feed]));
         }
         *shown = names;
+    }
+}
+
+/// Our clock and one that cannot be set, as they were at the last look.
+struct Clocks {
+    steady: Instant,
+    wall: SystemTime,
+    /// When ours was found set, and by how much, in milliseconds.
+    step: Option<(Instant, i64)>,
+}
+
+impl Clocks {
+    fn new(steady: Instant, wall: SystemTime) -> Self {
+        Self { steady, wall, step: None }
+    }
+
+    /// By how much ours was set, for a while after it was; from now on it is the one that counts.
+    fn look(&mut self, steady: Instant, wall: SystemTime) -> Option<i64> {
+        let expected = self.wall + steady.saturating_duration_since(self.steady);
+        let stepped = wall.duration_since(expected).map_or_else(|late| -millis(late.duration()), millis);
+        (self.steady, self.wall) = (steady, wall);
+        if stepped.abs() > CLOCK_MS {
+            self.step = Some((steady, stepped));
+        }
+        self.step = self.step.filter(|(at, _)| steady.saturating_duration_since(*at) < STEP_TOLD);
+        self.step.map(|(_, stepped)| stepped)
     }
 }
 
@@ -444,4 +502,26 @@ fn told(error: &dyn std::error::Error) -> String {
         cause = next.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_is_told_for_a_while() {
+        let (steady, wall) = (Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_767_225_600));
+        let at = |seconds: u64| steady + Duration::from_secs(seconds);
+        let mut clocks = Clocks::new(steady, wall);
+        // Slewed, as NTP does it, for as long as it likes.
+        for minute in 1..=100 {
+            assert_eq!(clocks.look(at(minute * 60), wall + Duration::from_secs(minute * 61)), None, "{minute}");
+        }
+        let set = wall + Duration::from_secs(6_100) - Duration::from_secs(3_600);
+        assert_eq!(clocks.look(at(6_000), set), Some(-3_600_000));
+        assert_eq!(clocks.look(at(6_060), set + Duration::from_secs(60)), Some(-3_600_000), "told for a while");
+        assert_eq!(clocks.look(at(6_601), set + Duration::from_secs(601)), None, "and over");
+        // And set right again.
+        assert_eq!(clocks.look(at(6_661), wall + Duration::from_secs(6_761)), Some(3_600_000));
+    }
 }

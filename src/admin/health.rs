@@ -24,7 +24,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use serde::Serialize;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
 
@@ -37,6 +37,10 @@ use crate::records::Records;
 const PING: Duration = Duration::from_millis(500);
 /// How long their answers serve for others who ask.
 const FRESH: Duration = Duration::from_secs(1);
+/// How often they are asked although nobody wants to know, so that what is told at once is not old.
+const EVERY: Duration = Duration::from_secs(2);
+/// Age from which what is told counts as not known.
+const STALE: Duration = Duration::from_secs(10);
 /// How long whoever asks waits for what is being asked, when it is known how it was before.
 const WAIT: Duration = Duration::from_millis(15);
 
@@ -111,6 +115,16 @@ impl Health {
 
     pub(super) fn draining(&self) -> bool {
         self.draining.get().is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Looks for ever, so that it is known how it is before anybody asks.
+    pub(super) async fn run(&self) {
+        let mut every = interval(EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            self.vitals().await;
+        }
     }
 
     fn asked(&self) -> std::sync::MutexGuard<'_, Asked> {
@@ -311,6 +325,10 @@ pub(super) async fn health(State(shared): State<Arc<router::Shared>>, extensions
     }
     if health.asks.queue.is_some() && queue.is_none() {
         reasons.push("the queue does not answer: work after the reply waits");
+        status = HealthStatus::Degraded;
+    }
+    if stale.is_some_and(|age| age >= STALE) {
+        reasons.push("what is told is old (stale_seconds): nothing has answered since");
         status = HealthStatus::Degraded;
     }
     if latency.is_none() {

@@ -123,7 +123,12 @@ impl Admin {
         self.shared.health.drains_with(draining);
         let mut clients = JoinSet::new();
         let (snapshots, looks) = (self.shared.snapshots.run(), self.shared.full_health.run());
-        let watch = async { tokio::join!(snapshots, looks) };
+        let prepare = async {
+            if let Some(callers) = self.front.callers.get() {
+                callers.prepare().await;
+            }
+        };
+        let watch = async { tokio::join!(snapshots, looks, self.shared.health.run(), prepare) };
         let mut watch = std::pin::pin!(watch);
         let mut pause = Duration::from_millis(5);
         loop {

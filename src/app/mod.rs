@@ -1,6 +1,7 @@
 //! Configuration, wiring, commands. Imports all rooms; none imports it. Only here are long-lived tasks spawned.
 
 mod alerts;
+mod check;
 mod cli;
 mod commands;
 pub mod config;
@@ -19,6 +20,7 @@ mod spans;
 mod standing;
 mod telemetry;
 mod terminal;
+mod watched_file;
 mod work;
 mod worker;
 mod yara;

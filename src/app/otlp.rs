@@ -133,6 +133,17 @@ pub(super) struct Exporter {
     node: String,
 }
 
+/// The collector's URL, its host, and whom its certificate is checked against.
+///
+/// # Errors
+/// Names the setting that cannot be used.
+pub(super) fn collector(config: &OtlpConfig) -> anyhow::Result<(Url, String, TlsRoots)> {
+    let url = Url::parse(&config.endpoint).context("otlp.endpoint")?;
+    let host = url.host_str().context("otlp.endpoint names no host")?.trim_matches(['[', ']']).to_owned();
+    let roots = TlsRoots::load(config.ca_file.as_deref()).context("otlp.ca_file")?;
+    Ok((url, host, roots))
+}
+
 impl Exporter {
     /// The exporter of what the layer takes; `None` when nothing is exported.
     ///
@@ -145,8 +156,7 @@ impl Exporter {
         node: String,
     ) -> anyhow::Result<Option<Self>> {
         let Some(spans) = taken.take() else { return Ok(None) };
-        let url = Url::parse(&config.endpoint).context("otlp.endpoint")?;
-        let host = url.host_str().context("otlp.endpoint names no host")?.trim_matches(['[', ']']).to_owned();
+        let (url, host, roots) = collector(config)?;
         let call = CallConfig { deadline_ms: config.deadline_ms, concurrent: 1, ..CallConfig::default() };
         let names = NamesConfig {
             resolvers: Vec::new(),
@@ -154,7 +164,6 @@ impl Exporter {
             cache_entries: 16,
             cache_max: Duration::from_secs(300),
         };
-        let roots = TlsRoots::load(config.ca_file.as_deref()).context("otlp.ca_file")?;
         let dependency = dependencies.dependency("otlp", &call);
         let client = HttpClient::new(dependency, Names::new(&names)?, Fence::allowing([]), [host], &roots, 0)?;
         Ok(Some(Self { client, url, spans, config: config.clone(), node }))

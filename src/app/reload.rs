@@ -10,15 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use notify::{RecursiveMode, Watcher};
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::mpsc;
 
+use super::check;
 use super::cli::Common;
 use super::config::{self, Loaded};
 use super::secrets;
 use super::standing;
-use super::telemetry::{self, Levels};
+use super::telemetry::Levels;
+use super::watched_file::WatchedFile;
 use crate::enrichment::Outside;
 use crate::observe::{self, Category, event};
 use crate::pipeline::Pipeline;
@@ -33,6 +34,8 @@ const LIVE: [&str; 4] = ["policy", "inspection", "enrichment", "log"];
 /// Watches for new settings.
 pub(super) struct Reload {
     loaded: Loaded,
+    /// What the file said when it was last read, taken or not.
+    read: Option<String>,
     common: Common,
     pipeline: Arc<Pipeline>,
     levels: Arc<Levels>,
@@ -57,7 +60,8 @@ impl Reload {
         for outcome in ["done", "refused"] {
             reloads.with_label_values(&[outcome]);
         }
-        let reload = Self { loaded, common, pipeline, levels, reloads, outside };
+        let read = Some(loaded.text.clone());
+        let reload = Self { loaded, read, common, pipeline, levels, reloads, outside };
         reload.keep_version();
         Ok(reload)
     }
@@ -67,8 +71,9 @@ impl Reload {
         let hangups = hangups();
         let Ok(mut hangups) = hangups else { return };
         let (changed, mut changes) = mpsc::channel(1);
-        // Kept alive: dropping it ends the watch.
-        let _watcher = self.loaded.file.as_deref().and_then(|file| watch(file, changed));
+        let mut watched = self.watched(changed);
+        // What was changed since the start.
+        self.reload(false);
         loop {
             let by_signal = tokio::select! {
                 got = hangups.recv() => { if got.is_none() { return } true }
@@ -78,11 +83,27 @@ impl Reload {
                 tokio::time::sleep(SETTLE).await;
                 let _ = changes.try_recv();
             }
+            if let Some(Err(error)) = watched.as_mut().map(WatchedFile::renew) {
+                cannot_watch(&error);
+            }
             self.reload(by_signal);
         }
     }
 
+    /// Watches the file, if there is one.
+    fn watched(&self, changed: mpsc::Sender<()>) -> Option<WatchedFile> {
+        let mut watched = WatchedFile::new(self.loaded.file.as_deref()?, changed).inspect_err(cannot_watch).ok()?;
+        // The folders that can be watched are.
+        let _ = watched.renew().inspect_err(cannot_watch);
+        Some(watched)
+    }
+
     fn reload(&mut self, by_signal: bool) {
+        let read = self.loaded.file.as_deref().and_then(|file| std::fs::read_to_string(file).ok());
+        if !by_signal && read == self.read {
+            return;
+        }
+        self.read = read;
         let loaded = config::load(self.loaded.file.as_deref(), self.common.data.as_deref(), std::env::vars());
         let loaded = match loaded {
             // Files that the settings name (lists, weights) are read anew on SIGHUP even when the settings are the same.
@@ -90,14 +111,14 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => return self.keep_old(&error.to_string()),
         };
+        if let Err(error) = check::settings(&loaded.config) {
+            return self.keep_old(&format!("{error:#}"));
+        }
         let (standing, rules) =
             match tokio::task::block_in_place(|| standing::build(&loaded.config, false, &self.outside)) {
                 Ok(built) => built,
                 Err(error) => return self.keep_old(&format!("{error:#}")),
             };
-        if let Err(error) = telemetry::filter(&loaded.config.log.level) {
-            return self.keep_old(&error.to_string());
-        }
         let changes = secrets::changes(&self.loaded.config, &loaded.config);
         rules.log();
         self.pipeline.replace(standing);
@@ -139,30 +160,11 @@ impl Reload {
     }
 }
 
-fn watch(file: &Path, changed: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
-    let file = file.canonicalize().ok()?;
-    // The folder, not the file: editors and package managers replace files.
-    let folder = file.parent()?.to_owned();
-    let name = file.file_name()?.to_owned();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return };
-        let writes = event.kind.is_modify() || event.kind.is_create();
-        if writes && event.paths.iter().any(|path| path.file_name() == Some(&name)) {
-            // Full: a reload is waiting already.
-            let _ = changed.try_send(());
-        }
-    });
-    let mut watcher = watcher.ok()?;
-    match watcher.watch(&folder, RecursiveMode::NonRecursive) {
-        Ok(()) => Some(watcher),
-        Err(error) => {
-            tracing::warn!(
-                event = event::SYSTEM,
-                %error, "the configuration's folder cannot be watched: reload with SIGHUP"
-            );
-            None
-        }
-    }
+fn cannot_watch(error: &notify::Error) {
+    tracing::warn!(
+        event = event::SYSTEM,
+        %error, "a folder on the way to the configuration cannot be watched: reload with SIGHUP"
+    );
 }
 
 /// Copies may hold what is secret: only the gateway's user reads them.

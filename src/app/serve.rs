@@ -19,7 +19,7 @@ use super::reinject::IntoNextHop;
 use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, shelf, spans, standing, telemetry};
+use super::{check, data, shelf, spans, standing, telemetry};
 use crate::admin::{Admin, NextHopStates, RuleFeeds, Surroundings, Workforce};
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
@@ -58,6 +58,7 @@ struct Gateway {
 pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     // One that comes while we start ends nothing.
     drop(super::reload::hangups());
+    check::settings(&loaded.config)?;
     let levels = telemetry::start(&loaded.config)?;
     let config = Arc::new(loaded.config.clone());
     let registry = Registry::new();

@@ -8,7 +8,7 @@ use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::config::Config;
+use super::config::{Config, OtlpConfig};
 use super::telemetry::Levels;
 use crate::enrichment::Outside;
 use crate::observe::event;
@@ -57,6 +57,27 @@ impl Exporting {
     }
 }
 
+/// Whether these settings can be used.
+///
+/// # Errors
+/// Names the one that cannot; that this build cannot export.
+#[cfg(feature = "otlp")]
+pub(super) fn check(config: &OtlpConfig) -> anyhow::Result<()> {
+    if config.endpoint.is_empty() { Ok(()) } else { super::otlp::collector(config).map(drop) }
+}
+
+/// Whether these settings can be used.
+///
+/// # Errors
+/// Names the one that cannot; that this build cannot export.
+#[cfg(not(feature = "otlp"))]
+pub(super) fn check(config: &OtlpConfig) -> anyhow::Result<()> {
+    if !config.endpoint.is_empty() {
+        anyhow::bail!("otlp.endpoint: this build does not export spans (cargo feature `otlp`)");
+    }
+    Ok(())
+}
+
 /// Starts the export, if one is configured.
 ///
 /// # Errors
@@ -78,8 +99,5 @@ pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> any
 /// Names the setting that cannot be used; that this build cannot export.
 #[cfg(not(feature = "otlp"))]
 pub(super) fn export(config: &Config, _levels: &Levels, _outside: &Outside) -> anyhow::Result<Option<Exporting>> {
-    if !config.otlp.endpoint.is_empty() {
-        anyhow::bail!("otlp.endpoint: this build does not export spans (cargo feature `otlp`)");
-    }
-    Ok(None)
+    check(&config.otlp).map(|()| None)
 }

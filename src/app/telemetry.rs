@@ -33,6 +33,27 @@ const ROOMS: [&str; 16] = [
     "protocol",
     "records",
 ];
+/// Libraries that say something.
+const LIBRARIES: [&str; 18] = [
+    "axum",
+    "h2",
+    "hickory_net",
+    "hickory_proto",
+    "hickory_resolver",
+    "html5ever",
+    "hyper",
+    "hyper_util",
+    "mail_auth",
+    "notify",
+    "object_store",
+    "redis",
+    "reqwest",
+    "rustls",
+    "sqlx",
+    "tokio",
+    "tower",
+    "tower_http",
+];
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The levels of the running process.
@@ -92,9 +113,35 @@ pub(super) fn start(config: &Config) -> anyhow::Result<Arc<Levels>> {
 /// # Errors
 /// When it is not understood.
 pub(super) fn filter(level: &str) -> anyhow::Result<EnvFilter> {
+    if let Some(target) = level.split(',').filter_map(target).find(|target| !is_known(target)) {
+        let rooms = ROOMS[1..].join(", ");
+        anyhow::bail!(
+            "log.level `{level}`: nothing is called `{target}`: write mailweir::ROOM=LEVEL, such as \
+             mailweir::gateway=debug (rooms: {rooms}), or name a library ({})",
+            LIBRARIES.join(", ")
+        );
+    }
     EnvFilter::try_new(level).map_err(|error| {
         anyhow::anyhow!("log.level `{level}`: {error} (use error, warn, info, debug, trace, or room by room)")
     })
+}
+
+/// What a directive is about; none for all.
+fn target(directive: &str) -> Option<&str> {
+    let target = directive.split_once(['=', '[']).map_or(directive, |(target, _)| target).trim();
+    let all = target.is_empty() || target.parse::<tracing::level_filters::LevelFilter>().is_ok();
+    (!all).then_some(target)
+}
+
+/// Whether anything of that name is in the log.
+fn is_known(target: &str) -> bool {
+    let mut steps = target.split("::");
+    match (steps.next(), steps.next()) {
+        (Some("mailweir"), Some(room)) => ROOMS[1..].contains(&room),
+        (Some("mailweir"), None) => true,
+        (Some(library), _) => LIBRARIES.contains(&library),
+        (None, _) => false,
+    }
 }
 
 impl Levels {

@@ -16,7 +16,7 @@ use super::reload::Reload;
 use super::serve::{admin_side, look_again, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
-use super::{data, shelf, spans, standing, telemetry};
+use super::{check, data, shelf, spans, standing, telemetry};
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
@@ -42,6 +42,7 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     // One that comes while we start ends nothing.
     drop(super::reload::hangups());
     let config = loaded.config.clone();
+    check::settings(&config)?;
     let levels = telemetry::start(&config)?;
     let config = Arc::new(config);
     data::prepare(&config)?;

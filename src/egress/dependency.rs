@@ -154,6 +154,13 @@ impl Dependency {
         ratio(ok, bad).unwrap_or(if state.breaker.state() == BreakerState::Closed { 1.0 } else { 0.0 })
     }
 
+    /// Shows its state: others of its name may have been made, and never used.
+    pub(super) fn show(&self) {
+        let state = self.state();
+        self.meters.state(state.breaker.state());
+        self.meters.share.set(state.limiter.share());
+    }
+
     /// How it is doing.
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();

@@ -45,6 +45,7 @@ impl Collector for Now {
             let labels = &[name.as_str()];
             if let Some(dependency) = one.upgrade() {
                 available.with_label_values(labels).set(dependency.available());
+                dependency.show();
                 return true;
             }
             // One that was never collected is not there to be removed.
@@ -131,7 +132,7 @@ impl Metrics {
     /// Those of one dependency.
     pub(super) fn of(&self, name: &str) -> Meters {
         let labels = &[name];
-        let meters = Meters {
+        Meters {
             calls: self.calls.clone(),
             ok: self.calls.with_label_values(&[name, "ok"]),
             refused: self.calls.with_label_values(&[name, "breaker_open"]),
@@ -142,10 +143,7 @@ impl Metrics {
             state: self.now.state.with_label_values(labels),
             share: self.now.share.with_label_values(labels),
             in_flight: self.now.in_flight.with_label_values(labels),
-        };
-        meters.share.set(1.0);
-        meters.state.set(0);
-        meters
+        }
     }
 }
 

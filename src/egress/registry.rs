@@ -120,6 +120,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Failure, Repeat};
 
     #[tokio::test]
     async fn a_dependency_keeps_its_state_while_its_settings_stay_the_same() {
@@ -138,14 +139,23 @@ mod tests {
 
     #[tokio::test]
     async fn a_draft_that_is_refused_changes_nothing() {
-        let registry = Registry::new(Metrics::new(&prometheus::Registry::new()).unwrap());
+        let prometheus = prometheus::Registry::new();
+        let registry = Registry::new(Metrics::new(&prometheus).unwrap());
         let (config, other) = (CallConfig::default(), CallConfig { deadline_ms: 1, ..CallConfig::default() });
         let (clamd, rdap) = (registry.dependency("clamd", &config), registry.dependency("rdap", &config));
+        for _ in 0..config.breaker.consecutive_failures {
+            let attempt = |_| async { Err::<(), _>(Failure::Malformed("no".into())) };
+            assert!(clamd.call(Repeat::Never, None, attempt).await.is_err());
+        }
         let refused = registry.draft();
         refused.dependency("clamd", &other);
         refused.dependency("new", &other);
         drop(refused);
         assert!(Arc::ptr_eq(&clamd, &registry.dependency("clamd", &config)) && !registry.has("new"));
+        let families = prometheus.gather();
+        let states = families.iter().find(|one| one.name() == "mailweir_dependency_breaker_state").unwrap();
+        let of_clamd = states.get_metric().iter().find(|one| one.get_label()[0].value() == "clamd").unwrap();
+        assert_eq!(of_clamd.get_gauge().get_value(), 2.0, "open, as it is");
 
         let taken = registry.draft();
         let changed = taken.dependency("clamd", &other);

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, ready};
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 use super::cache::Cache;
-use super::services::{Outside, Question};
+use super::services::{Asking, Outside, Question};
 use super::{BlockListsConfig, ServiceConfig, Tag, ZoneConfig, ZoneOf};
 use crate::analysis::{BlockLists as Found, Listing, ListingOf};
 use crate::egress::{Dependency, Failure, Names, Repeat};
@@ -46,10 +46,23 @@ struct Zone {
 struct Asked {
     of: ListingOf,
     name: String,
+    /// The address that it is, if it is no domain.
+    ip: Option<IpAddr>,
+}
+
+impl Asked {
+    fn address(of: ListingOf, ip: IpAddr) -> Self {
+        Self { of, name: ip.to_string(), ip: Some(ip) }
+    }
+
+    fn domain(of: ListingOf, name: impl Into<String>) -> Self {
+        Self { of, name: name.into(), ip: None }
+    }
+
     /// What stands before the zone.
-    label: String,
-    /// It is an address, not a domain.
-    numbered: bool,
+    fn label(&self) -> String {
+        self.ip.map_or_else(|| self.name.clone(), reversed)
+    }
 }
 
 impl BlockLists {
@@ -79,7 +92,7 @@ impl BlockLists {
     }
 
     /// What all lists say about a message; each that fails is named.
-    pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Found, Failure> {
+    pub(super) fn ask(&self, question: &Question<'_>, until: Instant) -> Asking<'static, Found> {
         let (addresses, urls) = (addresses(question), self.urls(question));
         let (domains, left_out) = self.domains(question, &urls);
         let (again, left) = (question.again, until.saturating_duration_since(Instant::now()));
@@ -111,29 +124,13 @@ impl BlockLists {
                 }));
             }
         }
-        let answers: Vec<_> = futures_util::stream::iter(each).buffered(AT_A_TIME).collect().await;
-        let mut answered = false;
-        for (zone, asked, answer) in answers {
-            match answer {
-                Ok(codes) => {
-                    answered = true;
-                    let percent = zone.config.percent.min(100);
-                    found.listings.extend(codes.iter().filter_map(|code| {
-                        let meaning = zone.meaning(*code)?;
-                        let (zone, name) = (zone.config.name.clone(), asked.name.clone());
-                        Some(Listing { zone, of: asked.of, name, meaning, percent })
-                    }));
-                }
-                Err(failure) => {
-                    failures.entry(zone.config.name.clone()).or_insert(failure);
-                }
-            }
+        if each.is_empty() {
+            return Either::Left(ready(found_by(found, failures, Vec::new())));
         }
-        found.silent = failures.iter().map(|(zone, failure)| (zone.clone(), super::services::why(failure))).collect();
-        match failures.into_values().next() {
-            Some(failure) if !answered => Err(failure),
-            _ => Ok(found),
-        }
+        Either::Right(Box::pin(async move {
+            let answers = futures_util::stream::iter(each).buffered(AT_A_TIME).collect().await;
+            found_by(found, failures, answers)
+        }))
     }
 
     /// Tests each list by its points.
@@ -156,10 +153,8 @@ impl BlockLists {
 
     /// Where links lead: domains and public addresses, each once.
     fn urls(&self, question: &Question<'_>) -> Vec<Asked> {
-        let named =
-            |name: &str| Asked { of: ListingOf::Link, name: name.to_owned(), label: name.to_owned(), numbered: false };
-        let numbered =
-            |ip: IpAddr| Asked { of: ListingOf::Link, name: ip.to_string(), label: reversed(ip), numbered: true };
+        let named = |name: &str| Asked::domain(ListingOf::Link, name);
+        let numbered = |ip: IpAddr| Asked::address(ListingOf::Link, ip);
         let followed = question.led_to.iter().filter_map(|url| match url.host()? {
             Host::Domain(domain) => registrable_domain(domain).map(named),
             Host::Ipv4(ip) => public(ip.into()).map(numbered),
@@ -191,15 +186,43 @@ impl BlockLists {
         let senders = senders.filter_map(|address| registrable_domain(&address.domain));
         let senders: Vec<&str> = senders.filter(|domain| seen.insert(*domain)).collect();
         let asked = senders.iter().take(self.max_domains).map(|domain| (*domain).to_owned());
-        let mut asked: Vec<Asked> = asked
-            .map(|domain| Asked { of: ListingOf::Sender, label: domain.clone(), name: domain, numbered: false })
-            .collect();
+        let mut asked: Vec<Asked> = asked.map(|domain| Asked::domain(ListingOf::Sender, domain)).collect();
         let left_out = senders.len() - asked.len();
         // Lists of domains say something else about numbers, or that they must not be asked about them.
-        let links = urls.iter().filter(|url| !url.numbered);
+        let links = urls.iter().filter(|url| url.ip.is_none());
         let links: Vec<Asked> = links.filter(|url| asked.iter().all(|one| one.name != url.name)).cloned().collect();
         asked.extend(links);
         (asked, left_out)
+    }
+}
+
+/// What lists said, beside those that failed before.
+fn found_by(
+    mut found: Found,
+    mut failures: BTreeMap<String, Failure>,
+    answers: Vec<(Arc<Zone>, Asked, Result<Vec<Ipv4Addr>, Failure>)>,
+) -> Result<Found, Failure> {
+    let mut answered = false;
+    for (zone, asked, answer) in answers {
+        match answer {
+            Ok(codes) => {
+                answered = true;
+                let percent = zone.config.percent.min(100);
+                found.listings.extend(codes.iter().filter_map(|code| {
+                    let meaning = zone.meaning(*code)?;
+                    let (zone, name) = (zone.config.name.clone(), asked.name.clone());
+                    Some(Listing { zone, of: asked.of, name, meaning, percent })
+                }));
+            }
+            Err(failure) => {
+                failures.entry(zone.config.name.clone()).or_insert(failure);
+            }
+        }
+    }
+    found.silent = failures.iter().map(|(zone, failure)| (zone.clone(), super::services::why(failure))).collect();
+    match failures.into_values().next() {
+        Some(failure) if !answered => Err(failure),
+        _ => Ok(found),
     }
 }
 
@@ -211,7 +234,7 @@ fn dependency_name(zone: &str) -> String {
 /// The client, when it is a stranger's.
 fn addresses(question: &Question<'_>) -> Vec<Asked> {
     let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
-    let asked = |ip: IpAddr| Asked { of: ListingOf::Client, name: ip.to_string(), label: reversed(ip), numbered: true };
+    let asked = |ip: IpAddr| Asked::address(ListingOf::Client, ip);
     client.and_then(public).map(asked).into_iter().collect()
 }
 
@@ -250,13 +273,14 @@ impl Zone {
         self.tests
             .get(self.config.name.clone(), || vec![dependency()], Self::test(Arc::clone(&self), Repeat::Safe))
             .await?;
-        let (zone, label) = (Arc::clone(&self), asked.label.clone());
+        let (zone, label) = (Arc::clone(&self), asked.label());
+        let key = label.clone();
         let about = || {
-            let named = if asked.numbered { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
+            let named = if asked.ip.is_some() { Tag::host(&asked.name) } else { Tag::domain(&asked.name) };
             vec![Tag::dependency("block_lists"), dependency(), named]
         };
         let look_up = async move { zone.look_up(&label, Repeat::Safe, Some(until)).await };
-        self.answers.fetch(asked.label.clone(), about, again, look_up).await
+        self.answers.fetch(key, about, again, look_up).await
     }
 
     /// Why it cannot be asked at the moment, when it never passed its test.

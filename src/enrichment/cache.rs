@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use prometheus::{IntCounter, IntGauge};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -127,12 +128,13 @@ impl<V: Kept> Cache<V> {
 
     /// What needs no question: the answer kept while it is fresh, and while nobody may be asked any answer kept, or why there is
     /// none. For those to whom it costs something to get ready to ask.
-    pub(super) async fn at_hand(&self, key: &str, again: bool) -> Option<Result<V, Failure>> {
+    pub(super) fn at_hand(&self, key: &str, again: bool) -> Option<Result<V, Failure>> {
         if let Some(failure) = self.refuses() {
             return Some(Err(failure));
         }
         let inner = &self.inner;
-        let kept = if again { None } else { inner.kept.get(key).await };
+        // What would have to be waited for is not at hand.
+        let kept = if again { None } else { inner.kept.get(key).now_or_never()? };
         match kept.filter(|entry| inner.is_good(entry)) {
             Some(entry) if Instant::now() <= entry.fresh_until => {
                 inner.hits.inc();
@@ -169,7 +171,7 @@ impl<V: Kept> Cache<V> {
     where
         F: Future<Output = Result<V, Failure>> + Send + 'static,
     {
-        if let Some(answer) = self.at_hand(&key, again).await {
+        if let Some(answer) = self.at_hand(&key, again) {
             return answer;
         }
         let inner = &self.inner;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{Either, ready};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use time::OffsetDateTime;
@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::cache::Cache;
-use super::services::{Outside, Question, Way};
+use super::services::{Asking, Outside, Question, Way};
 use super::tiers::Tiers;
 use super::{RdapConfig, ServiceError, Tag};
 use crate::analysis::DomainAge;
@@ -60,6 +60,11 @@ struct Registry {
     client: HttpClient,
     last: Arc<Mutex<String>>,
 }
+
+/// A domain that is asked about, and whether it is the sender's.
+type Wanted<'q> = (&'q str, bool);
+/// What is known of a domain, or why nothing is.
+type Answered = Result<Option<Registration>, Failure>;
 
 /// IANA's file: lists of suffixes, each with the places that know them.
 #[derive(Deserialize)]
@@ -127,8 +132,7 @@ impl Rdap {
 
     /// When the domains of sender and links were registered; whole days before `question.now`. One that could not be asked about
     /// takes nothing from the others.
-    #[allow(clippy::disallowed_methods)] // At most `max_domains`.
-    pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<DomainAge>, Failure> {
+    pub(super) fn ask<'q>(&'q self, question: &Question<'q>, until: Instant) -> Asking<'q, Vec<DomainAge>> {
         let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
         let senders = from.filter_map(|address| Some((registrable_domain(&address.domain)?, true)));
         let links = question.message.links().iter().filter(|link| link.kind.is_followed() && link.is_web());
@@ -141,34 +145,31 @@ impl Rdap {
                 asked.push((domain, sender));
             }
         }
-        let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
-        for (domain, sender) in asked {
-            each.push(match self.at_hand(domain).await {
-                Some(answer) => Box::pin(std::future::ready((domain, sender, answer))),
-                None => Box::pin(async move { (domain, sender, self.registration(domain, until).await) }),
-            });
+        let now = question.now;
+        let at_hand: Vec<_> = asked.iter().map(|(domain, _)| self.at_hand(domain)).collect();
+        if at_hand.iter().all(Option::is_some) {
+            let answers = asked.into_iter().zip(at_hand.into_iter().flatten());
+            return Either::Left(ready(ages(answers.collect(), now)));
         }
-        let answers = futures_util::future::join_all(each).await;
-        let (mut ages, mut failed, mut answered) = (Vec::new(), None, false);
-        for (domain, sender, answer) in answers {
-            let (at, unknown) = match answer {
-                Ok(registered) => {
-                    answered = true;
-                    (registered.and_then(|one| one.at), None)
-                }
-                Err(failure) => {
-                    let unknown = Some(super::services::why(&failure));
-                    failed.get_or_insert(failure);
-                    (None, unknown)
-                }
+        let each = asked.into_iter().zip(at_hand);
+        Either::Right(Box::pin(async move { ages(self.ask_each(each.collect(), until).await, now) }))
+    }
+
+    /// The answers at hand, and those of the registries.
+    #[allow(clippy::disallowed_methods)] // At most `max_domains`.
+    async fn ask_each<'q>(
+        &self,
+        each: Vec<(Wanted<'q>, Option<Answered>)>,
+        until: Instant,
+    ) -> Vec<(Wanted<'q>, Answered)> {
+        let each = each.into_iter().map(async |((domain, sender), at_hand)| {
+            let answer = match at_hand {
+                Some(answer) => answer,
+                None => Box::pin(self.registration(domain, until)).await,
             };
-            let days = at.map(|at| u32::try_from((question.now - at).max(0) / 86_400).unwrap_or(u32::MAX));
-            ages.push(DomainAge { domain: domain.to_owned(), sender, days, unknown });
-        }
-        match failed {
-            Some(failure) if !answered => Err(failure),
-            _ => Ok(ages),
-        }
+            ((domain, sender), answer)
+        });
+        futures_util::future::join_all(each).await
     }
 
     /// Age and owner of a domain, as `network.whois` gives them; `None` where nobody can be asked.
@@ -212,10 +213,10 @@ impl Rdap {
     }
 
     /// What needs no question to a registry.
-    async fn at_hand(&self, domain: &str) -> Option<Result<Option<Registration>, Failure>> {
+    fn at_hand(&self, domain: &str) -> Option<Answered> {
         let Some(place) = self.place(domain) else { return Some(Ok(None)) };
         let registry = place.registry.get()?;
-        let answer = self.cache.of(registry.client.dependency()).at_hand(domain, false).await;
+        let answer = self.cache.of(registry.client.dependency()).at_hand(domain, false);
         if let Some(Err(_)) = answer {
             registry.is_asked(domain);
         }
@@ -223,7 +224,7 @@ impl Rdap {
     }
 
     /// What its registry says about a domain, or what is kept of that; `None` when it knows nothing of it.
-    async fn registration(&self, domain: &str, until: Instant) -> Result<Option<Registration>, Failure> {
+    async fn registration(&self, domain: &str, until: Instant) -> Answered {
         let Some(place) = self.place(domain).cloned() else { return Ok(None) };
         let registry = Arc::clone(place.registry.get_or_init(|| self.registry(&place.base)));
         registry.is_asked(domain);
@@ -281,6 +282,30 @@ impl Registry {
         let url = base.join(&format!("domain/{domain}")).map_err(Failure::malformed)?;
         let request = Request::get(url).header("accept", "application/rdap+json, application/json").answers(&[404]);
         self.client.call(repeat, Some(until), &request, read).await
+    }
+}
+
+/// Whole days before `now`; of those that are not known, why.
+fn ages(answers: Vec<(Wanted<'_>, Answered)>, now: i64) -> Result<Vec<DomainAge>, Failure> {
+    let (mut ages, mut failed, mut answered) = (Vec::new(), None, false);
+    for ((domain, sender), answer) in answers {
+        let (at, unknown) = match answer {
+            Ok(registered) => {
+                answered = true;
+                (registered.and_then(|one| one.at), None)
+            }
+            Err(failure) => {
+                let unknown = Some(super::services::why(&failure));
+                failed.get_or_insert(failure);
+                (None, unknown)
+            }
+        };
+        let days = at.map(|at| u32::try_from((now - at).max(0) / 86_400).unwrap_or(u32::MAX));
+        ages.push(DomainAge { domain: domain.to_owned(), sender, days, unknown });
+    }
+    match failed {
+        Some(failure) if !answered => Err(failure),
+        _ => Ok(ages),
     }
 }
 

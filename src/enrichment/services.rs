@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{BoxFuture, Either, Ready};
 use tokio::time::Instant;
 use url::Url;
 
@@ -212,6 +213,9 @@ pub struct ServiceLook {
     pub result: Result<String, Failure>,
 }
 
+/// What needs nobody to be asked, or the asking: large, so it is made only then.
+pub(super) type Asking<'a, T> = Either<Ready<Result<T, Failure>>, BoxFuture<'a, Result<T, Failure>>>;
+
 /// A service and what its failure means.
 pub(super) struct Watched<S> {
     pub(super) service: S,
@@ -333,18 +337,15 @@ impl Services {
             },
             async {
                 let lists = self.lists.as_ref()?;
-                let answer = Box::pin(lists.service.ask(question, until));
-                Some(lists.fact("block_lists", answer.await))
+                Some(lists.fact("block_lists", lists.service.ask(question, until).await))
             },
             async {
                 let urls = self.urls.as_ref()?;
-                let answer = Box::pin(urls.service.ask(question, until));
-                Some(urls.fact("url_service", answer.await))
+                Some(urls.fact("url_service", urls.service.ask(question, until).await))
             },
             async {
                 let rdap = self.rdap.as_ref()?;
-                let answer = Box::pin(rdap.service.ask(question, until));
-                Some(rdap.fact("rdap", answer.await))
+                Some(rdap.fact("rdap", rdap.service.ask(question, until).await))
             },
         );
         let off = ServiceFacts::default();

@@ -13,14 +13,14 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, Either, ready};
 use serde::Deserialize;
 use serde_json::Value as Json;
 use tokio::time::Instant;
 use url::Url;
 
 use super::cache::Cache;
-use super::services::{Outside, Question, Way};
+use super::services::{Asking, Outside, Question, Way};
 use super::{PersonalLinks, ServiceError, Tag, Untouchable, UrlServiceConfig};
 use crate::analysis::{UrlReading, UrlVerdict};
 use crate::egress::{Answer, Dependency, Failure, HttpClient, Repeat, Request};
@@ -62,22 +62,30 @@ impl UrlService {
 
     /// What the analyser says about a message's URLs; those it never saw are left out. A URL that it calls bad stands, even when
     /// another could not be asked about; that nothing is bad is known only when all were.
-    pub(super) async fn ask(&self, question: &Question<'_>, until: Instant) -> Result<Vec<UrlReading>, Failure> {
+    pub(super) fn ask<'q>(&'q self, question: &Question<'_>, until: Instant) -> Asking<'q, Vec<UrlReading>> {
         if self.asks_anything(question)
             && let Some(failure) = self.cache.refuses()
         {
-            return Err(failure);
+            return Either::Left(ready(Err(failure)));
         }
+        let urls = self.urls(question);
+        if urls.is_empty() {
+            return Either::Left(ready(Ok(Vec::new())));
+        }
+        Either::Right(Box::pin(self.ask_each(urls, question.again, until)))
+    }
+
+    async fn ask_each(&self, urls: Vec<String>, again: bool, until: Instant) -> Result<Vec<UrlReading>, Failure> {
         let mut each: Vec<BoxFuture<'_, _>> = Vec::new();
-        for url in self.urls(question) {
-            if let Some(answer) = self.cache.at_hand(&url, question.again).await {
-                each.push(Box::pin(std::future::ready((url, answer))));
+        for url in urls {
+            if let Some(answer) = self.cache.at_hand(&url, again) {
+                each.push(Box::pin(ready((url, answer))));
                 continue;
             }
             let (asker, asked) = (Arc::clone(&self.asker), url.clone());
             let ask = async move { ask(&asker, &asked, Repeat::Safe, until).await };
             each.push(Box::pin(async move {
-                let answer = self.cache.fetch(url.clone(), || about(&url), question.again, ask).await;
+                let answer = self.cache.fetch(url.clone(), || about(&url), again, ask).await;
                 (url, answer)
             }));
         }

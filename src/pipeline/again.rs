@@ -1,5 +1,8 @@
 //! Messages that come again because their senders were told to try later, by hash: since when, and how often.
 //!
+//! The hash is of the envelope's sender and of the message below the trace fields at its top (RFC 5321, 4.4; RFC 7208, 9.1): the hop
+//! before writes those anew, with the time, at each try.
+//!
 //! The memory is this process's own and bounded: [`MOST`] messages, each for a time from when it last came. Beyond that the
 //! older half is forgotten; such a message is new.
 
@@ -7,7 +10,13 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+use super::Transaction;
+
+/// What each hop writes at the top, besides what `Received` is for.
+const TRACE: [&str; 5] = ["Received", "Return-Path", "Delivered-To", "X-Original-To", "Received-SPF"];
 
 /// Messages remembered at once: about 10 MB.
 const MOST: usize = 100_000;
@@ -41,7 +50,11 @@ impl Returning {
     }
 
     /// Notes that a message came and was turned away.
-    pub(super) fn again(&self, hash: [u8; 32], now: Instant) -> Seen {
+    pub(super) fn again(&self, transaction: &Transaction, now: Instant) -> Seen {
+        self.note(sign(&transaction.envelope.sender.text, &transaction.raw), now)
+    }
+
+    fn note(&self, hash: [u8; 32], now: Instant) -> Seen {
         let mut halves = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let turned = *halves.turned.get_or_insert(now);
         if halves.young.len() >= MOST / 2 || now.duration_since(turned) >= self.memory {
@@ -58,6 +71,33 @@ impl Returning {
     }
 }
 
+/// What a message is known by when it comes again.
+fn sign(sender: &str, raw: &[u8]) -> [u8; 32] {
+    // No sender has a line end in it.
+    Sha256::new().chain_update(sender).chain_update(b"\n").chain_update(below_trace(raw)).finalize().into()
+}
+
+/// The message without the trace fields at its top, folded lines and all.
+fn below_trace(raw: &[u8]) -> &[u8] {
+    let mut rest = raw;
+    while TRACE.iter().any(|name| is_field(rest, name)) {
+        loop {
+            rest = &rest[memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1)..];
+            if !rest.starts_with(b" ") && !rest.starts_with(b"\t") {
+                break;
+            }
+        }
+    }
+    rest
+}
+
+/// Whether a field of this name begins here. Spaces before the colon are obsolete and taken (RFC 5322, 4.5.8).
+fn is_field(line: &[u8], name: &str) -> bool {
+    let Some((begin, after)) = line.split_at_checked(name.len()) else { return false };
+    begin.eq_ignore_ascii_case(name.as_bytes())
+        && after.iter().find(|byte| !matches!(byte, b' ' | b'\t')).is_some_and(|byte| *byte == b':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,11 +108,11 @@ mod tests {
     fn counts_while_it_comes_again() {
         let returning = Returning::new(HOUR);
         let now = Instant::now();
-        let times = |hash, at| returning.again([hash; 32], at).times;
+        let times = |hash, at| returning.note([hash; 32], at).times;
         assert_eq!((times(1, now), times(1, now), times(2, now)), (1, 2, 1));
-        let later = returning.again([1; 32], now + HOUR * 3 / 2);
+        let later = returning.note([1; 32], now + HOUR * 3 / 2);
         assert_eq!((later.first, later.times), (now, 3), "it is remembered from when it last came");
-        assert_eq!(returning.again([1; 32], now + HOUR * 5).times, 1, "and forgotten after that");
+        assert_eq!(returning.note([1; 32], now + HOUR * 5).times, 1, "and forgotten after that");
     }
 
     #[test]
@@ -85,14 +125,50 @@ mod tests {
             hash
         };
         for number in 0..3 * MOST {
-            returning.again(hash(number), now);
+            returning.note(hash(number), now);
         }
         let kept = {
             let halves = returning.seen.lock().unwrap();
             halves.young.len() + halves.old.len()
         };
         assert!(kept <= MOST, "{kept}");
-        assert_eq!(returning.again(hash(3 * MOST - 1), now).times, 2);
-        assert_eq!(returning.again(hash(0), now).times, 1);
+        assert_eq!(returning.note(hash(3 * MOST - 1), now).times, 2);
+        assert_eq!(returning.note(hash(0), now).times, 1);
+    }
+
+    #[test]
+    fn the_time_that_the_hop_before_writes_makes_no_other_message() {
+        let first = sign("a@a.example", b"Received: by mx; Fri, 20 Nov 2026 10:00:00 +0000\r\nSubject: x\r\n\r\nx\r\n");
+        for raw in [
+            &b"Subject: x\r\n\r\nx\r\n"[..],
+            b"Received: by mx; Fri, 20 Nov 2026 10:05:00 +0000\r\nSubject: x\r\n\r\nx\r\n",
+            b"received : from a\r\n\tby mx\r\n ; later\r\nSubject: x\r\n\r\nx\r\n",
+            b"Return-Path: <a@a.example>\r\nDelivered-To: b\r\nX-Original-To: b\r\nReceived-SPF: pass\r\n t=1\r\n\
+              Received:\r\nSubject: x\r\n\r\nx\r\n",
+            b"Received: a\n\tb\nReceived: c\nSubject: x\r\n\r\nx\r\n",
+        ] {
+            assert_eq!(sign("a@a.example", raw), first, "{}", String::from_utf8_lossy(raw));
+        }
+        for raw in [
+            // What stands below the first other field belongs to the message.
+            &b"Subject: x\r\nReceived: later\r\n\r\nx\r\n"[..],
+            b"Received-By: x\r\nSubject: x\r\n\r\nx\r\n",
+            b" Received: x\r\nSubject: x\r\n\r\nx\r\n",
+            b"\r\nReceived: x\r\nSubject: x\r\n\r\nx\r\n",
+            b"Subject: x\r\n\r\ny\r\n",
+        ] {
+            assert_ne!(sign("a@a.example", raw), first, "{}", String::from_utf8_lossy(raw));
+        }
+        assert_ne!(sign("b@a.example", b"Subject: x\r\n\r\nx\r\n"), first);
+        for (raw, rest) in [
+            (&b""[..], &b""[..]),
+            (b"Received", b"Received"),
+            (b"Received:", b""),
+            (b"Received: a\r\n b", b""),
+            (b"Received: a\n\nbody", b"\nbody"),
+            (b"Received: a\r\n\r\nReceived: body", b"\r\nReceived: body"),
+        ] {
+            assert_eq!(below_trace(raw), rest, "{}", String::from_utf8_lossy(raw));
+        }
     }
 }

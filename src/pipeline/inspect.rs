@@ -12,7 +12,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 
 use super::Standing;
@@ -266,7 +265,7 @@ impl Pipeline {
         }
         let Inspected { mut record, mut judgement, message } = self.judge(&standing, &transaction).await;
         self.metrics.saw(&message);
-        let wanted = self.wanted(&standing, &record, &message, &transaction.raw);
+        let wanted = self.wanted(&standing, &record, &message, &transaction);
         if wanted == OnFailure::Closed {
             answer::hold_unasked(&mut judgement, &mut record.verdicts);
         }
@@ -328,13 +327,13 @@ impl Pipeline {
 
     /// What is done with a message that would be passed on, because of what could not be asked. The patience of `defer` is for
     /// each message: else one that the virus scanner chokes on would be deferred until it bounces.
-    fn wanted(&self, standing: &Standing, record: &Record, message: &Message, raw: &[u8]) -> OnFailure {
+    fn wanted(&self, standing: &Standing, record: &Record, message: &Message, transaction: &Transaction) -> OnFailure {
         let after = |deferred| {
             let stages = self.stages.wanted(&standing.config.on_failure, record, message, deferred);
             standing.services.on_failure(&record.facts.services, deferred).max(stages)
         };
         match after(Duration::ZERO) {
-            OnFailure::Defer => after(self.deferred.again(Sha256::digest(raw).into(), Instant::now()).first.elapsed()),
+            OnFailure::Defer => after(self.deferred.again(transaction, Instant::now()).first.elapsed()),
             decided => decided,
         }
     }
@@ -445,7 +444,7 @@ impl Pipeline {
     async fn after_panic(&self, transaction: Transaction) -> Answer {
         self.metrics.panics.inc();
         let standing = self.standing.load_full();
-        let times = self.broken.again(Sha256::digest(&transaction.raw).into(), Instant::now()).times;
+        let times = self.broken.again(&transaction, Instant::now()).times;
         tracing::error!(event = event::MAIL, id = %transaction.id, times, "the judgement of a message broke down");
         if times <= standing.config.panic_retries {
             return Answer::Defer(Refusal::later(transaction.id));
@@ -633,8 +632,13 @@ mod tests {
         let answers = async |after| {
             let pipeline = pipeline(after);
             let mut answers = Vec::new();
-            for _ in 0..3 {
-                answers.push(pipeline.after_panic(transaction(b"Subject: x\r\n\r\n")).await);
+            // The hop before writes the time of each try.
+            for raw in [
+                &b"Received: by mx; 10:00\r\nSubject: x\r\n\r\n"[..],
+                b"Received: by mx;\r\n\t10:05\r\nSubject: x\r\n\r\n",
+                b"Received: by mx; 10:15\r\nSubject: x\r\n\r\n",
+            ] {
+                answers.push(pipeline.after_panic(transaction(raw)).await);
             }
             assert_eq!(pipeline.metrics.panics.get(), 3);
             answers

@@ -1,10 +1,10 @@
 //! Settings of the stores: section `[store]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::HistoryConfig;
+use super::{HistoryConfig, StoreError, replica, store};
 
 /// Where records and bodies are kept, and for how long.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -19,6 +19,9 @@ pub struct Config {
     pub replica_url: String,
     /// File that holds that address instead.
     pub replica_url_file: Option<PathBuf>,
+    /// How far the copy may be behind, in seconds: while it is further, searches go to the first one. Measured every few seconds, by
+    /// how long the first row of the ledger has been there that the copy lacks.
+    pub replica_max_lag_seconds: u32,
     /// Connections for reading; for PostgreSQL also for writing, and as many to the copy.
     pub connections: u32,
     /// Connections of each of these that stay open when nothing is to be done.
@@ -58,6 +61,7 @@ impl Default for Config {
             url_file: None,
             replica_url: String::new(),
             replica_url_file: None,
+            replica_max_lag_seconds: 30,
             connections: 4,
             min_connections: 0,
             acquire_ms: 5_000,
@@ -74,6 +78,30 @@ impl Default for Config {
             history: HistoryConfig::default(),
             s3: S3Config::default(),
         }
+    }
+}
+
+impl Config {
+    /// Refuses settings under which nothing could be kept.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self, data: &Path) -> Result<(), StoreError> {
+        let sizes = [
+            ("connections", u64::from(self.connections)),
+            ("acquire_ms", self.acquire_ms),
+            ("commit_ms", self.commit_ms),
+            ("ledger_queue", self.ledger_queue as u64),
+        ];
+        if let Some((setting, value)) = sizes.into_iter().find(|(_, value)| *value == 0) {
+            return Err(StoreError::Setting { setting, value, why: "must be at least 1".into() });
+        }
+        if self.min_connections > self.connections {
+            let why = format!("must not be above store.connections ({})", self.connections);
+            return Err(StoreError::Setting { setting: "min_connections", value: self.min_connections.into(), why });
+        }
+        store::address(self, data)?;
+        replica::address(self).map(drop)
     }
 }
 

@@ -9,8 +9,34 @@ use crate::observe::{Category, Fault};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The configured address is none that we know.
-    #[error("store.url `{0}` is not understood: use sqlite:///PATH or postgres://USER@HOST/DATABASE")]
-    Address(String),
+    #[error("{setting} `{place}` is not understood: use sqlite:///PATH or postgres://USER@HOST/DATABASE")]
+    Address {
+        /// Such as `store.url`.
+        setting: &'static str,
+        /// The address without password.
+        place: String,
+    },
+    /// The file of an address cannot be read.
+    #[error("{setting} `{file}` cannot be read")]
+    AddressFile {
+        /// Such as `store.url_file`.
+        setting: &'static str,
+        /// Which file.
+        file: PathBuf,
+        /// The system's reason.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A setting under which nothing could be kept.
+    #[error("store.{setting} {value}: {why}")]
+    Setting {
+        /// Its key within `[store]`.
+        setting: &'static str,
+        /// What it is.
+        value: u64,
+        /// What would do.
+        why: String,
+    },
     /// The database could not be opened or brought to the current schema.
     #[error("cannot open the database {place}")]
     Open {
@@ -107,7 +133,9 @@ impl StoreError {
 impl Fault for StoreError {
     fn category(&self) -> Category {
         match self {
-            Self::Address(_) | Self::Bodies(_) => Category::Configuration,
+            Self::Address { .. } | Self::AddressFile { .. } | Self::Setting { .. } | Self::Bodies(_) => {
+                Category::Configuration
+            }
             Self::Open { .. } | Self::Migrate { .. } | Self::Query { .. } | Self::Slow(_) | Self::Away => {
                 Category::Database
             }
@@ -122,7 +150,8 @@ impl Fault for StoreError {
             Self::Body { source, .. } => source.kind() != std::io::ErrorKind::NotFound,
             Self::Open { .. } | Self::Query { .. } | Self::Slow(_) | Self::Away | Self::Stopped => true,
             Self::DiskFull { .. } | Self::Kept(_) => true,
-            Self::Address(_) | Self::Bodies(_) | Self::Migrate { .. } => false,
+            Self::Address { .. } | Self::AddressFile { .. } | Self::Setting { .. } | Self::Bodies(_) => false,
+            Self::Migrate { .. } => false,
             Self::Row { .. } | Self::Damaged(_) | Self::NotHeld(_) => false,
         }
     }

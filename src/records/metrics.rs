@@ -63,6 +63,7 @@ pub struct Metrics {
     pub(super) rows: IntGaugeVec,
     pub(super) seen: SeenMetrics,
     pub(super) replica_fallbacks: IntCounter,
+    pub(super) replica_lag: Gauge,
     slow: IntCounterVec,
     /// Microseconds from which a call is slow.
     slow_from_us: AtomicU64,
@@ -123,7 +124,11 @@ impl Metrics {
             )?,
             replica_fallbacks: IntCounter::new(
                 "mailweir_database_replica_fallbacks_total",
-                "Searches that went to the first database because its copy (store.replica_url) did not answer.",
+                "Searches that went to the first database because its copy (store.replica_url) did not answer or was behind.",
+            )?,
+            replica_lag: Gauge::new(
+                "mailweir_database_replica_lag_seconds",
+                "How long the first row of the ledger has been there that the copy for searches (store.replica_url) lacks.",
             )?,
             slow: IntCounterVec::new(
                 Opts::new(
@@ -142,6 +147,7 @@ impl Metrics {
         registry.register(Box::new(metrics.seconds.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.replica_fallbacks.clone()))?;
+        registry.register(Box::new(metrics.replica_lag.clone()))?;
         registry.register(Box::new(metrics.slow.clone()))?;
         for operation in OPERATIONS {
             metrics.slow.with_label_values(&[operation]);

@@ -25,6 +25,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::Semaphore;
@@ -395,6 +396,27 @@ impl Records {
             self.metrics.rows.with_label_values(&[table]).set(i64::try_from(*count).unwrap_or(i64::MAX));
         }
         Ok(counts)
+    }
+
+    /// Whether there is a copy for searches.
+    pub fn has_replica(&self) -> bool {
+        self.store.replica.is_some()
+    }
+
+    /// How far the copy may be behind; without one, not at all.
+    pub fn replica_max_lag(&self) -> Duration {
+        self.store.replica.as_ref().map(replica::Replica::max_lag).unwrap_or_default()
+    }
+
+    /// How far the copy is behind; zero when there is none.
+    ///
+    /// # Errors
+    /// When one of the two does not answer.
+    pub async fn replica_lag(&self) -> Result<Duration, StoreError> {
+        let Some(replica) = &self.store.replica else { return Ok(Duration::ZERO) };
+        let lag =
+            replica.lag(&self.store.read).await.map_err(StoreError::query("ask the copy how far it is behind"))?;
+        lag.map_err(StoreError::query("compare the copy with the first database"))
     }
 
     /// The database's clock, milliseconds since 1970.

@@ -155,18 +155,18 @@ pub(super) fn file_of(url: &str) -> Option<PathBuf> {
 
 /// The address to open: of the file, of the setting, or the embedded database.
 pub(super) fn address(config: &Config, data: &Path) -> Result<String, StoreError> {
-    let url = match &config.url_file {
-        Some(file) => std::fs::read_to_string(file)
-            .map_err(|e| StoreError::Address(format!("(store.url_file {}: {e})", file.display())))?
-            .trim()
-            .to_owned(),
-        None => config.url.clone(),
-    };
-    understood(url, data)
+    understood("store.url", written("store.url_file", config.url_file.as_deref(), &config.url)?, data)
+}
+
+/// What the file says, or else the setting.
+pub(super) fn written(setting: &'static str, file: Option<&Path>, url: &str) -> Result<String, StoreError> {
+    let Some(file) = file else { return Ok(url.to_owned()) };
+    let failed = |source| StoreError::AddressFile { setting, file: file.to_owned(), source };
+    Ok(std::fs::read_to_string(file).map_err(failed)?.trim().to_owned())
 }
 
 /// An address as the driver wants it.
-pub(super) fn understood(url: String, data: &Path) -> Result<String, StoreError> {
+pub(super) fn understood(setting: &'static str, url: String, data: &Path) -> Result<String, StoreError> {
     if url.is_empty() {
         return Ok(format!("sqlite://{}?mode=rwc", data.join("mailweir.db").display()));
     }
@@ -174,7 +174,7 @@ pub(super) fn understood(url: String, data: &Path) -> Result<String, StoreError>
         return Ok(if path.contains('?') { url } else { format!("{url}?mode=rwc") });
     }
     let known = url.starts_with("postgres://") || url.starts_with("postgresql://");
-    if known && cfg!(feature = "postgres") { Ok(url) } else { Err(StoreError::Address(place(&url))) }
+    if known && cfg!(feature = "postgres") { Ok(url) } else { Err(StoreError::Address { setting, place: place(&url) }) }
 }
 
 /// The address without a password.

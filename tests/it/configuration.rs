@@ -1,8 +1,11 @@
 //! `conf/mailweir.toml` names every key, with its default.
 
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use mailweir::app::config::{Config, load};
+
+use crate::support::gateway::Gateway;
 
 fn reference() -> String {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/mailweir.toml");
@@ -65,4 +68,40 @@ fn the_reference_names_every_key() {
     }
     assert!(looked_at > 100, "only {looked_at} keys were looked at");
     assert!(missing.is_empty(), "conf/mailweir.toml does not name: {}", missing.join(", "));
+}
+
+/// As Kubernetes mounts a ConfigMap: the file is a link into a folder that is a link itself, and that one is replaced.
+#[tokio::test]
+async fn a_config_map_is_reloaded_each_time() {
+    let gateway = Gateway::prepare(([127, 0, 0, 1], 9).into(), "[log]\nlevel = \"info\"\n");
+    let file = gateway.file();
+    let folder = file.parent().unwrap().to_owned();
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    let version = |number: u32| {
+        let name = format!("..{number}");
+        std::fs::create_dir(folder.join(&name)).unwrap();
+        let text = format!("{text}\n[policy.default]\ntag_at = {}.0\n", 40 + number);
+        std::fs::write(folder.join(&name).join("mailweir.toml"), text).unwrap();
+        symlink(&name, folder.join("..data_tmp")).unwrap();
+        std::fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
+    };
+    version(0);
+    symlink("..data/mailweir.toml", &file).unwrap();
+    gateway.start_worker();
+    let until = async |what: &str, count: usize| {
+        let end = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+        while gateway.log().matches(what).count() < count {
+            assert!(tokio::time::Instant::now() < end, "not {count} times `{what}`:\n{}", gateway.log());
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    until("worker\n  queue", 1).await;
+    for number in 1..=3 {
+        version(number);
+        std::fs::remove_dir_all(folder.join(format!("..{}", number - 1))).unwrap();
+        until("configuration reloaded", number as usize).await;
+        until(&format!("{}.0", 40 + number), 1).await;
+    }
+    assert!(gateway.terminate().await.success(), "{}", gateway.log());
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use mailweir::analysis::{CampaignConfig, HistoryKeys, Likeness};
@@ -300,4 +301,60 @@ async fn searches_go_to_the_copy_and_come_back_when_it_is_gone() {
     assert!(open.metric("mailweir_database_replica_fallbacks_total") >= 2);
     open.close().await;
     assert!(!copy.path().join("gone.db").exists(), "nothing is made there");
+}
+
+/// A copy that stands still is not asked: who searches would be told that there is nothing.
+#[tokio::test]
+async fn a_copy_that_is_behind_is_not_asked() {
+    if !available("plans::a_copy_that_is_behind") {
+        return;
+    }
+    let postgres = Postgres::start().await;
+    let url = |name: &str| format!("{}{name}", postgres.url.strip_suffix("postgres").expect("a database's name"));
+    let pool = AnyPoolOptions::new().max_connections(1).connect(&postgres.url).await.unwrap();
+    for name in ["first", "copy"] {
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&pool).await.unwrap();
+    }
+    let now = now_ms();
+    let old = record(id_at(now - 600_000, 1), "both have it", &["a@example.com"]);
+    let open = Place::new(&url("copy")).open().await;
+    open.note(std::slice::from_ref(&old)).await;
+    open.close().await;
+    let first = Place::new(&url("first"));
+    let config = Config { replica_url: url("copy"), replica_max_lag_seconds: 60, ..first.config.clone() };
+    let place = Place { config, data: tempfile::tempdir().unwrap() };
+    let found = async |open: &Open| {
+        let query = MessageQuery { limit: 10, ..MessageQuery::default() };
+        open.records.messages(&query).await.unwrap().into_iter().map(|one| one.id).collect::<Vec<_>>()
+    };
+    let open = place.open().await;
+    open.note(std::slice::from_ref(&old)).await;
+    assert_eq!(open.records.replica_lag().await.unwrap(), Duration::ZERO);
+    // A little behind: it is asked, and told how much.
+    let young = record(id_at(now - 20_000, 2), "the copy lacks it", &["a@example.com"]);
+    open.note(std::slice::from_ref(&young)).await;
+    let lag = open.records.replica_lag().await.unwrap().as_secs();
+    assert!((20..60).contains(&lag), "{lag}");
+    assert_eq!(found(&open).await, [old.id]);
+    assert_eq!(open.metric("mailweir_database_replica_fallbacks_total"), 0);
+    // Too far behind.
+    let middle = record(id_at(now - 120_000, 3), "the copy lacks it for long", &["a@example.com"]);
+    open.note(std::slice::from_ref(&middle)).await;
+    let lag = open.records.replica_lag().await.unwrap().as_secs();
+    assert!((120..600).contains(&lag), "{lag}");
+    assert_eq!(found(&open).await, [young.id, middle.id, old.id], "nothing is missing");
+    assert!(open.metric("mailweir_database_replica_fallbacks_total") >= 1);
+    open.close().await;
+    // And known at once after a start.
+    let open = place.open().await;
+    assert_eq!(found(&open).await.len(), 3);
+    open.close().await;
+    // It catches up.
+    let copy = Place::new(&url("copy")).open().await;
+    copy.note(&[young.clone(), middle.clone()]).await;
+    copy.close().await;
+    let open = place.open().await;
+    assert_eq!(found(&open).await.len(), 3);
+    assert_eq!(open.metric("mailweir_database_replica_fallbacks_total"), 0);
+    open.close().await;
 }

@@ -602,7 +602,14 @@ async fn a_message_that_fails_always_is_deferred_no_longer_than_others() {
     config.clamd.on_failure = OnFailure::Defer;
     config.clamd.service.defer_seconds = 1;
     let (pipeline, outside) = pipeline(&config);
-    let failing = |what: &str| transaction("203.0.113.7", "a@firm.example", what);
+    // Each try with the time that the hop before writes, as Postfix does before a proxy.
+    let tries = std::cell::Cell::new(0);
+    let failing = |what: &str| {
+        let transaction = transaction("203.0.113.7", "a@firm.example", what);
+        tries.set(tries.get() + 1);
+        let trace = format!("Received: from a.example\r\n\tby mx.example; 20 Nov 2026 10:00:0{}\r\n", tries.get());
+        Transaction { raw: Bytes::from([trace.as_bytes(), &transaction.raw].concat()), ..transaction }
+    };
     let deferred = |answer: Answer| matches!(answer, Answer::Defer(refusal) if refusal.code == 451);
     scene.clamd.set(Fault::ServerError);
     assert!(deferred(pipeline.inspect(failing("one")).await));

@@ -111,6 +111,8 @@ async fn a_nonce_counts_once_for_all_gateways() {
     let keys = Keys::load(&folder.path().join("keys"), &config, now_ms).unwrap();
     let gateway = || Verifier::new(&config, SiteNonces::new(&config).unwrap());
     let (one, two) = (gateway(), gateway());
+    // Redis remembers since long ago.
+    redis.ask(&format!("ZADD mailweir:nonces -{} since", now_ms - 600_000));
     let asked = Asked { method: "POST", path: "/hook", body: BODY };
     let verify = async |verifier: &Verifier<SiteNonces>, headers: &[(String, String)]| {
         let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
@@ -122,14 +124,36 @@ async fn a_nonce_counts_once_for_all_gateways() {
     assert_eq!(verify(&two, &first).await, Err(SignatureError::Replayed), "the other gateway knows");
     assert_eq!(verify(&one, &first).await, Err(SignatureError::Replayed));
     // It is forgotten, but not before its signature is too old.
-    let key = redis.ask("KEYS mailweir:nonce:*").lines().last().unwrap().trim().to_owned();
-    let left: i64 = redis.ask(&format!("PTTL {key}")).trim_matches([':', '\r', '\n']).parse().unwrap();
-    assert!((290_000..=301_000).contains(&left), "{left}");
+    assert_eq!(redis.ask("ZCARD mailweir:nonces"), ":2\r\n");
+    assert_eq!(redis.ask("TTL mailweir:nonces"), ":-1\r\n", "nothing that Redis may evict by itself");
+    let at = async |now_ms: i64| {
+        let headers = Signer::new(&config).sign(&keys, &asked, now_ms).unwrap();
+        let header = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        two.verify(&keys, &asked, header, now_ms).await
+    };
+    at(now_ms + 290_000).await.unwrap();
+    assert_eq!(redis.ask("ZCARD mailweir:nonces"), ":3\r\n");
+    at(now_ms + 301_500).await.unwrap();
+    assert_eq!(redis.ask("ZCARD mailweir:nonces"), ":3\r\n", "the first is forgotten");
+
+    // Redis loses its memory: what it may have known is not taken again, what is signed three seconds later is.
+    let taken = sign();
+    assert!(verify(&one, &taken).await.is_ok());
+    redis.ask("FLUSHALL");
+    let stale = |answer| matches!(answer, Err(SignatureError::Stale { .. }));
+    assert!(stale(verify(&one, &taken).await) && stale(verify(&two, &taken).await), "it came before");
+    assert!(stale(verify(&one, &sign()).await), "so may this have, for all that is known");
+    assert!(stale(at(now_ms + 2_000).await));
+    assert!(at(now_ms + 4_000).await.is_ok());
+    // Evicted under `allkeys-…`: all of it.
+    redis.ask("DEL mailweir:nonces");
+    assert!(stale(at(now_ms + 4_000).await));
 
     redis.kill();
     let silent = verify(&one, &sign()).await;
     assert!(matches!(silent, Err(SignatureError::Nonces(NonceError::Silent(_)))), "{silent:?}");
     redis.start_again().await;
+    redis.ask(&format!("ZADD mailweir:nonces -{} since", now_ms - 600_000));
     let back = async {
         while verify(&two, &sign()).await.is_err() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;

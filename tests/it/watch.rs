@@ -218,6 +218,17 @@ async fn a_database_that_takes_no_writes_is_not_healthy() {
         tokio::time::sleep(Duration::from_millis(30)).await;
     }
     assert!(stale > 0 && unhealthy, "stale {stale}, unhealthy {unhealthy}");
+    other.execute("ROLLBACK").await.unwrap();
+    tried = 0;
+    while health().await.status != 200 {
+        tried += 1;
+        assert!(tried < 200, "it does not recover: {}", health().await.text());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // And when nobody has asked for a while the first who does is told how it is.
+    other.execute("BEGIN IMMEDIATE").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(health().await.status, 503);
 }
 
 /// What a reload adds to the rules is watched, what it takes away is not; and what was counted outlives a restart.

@@ -162,7 +162,8 @@ impl Gateway {
         self.folder.path().join("data")
     }
 
-    fn file(&self) -> PathBuf {
+    /// Its configuration.
+    pub fn file(&self) -> PathBuf {
         self.folder.path().join("mailweir.toml")
     }
 }

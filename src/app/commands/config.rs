@@ -7,10 +7,7 @@ use serde::Serialize;
 use crate::app::cli::{Common, ConfigCommand};
 use crate::app::config::{Config, ConfigError, Loaded};
 use crate::app::terminal::{Terminal, Tone};
-use crate::app::{alerts, secrets, shelf, standing, telemetry};
-use crate::deferred;
-#[cfg(feature = "redis")]
-use crate::enforcement::signing::SiteNonces;
+use crate::app::{check, secrets, shelf, standing};
 
 #[derive(Serialize)]
 struct Setting<'a> {
@@ -27,7 +24,7 @@ pub(in crate::app) fn run(
 ) -> anyhow::Result<ExitCode> {
     let terminal = Terminal::new(common.colour);
     match command {
-        ConfigCommand::Check { json } => check(&terminal, loaded, *json),
+        ConfigCommand::Check { json } => say_whether_usable(&terminal, loaded, *json),
         ConfigCommand::Explain { filter, json } => explain(&terminal, &loaded?, filter.as_deref(), *json),
         ConfigCommand::Print { json: true } => {
             Ok(terminal.json(&secrets::whole(&loaded?.config)?).map(|()| ExitCode::SUCCESS)?)
@@ -39,7 +36,11 @@ pub(in crate::app) fn run(
     }
 }
 
-fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -> anyhow::Result<ExitCode> {
+fn say_whether_usable(
+    terminal: &Terminal,
+    loaded: Result<Loaded, ConfigError>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let checked = loaded.map_err(anyhow::Error::new).and_then(|loaded| {
         let warnings = usable(&loaded.config)?;
         Ok((loaded, warnings))
@@ -65,21 +66,8 @@ fn check(terminal: &Terminal, loaded: Result<Loaded, ConfigError>, json: bool) -
 /// Whether everything that can be known of settings before a port is bound is right. What is given is no error: rules that
 /// are left out, lists that are not there.
 pub(in crate::app) fn usable(config: &Config) -> anyhow::Result<Vec<String>> {
-    telemetry::filter(&config.log.level)?;
+    check::settings(config)?;
     let (_, rules) = standing::build(config, false, &shelf::outside(config, &prometheus::Registry::new())?)?;
-    deferred::check(&config.queue)?;
-    #[cfg(feature = "redis")]
-    SiteNonces::new(&config.signing)?;
-    config.workers.check()?;
-    alerts::check(config)?;
-    let mut relay = config.relay.clone();
-    if relay.host_name.is_empty() {
-        relay.host_name = standing::host_name(config);
-    }
-    relay.check()?;
-    // Builds the routing and reads certificate authorities; connects to nothing.
-    let metrics = crate::gateway::next_hop::NextHopMetrics::new(&prometheus::Registry::new())?;
-    crate::gateway::next_hop::NextHops::new(&config.next_hop, &relay.host_name, metrics)?;
     for file in config.relay.tls.cert_file.iter().chain(&config.relay.tls.key_file) {
         std::fs::metadata(file).map_err(|e| anyhow::anyhow!("relay.tls: {}: {e}", file.display()))?;
     }

@@ -17,12 +17,14 @@ pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Commo
     let terminal = Terminal::new(common.colour);
     data::prepare(config)?;
     let (file, now) = (Keys::file(&config.signing, &config.data), now_ms());
-    let mut keys = Keys::load(&file, &config.signing, now)?;
+    let signing = &config.signing;
     match command {
-        KeysCommand::List { secrets, json } => list(&terminal, &keys, *secrets, *json, now)?,
+        KeysCommand::List { secrets, json } => {
+            list(&terminal, &Keys::load(&file, signing, now)?, *secrets, *json, now)?;
+        }
         KeysCommand::Rotate { now: at_once, json } => {
-            let key = keys.rotate(&config.signing, *at_once, now)?.clone();
-            keys.save(&file)?;
+            let rotate = |keys: &mut Keys| keys.rotate(signing, *at_once, now).cloned();
+            let (keys, key) = Keys::change(&file, signing, now, rotate)?;
             let state = keys.list(now).into_iter().find(|info| info.id == key.id).context("the new key is gone")?.state;
             if *json {
                 terminal.json(&json!({"id": key.id, "state": state, "active_from_ms": key.active_from_ms}))?;
@@ -36,10 +38,8 @@ pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Commo
             }
         }
         KeysCommand::Revoke { id, json } => {
-            let Some(revoked) = keys.revoke(id, &super::alert::who(), &config.signing, now)? else {
-                bail!("there is no key {id}");
-            };
-            keys.save(&file)?;
+            let revoke = |keys: &mut Keys| keys.revoke(id, &super::alert::who(), signing, now);
+            let Some(revoked) = Keys::change(&file, signing, now, revoke)?.1 else { bail!("there is no key {id}") };
             if *json {
                 terminal.json(&json!({"id": id, "state": KeyState::Revoked, "successor": revoked.successor}))?;
             } else {

@@ -1,6 +1,6 @@
 //! Nonces of a build that has no Redis in it: each gateway remembers its own.
 
-use super::{MemoryNonces, NonceError, Nonces, SigningConfig};
+use super::{Life, MemoryNonces, NonceError, Nonces, SigningConfig};
 use crate::deferred::QueueError;
 
 /// Nonces as the settings say.
@@ -25,9 +25,15 @@ impl SiteNonces {
     }
 }
 
+impl SiteNonces {
+    /// Nothing is to be prepared.
+    #[allow(clippy::unused_async, reason = "it waits in a build with Redis")]
+    pub async fn prepare(&self, _now_ms: i64) {}
+}
+
 impl Nonces for SiteNonces {
-    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NonceError> {
+    async fn first_use(&self, nonce: &str, life: Life, now_ms: i64) -> Result<bool, NonceError> {
         let Self::Memory(nonces) = self;
-        nonces.first_use(nonce, until_ms, now_ms).await
+        nonces.first_use(nonce, life, now_ms).await
     }
 }

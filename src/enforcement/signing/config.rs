@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::SettingError;
 use crate::deferred::QueueError;
+
+/// Longest beginning of the headers' names.
+const MAX_PREFIX: usize = 64;
 
 /// How requests are signed and signatures are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +66,25 @@ impl Default for SigningConfig {
 }
 
 impl SigningConfig {
+    /// Refuses settings under which no signature would be good.
+    ///
+    /// # Errors
+    /// Names the setting.
+    pub fn check(&self) -> Result<(), SettingError> {
+        // What a header's name may consist of (RFC 9110, 5.6.2).
+        let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let prefix = &self.header_prefix;
+        if !(1..=MAX_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(token) {
+            return Err(SettingError::Prefix(prefix.clone()));
+        }
+        let sizes = [
+            ("max_age_seconds", u64::from(self.max_age_seconds)),
+            ("max_nonces", self.max_nonces as u64),
+            ("nonces_ms", self.nonces_ms),
+        ];
+        sizes.into_iter().find(|(_, size)| *size == 0).map_or(Ok(()), |(name, _)| Err(SettingError::Zero(name)))
+    }
+
     /// Where nonces are remembered, of the file or the setting; empty: in memory.
     pub(super) fn nonces_address(&self) -> Result<String, QueueError> {
         let Some(file) = &self.nonces_url_file else { return Ok(self.nonces_url.clone()) };

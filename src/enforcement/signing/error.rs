@@ -36,6 +36,17 @@ pub enum SignatureError {
     Nonces(#[from] NonceError),
 }
 
+/// Why the settings cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// No header begins like this.
+    #[error("signing.header_prefix `{0}`: letters, digits and dashes, 64 at most, as in X-Mailweir")]
+    Prefix(String),
+    /// A number under which nothing would be good.
+    #[error("signing.{0} 0: must be at least 1")]
+    Zero(&'static str),
+}
+
 /// Why the file of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
@@ -44,7 +55,7 @@ pub enum KeyFileError {
     File {
         /// Which file.
         file: PathBuf,
-        /// read, written.
+        /// locked, read, written.
         what: &'static str,
         /// Why.
         #[source]

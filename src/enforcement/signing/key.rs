@@ -4,14 +4,13 @@
 //! the moment it is there until `overlap` after it was superseded.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
+use super::key_file::Held;
 use super::{KeyFileError, SigningConfig};
 
 /// Keys kept in the file; the oldest expired ones go first.
@@ -174,31 +173,44 @@ impl Keys {
         match fs::read(file) {
             Ok(text) => Self::parse(file, &text, config),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let keys = Self::new(vec![SigningKey::new(now_ms, now_ms)?], config);
-                keys.save(file)?;
-                Ok(keys)
+                Ok(Self::change(file, config, now_ms, |_| Ok(()))?.0)
             }
             Err(source) => Err(KeyFileError::File { file: file.to_owned(), what: "read", source }),
         }
     }
 
-    /// Writes the file anew: whole or not at all.
+    /// Changes what is in the file: read, changed and written by one at a time. Nothing is written when nothing was changed. Made
+    /// as [`Self::load`] does when there is none. Waits for others who change it.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn save(&self, file: &Path) -> Result<(), KeyFileError> {
+    /// When it cannot be locked, read, written, or holds something else; and those of `change`.
+    pub fn change<T>(
+        file: &Path,
+        config: &SigningConfig,
+        now_ms: i64,
+        change: impl FnOnce(&mut Self) -> Result<T, KeyFileError>,
+    ) -> Result<(Self, T), KeyFileError> {
+        let failed = |what| move |source| KeyFileError::File { file: file.to_owned(), what, source };
+        let held = Held::new(file).map_err(failed("locked"))?;
+        let before = held.read().map_err(failed("read"))?;
+        let before = before.map(|text| Self::parse(file, &text, config)).transpose()?;
+        let mut keys = match &before {
+            Some(keys) => keys.clone(),
+            None => Self::new(vec![SigningKey::new(now_ms, now_ms)?], config),
+        };
+        let changed = change(&mut keys)?;
+        if before.as_ref() != Some(&keys) {
+            keys.save(file, &held)?;
+        }
+        Ok((keys, changed))
+    }
+
+    fn save(&self, file: &Path, held: &Held) -> Result<(), KeyFileError> {
         let failed = |source| KeyFileError::File { file: file.to_owned(), what: "written", source };
         let keep = self.keys.len().saturating_sub(KEPT);
         let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys[keep..].to_vec() });
         let text = text.map_err(|source| KeyFileError::Content { file: file.to_owned(), source })?;
-        let draft = file.with_extension(format!("new{}", std::process::id()));
-        let write = || {
-            let mut new = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            new.write_all(&text)?;
-            new.sync_all()?;
-            fs::rename(&draft, file)
-        };
-        write().map_err(failed)
+        held.write(&text).map_err(failed)
     }
 
     fn parse(file: &Path, text: &[u8], config: &SigningConfig) -> Result<Self, KeyFileError> {
@@ -262,9 +274,11 @@ impl Keys {
         limit > 0 && self.keys.last().is_none_or(|last| now_ms - last.active_from_ms >= limit)
     }
 
-    /// The key that signs now.
+    /// The key that signs now. When the clock was set back behind the first of them, that one: receivers have it, and those that
+    /// are strict with the time will say so.
     pub fn signing(&self, now_ms: i64) -> Option<&SigningKey> {
-        self.keys.iter().rfind(|key| key.active_from_ms <= now_ms && key.revoked_ms.is_none())
+        let mut good = self.keys.iter().filter(|key| key.revoked_ms.is_none());
+        good.clone().rfind(|key| key.active_from_ms <= now_ms).or_else(|| good.next())
     }
 
     /// A key that verifies now.
@@ -348,7 +362,11 @@ mod tests {
         assert!([&first, &second, &announced].iter().all(|id| keys.verifying(id, 3 * HOUR_MS).is_none()));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("keys");
-        keys.save(&file).unwrap();
+        Keys::change(&file, &config, 0, |there| {
+            there.clone_from(&keys);
+            Ok(())
+        })
+        .unwrap();
         let again = Keys::load(&file, &config, 4 * HOUR_MS).unwrap();
         assert_eq!(again, keys);
         let states: Vec<KeyState> = again.list(4 * HOUR_MS).into_iter().map(|key| key.state).collect();
@@ -366,6 +384,7 @@ mod tests {
         let new = keys.rotate(&config, false, 24 * HOUR_MS).unwrap().id.clone();
         assert!(!keys.is_due(&config, 24 * HOUR_MS), "one is announced");
         assert_eq!(keys.rotate(&config, false, 25 * HOUR_MS).unwrap().id, new, "announced once");
+        assert_eq!(keys.signing(-HOUR_MS).unwrap().id, old, "a clock that was set back stops no webhook");
         let states = |keys: &Keys, hour: i64| -> Vec<KeyState> {
             keys.list(hour * HOUR_MS).into_iter().map(|key| key.state).collect()
         };
@@ -385,16 +404,41 @@ mod tests {
     }
 
     #[test]
+    fn changes_at_once_lose_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        // The first use too: all of them see the same first key.
+        let firsts: Vec<String> = std::thread::scope(|scope| {
+            let load = || Keys::load(&file, &config, 1_000).unwrap().keys()[0].id.clone();
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(load)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert!(firsts.iter().all(|id| *id == firsts[0]), "{firsts:?}");
+        let rotate = || Keys::change(&file, &config, 2_000, |keys| Ok(keys.rotate(&config, true, 2_000)?.id.clone()));
+        let mut made: Vec<String> = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..16).map(|_| scope.spawn(rotate)).collect();
+            all.into_iter().map(|one| one.join().unwrap().unwrap().1).collect()
+        });
+        made.push(firsts[0].clone());
+        made.sort();
+        let mut kept: Vec<String> =
+            Keys::load(&file, &config, 3_000).unwrap().keys().iter().map(|key| key.id.clone()).collect();
+        kept.sort();
+        assert_eq!(kept, made);
+    }
+
+    #[test]
     fn the_file_is_private_and_whole() {
         let folder = tempfile::tempdir().unwrap();
         let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
         let mut keys = Keys::load(&file, &config, 1_000).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Keys::load(&file, &config, 2_000).unwrap(), keys);
-        for _ in 0..2 * KEPT {
-            keys.rotate(&config, true, 3_000).unwrap();
-        }
-        keys.save(&file).unwrap();
+        let rotate = |keys: &mut Keys| {
+            (0..2 * KEPT).try_for_each(|_| keys.rotate(&config, true, 3_000).map(drop))?;
+            Ok(())
+        };
+        keys = Keys::change(&file, &config, 3_000, rotate).unwrap().0;
         assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), KEPT);
         assert!(!format!("{keys:?}").contains(keys.keys()[0].secret()));
         fs::write(&file, r#"{"keys":[{"id":"a","secret":"+1","created_ms":0,"active_from_ms":0}]}"#).unwrap();

@@ -11,6 +11,7 @@ mod alone;
 mod config;
 mod error;
 mod key;
+mod key_file;
 mod nonces;
 mod rotation;
 #[cfg(feature = "redis")]
@@ -20,9 +21,9 @@ mod signature;
 #[cfg(not(feature = "redis"))]
 pub use alone::SiteNonces;
 pub use config::SigningConfig;
-pub use error::{KeyFileError, SignatureError};
+pub use error::{KeyFileError, SettingError, SignatureError};
 pub use key::{KeyInfo, KeyState, Keys, Revoked, SigningKey};
-pub use nonces::{MemoryNonces, NonceError, Nonces};
+pub use nonces::{Life, MemoryNonces, NonceError, Nonces};
 pub use rotation::rotate_by_age;
 #[cfg(feature = "redis")]
 pub use shared::{RedisNonces, SiteNonces};

@@ -41,8 +41,12 @@ fn look(file: &std::path::Path, config: &SigningConfig, now_ms: i64) -> Result<O
     }
     let mut keys = Keys::load(file, config, now_ms)?;
     if keys.is_due(config, now_ms) {
-        keys.rotate(config, false, now_ms)?;
-        keys.save(file)?;
+        // Another process may have seen it too: whether it is due is asked again by who changes the file.
+        let rotate = |keys: &mut Keys| match keys.is_due(config, now_ms) {
+            true => keys.rotate(config, false, now_ms).map(drop),
+            false => Ok(()),
+        };
+        keys = Keys::change(file, config, now_ms, rotate)?.0;
     }
     Ok(keys.list(now_ms).into_iter().find(|key| key.state == KeyState::Announced).map(|key| key.id))
 }

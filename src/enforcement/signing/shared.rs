@@ -1,4 +1,12 @@
-//! Used nonces in Redis, for gateways that share their callers: each is a key that expires by itself.
+//! Used nonces in Redis, for gateways that share their callers.
+//!
+//! | key | type | holds |
+//! | --- | --- | --- |
+//! | `mailweir:nonces` | sorted set | `KEY:NONCE` by the time until which it is good; `since`, by the negative of the time from which on all are remembered |
+//!
+//! All in one key without an end: Redis loses or evicts all of it or nothing. Who finds no `since` writes it, three seconds ahead,
+//! and what was signed before that is refused: it may have been taken before Redis lost its memory. Times are the gateways': clocks
+//! may differ by a second. A snapshot from before the loss, or a replica that lacks the last writes, is not noticed.
 //!
 //! While Redis does not answer nothing is taken for signed: what cannot be told could be a replay.
 
@@ -6,11 +14,31 @@ use std::time::Duration;
 
 use redis::Script;
 
-use super::{MemoryNonces, NonceError, Nonces, SigningConfig};
+use super::{Life, MemoryNonces, NonceError, Nonces, SigningConfig};
 use crate::deferred::{LinkUse, QueueError, RedisAddress, RedisLink};
 
 const LINK: LinkUse =
     LinkUse { setting: "signing.nonces_url", without: "no signed request is taken meanwhile", keeps: true };
+const KEY: &str = "mailweir:nonces";
+
+/// How far a caller's clock may be ahead, and a second for times that are cut off.
+const MARGIN_MS: i64 = 3_000;
+
+/// A clock of another gateway may be behind: so much longer than its signature is good a nonce is remembered.
+const BEHIND_MS: i64 = 1_000;
+
+/// `KEYS[1]`, since when if nothing is remembered, and then, for a use: the nonce, when it was signed, until when it is good, now.
+/// 1: first use; 0: used before; 2: signed before anything is remembered.
+const USE_ONCE: &str = "
+local since = redis.call('ZSCORE', KEYS[1], 'since')
+if not since then
+  since = '-' .. ARGV[1]
+  redis.call('ZADD', KEYS[1], since, 'since')
+end
+if not ARGV[2] then return 1 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, '(' .. ARGV[5])
+if tonumber(ARGV[3]) < -tonumber(since) then return 2 end
+return redis.call('ZADD', KEYS[1], 'NX', ARGV[4], ARGV[2])";
 
 /// Nonces in Redis.
 #[derive(Debug)]
@@ -25,18 +53,25 @@ impl RedisNonces {
     /// # Errors
     /// When they are not understood.
     pub fn new(address: RedisAddress<'_>, deadline: Duration) -> Result<Self, QueueError> {
-        let use_once = "return redis.call('SET', KEYS[1], '', 'NX', 'PX', ARGV[1]) and 1 or 0";
-        Ok(Self { link: RedisLink::new(address, deadline, LINK)?, use_once: Script::new(use_once) })
+        Ok(Self { link: RedisLink::new(address, deadline, LINK)?, use_once: Script::new(USE_ONCE) })
+    }
+
+    /// From when on everything is remembered, if that begins now.
+    fn since(now_ms: i64) -> i64 {
+        // Times of signatures are whole seconds.
+        now_ms.max(0) / 1_000 * 1_000 + MARGIN_MS
     }
 }
 
 impl Nonces for RedisNonces {
-    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NonceError> {
+    async fn first_use(&self, nonce: &str, life: Life, now_ms: i64) -> Result<bool, NonceError> {
         let mut call = self.use_once.prepare_invoke();
-        // A clock of another gateway may be behind: a second more than that a signature is good.
-        call.key(format!("mailweir:nonce:{nonce}")).arg(until_ms.saturating_sub(now_ms).max(0).saturating_add(1_000));
-        let used = self.link.run::<i64>("use a nonce", &call).await;
-        used.map(|first| first == 1).map_err(|error| NonceError::Silent(error.to_string()))
+        call.key(KEY).arg(Self::since(now_ms)).arg(nonce).arg(life.signed_ms);
+        call.arg(life.until_ms.max(0).saturating_add(BEHIND_MS)).arg(now_ms.max(0));
+        match self.link.run::<i64>("use a nonce", &call).await {
+            Ok(2) => Err(NonceError::Before),
+            used => used.map(|first| first == 1).map_err(|error| NonceError::Silent(error.to_string())),
+        }
     }
 }
 
@@ -70,11 +105,23 @@ impl SiteNonces {
     }
 }
 
+impl SiteNonces {
+    /// Lets the memory begin, where it has not: so that the first request is not refused for that. A Redis that does not answer
+    /// begins with the first use.
+    pub async fn prepare(&self, now_ms: i64) {
+        let Self::Redis(nonces) = self else { return };
+        let mut call = nonces.use_once.prepare_invoke();
+        call.key(KEY).arg(RedisNonces::since(now_ms));
+        // Logged by the connection.
+        let _ = nonces.link.run::<i64>("begin to remember nonces", &call).await;
+    }
+}
+
 impl Nonces for SiteNonces {
-    async fn first_use(&self, nonce: &str, until_ms: i64, now_ms: i64) -> Result<bool, NonceError> {
+    async fn first_use(&self, nonce: &str, life: Life, now_ms: i64) -> Result<bool, NonceError> {
         match self {
-            Self::Memory(nonces) => nonces.first_use(nonce, until_ms, now_ms).await,
-            Self::Redis(nonces) => nonces.first_use(nonce, until_ms, now_ms).await,
+            Self::Memory(nonces) => nonces.first_use(nonce, life, now_ms).await,
+            Self::Redis(nonces) => nonces.first_use(nonce, life, now_ms).await,
         }
     }
 }

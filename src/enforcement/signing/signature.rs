@@ -7,7 +7,7 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::key::{hex, unhex};
-use super::{Keys, Nonces, SignatureError, SigningConfig, SigningKey};
+use super::{Keys, Life, NonceError, Nonces, SignatureError, SigningConfig, SigningKey};
 
 /// Longest nonce taken.
 const MAX_NONCE: usize = 128;
@@ -80,6 +80,11 @@ impl<N: Nonces> Verifier<N> {
         Self { prefix: config.header_prefix.clone(), max_age_ms, nonces }
     }
 
+    /// What remembers nonces.
+    pub fn nonces(&self) -> &N {
+        &self.nonces
+    }
+
     /// The id of the key that the request was signed with. `header` gives a header's value by its name, whatever its case.
     ///
     /// # Errors
@@ -114,10 +119,14 @@ impl<N: Nonces> Verifier<N> {
         // Compares in constant time.
         let mac = asked.mac(key, timestamp, nonce, body_sha256);
         mac.verify_slice(&signature).map_err(|_| SignatureError::Mismatch)?;
-        let until_ms = signed_ms.saturating_add(self.max_age_ms);
+        let life = Life { signed_ms, until_ms: signed_ms.saturating_add(self.max_age_ms) };
         // Nonces of one key say nothing about those of another.
-        let fresh = self.nonces.first_use(&format!("{}:{nonce}", key.id), until_ms, now_ms).await?;
-        if fresh { Ok(key.id.clone()) } else { Err(SignatureError::Replayed) }
+        match self.nonces.first_use(&format!("{}:{nonce}", key.id), life, now_ms).await {
+            Ok(true) => Ok(key.id.clone()),
+            Ok(false) => Err(SignatureError::Replayed),
+            Err(NonceError::Before) => Err(SignatureError::Stale { seconds: away / 1_000 }),
+            Err(error) => Err(error.into()),
+        }
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::config::{WrongSetting, wrong};
 use super::window::Window;
+use super::wrong_setting::{WrongSetting, wrong};
 
 /// When a dependency is left alone, and when it is tried again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

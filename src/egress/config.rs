@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::backoff::{Backoff, Curve};
 use super::breaker::BreakerConfig;
+use super::wrong_setting::{WrongSetting, wrong};
 
 /// How one dependency may be called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,29 +40,6 @@ impl Default for CallConfig {
             retry: RetryConfig::default(),
         }
     }
-}
-
-/// A setting that would not do what it says.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {what}")]
-pub struct WrongSetting {
-    /// Its name, below whoever asks.
-    pub key: String,
-    /// What is wrong, and what to write instead.
-    pub what: String,
-}
-
-impl WrongSetting {
-    /// The same, named from one section further up.
-    #[must_use]
-    pub fn below(self, section: &str) -> Self {
-        Self { key: format!("{section}.{}", self.key), ..self }
-    }
-}
-
-/// A setting that would not do what it says.
-pub fn wrong(key: &str, what: impl Into<String>) -> WrongSetting {
-    WrongSetting { key: key.to_owned(), what: what.into() }
 }
 
 impl CallConfig {

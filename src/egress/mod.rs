@@ -19,10 +19,11 @@ mod registry;
 mod retry_after;
 mod stream;
 mod window;
+mod wrong_setting;
 
 pub use backoff::{Backoff, Curve};
 pub use breaker::{Breaker, BreakerConfig, BreakerState, Permit};
-pub use config::{CallConfig, RateConfig, RetryConfig, WrongSetting, wrong};
+pub use config::{CallConfig, RateConfig, RetryConfig};
 pub use dependency::{Dependency, Repeat};
 pub use failure::Failure;
 pub use fence::{Fence, Fenced, Reach};
@@ -34,3 +35,4 @@ pub use registry::{Registry, Snapshot};
 pub use retry_after::parse_retry_after;
 pub use stream::{InvalidTarget, Stream, StreamClient, Target, without_secrets};
 pub use window::Window;
+pub use wrong_setting::{WrongSetting, wrong};

@@ -731,8 +731,9 @@ async fn an_alert_that_is_not_taken_outlives_the_gateway() {
     };
     tokio::time::timeout(Duration::from_secs(30), empty).await.expect("the queue is empty");
     let fired = endpoint.got()[before..].iter().filter(|got| got.json()["alerts"][0]["what"] == "fired").count();
-    // A try that was under way when the gateway was killed is done again: rather twice than never. The id tells.
-    assert!((1..=2).contains(&fired), "{fired}");
+    // A try that was under way when the gateway was killed is done again: rather twice than never.
+    // So is one that the board still held as undelivered because the kill came before the next look. The id tells.
+    assert!((1..=3).contains(&fired), "{fired}");
     let ids: std::collections::BTreeSet<String> = endpoint
         .got()
         .iter()

@@ -463,8 +463,11 @@ fn workers(work: &Workforce) -> Found {
     Found::new(json!({ "target": target, "workers": workers }))
 }
 
-/// Files below a folder, and when the newest was written.
+/// Files below a folder, and when the newest was written; a feed may be one file, too.
 fn newest(folder: &Path) -> std::io::Result<(usize, Option<SystemTime>)> {
+    if let Some(file) = folder.metadata().ok().filter(std::fs::Metadata::is_file) {
+        return Ok((1, file.modified().ok()));
+    }
     let (mut files, mut newest) = (0, None);
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -507,6 +510,18 @@ fn told(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feed_is_a_folder_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(newest(folder.path()).unwrap(), (0, None));
+        let file = folder.path().join("a.yml");
+        std::fs::write(&file, "").unwrap();
+        let written = file.metadata().unwrap().modified().ok();
+        assert_eq!(newest(&file).unwrap(), (1, written));
+        assert_eq!(newest(folder.path()).unwrap(), (1, written));
+        assert!(newest(&folder.path().join("gone")).is_err());
+    }
 
     #[test]
     fn a_clock_that_was_set_is_told_for_a_while() {

@@ -10,7 +10,7 @@ use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ProtocolConfi
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{Name, RData};
 use hickory_resolver::system_conf::read_system_conf;
 
 use tokio::time::Instant;
@@ -71,14 +71,15 @@ impl Names {
         builder.build().map(Self).map_err(failed)
     }
 
-    /// All addresses of a host; empty when it has none.
+    /// All addresses of a host; empty when it has none, also when DNS can have no such name: senders choose what is asked about,
+    /// and the resolver is not to blame for that.
     ///
     /// # Errors
     /// [`Failure::Timeout`], or [`Failure::Reported`] when the resolver refuses or fails.
     pub async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, Failure> {
-        // With a final dot nothing of a search list is tried.
+        let Some(host) = absolute(host) else { return Ok(Vec::new()) };
         let begun = Instant::now();
-        match self.0.lookup_ip(absolute(host)).await {
+        match self.0.lookup_ip(host).await {
             Ok(found) => Ok(found.iter().collect()),
             Err(error) => nothing_or(error, begun),
         }
@@ -93,16 +94,22 @@ impl Names {
             RData::A(a) => Some(a.0),
             _ => None,
         };
+        let Some(name) = absolute(name) else { return Ok(Vec::new()) };
         let begun = Instant::now();
-        match self.0.ipv4_lookup(absolute(name)).await {
+        match self.0.ipv4_lookup(name).await {
             Ok(found) => Ok(found.answers().iter().filter_map(|record| address(&record.data)).collect()),
             Err(error) => nothing_or(error, begun),
         }
     }
 }
 
-fn absolute(name: &str) -> String {
-    format!("{}.", name.trim_end_matches('.'))
+/// The name with nothing of a search list behind it; `None` when DNS can have none like it (RFC 1035, 2.3.4: too long, an empty
+/// label; signs that stand in no host).
+fn absolute(name: &str) -> Option<Name> {
+    let name = name.trim_end_matches('.');
+    let mut name = Name::from_ascii(name).or_else(|_| Name::from_utf8(name)).ok()?;
+    name.set_fqdn(true);
+    Some(name)
 }
 
 fn nothing_or<T>(error: NetError, begun: Instant) -> Result<Vec<T>, Failure> {
@@ -115,5 +122,32 @@ fn nothing_or<T>(error: NetError, begun: Instant) -> Result<Vec<T>, Failure> {
         NetError::Timeout => Err(Failure::timeout(begun.elapsed())),
         NetError::Io(error) => Err(Failure::Unreachable(error)),
         error => Err(Failure::Reported(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn names_that_cannot_be_have_nothing_and_blame_nobody() {
+        // Nobody answers there: what is asked fails.
+        let names = Names::new(&NamesConfig {
+            resolvers: vec!["127.0.0.1:1".parse().unwrap()],
+            query: Duration::from_millis(50),
+            cache_entries: 0,
+            cache_max: Duration::ZERO,
+        })
+        .unwrap();
+        let long = format!("{}.example", "a".repeat(64));
+        let longer = "a234567.".repeat(40);
+        for wrong in ["ex ample.com.list.example", "a..b.example", "a$(b).example", "\u{1}.example", &long, &longer] {
+            assert_eq!(names.ipv4(wrong).await.unwrap(), Vec::<Ipv4Addr>::new(), "{wrong:?}");
+            assert_eq!(names.addresses(wrong).await.unwrap(), Vec::<IpAddr>::new(), "{wrong:?}");
+        }
+        for fine in ["example.com.list.example", "under_score.example", "b\u{fc}cher.example", "xn--bcher-kva.example"]
+        {
+            assert!(names.ipv4(fine).await.is_err(), "{fine:?} is asked");
+        }
     }
 }

@@ -268,7 +268,9 @@ impl Records {
     /// When the database does not answer or a row cannot be read.
     pub async fn explained(&self, id: MessageId) -> Result<Option<Explained>, StoreError> {
         let Some(record) = self.record(id).await? else { return Ok(None) };
-        let (second, actions) = (self.reassessment(id).await?, self.actions(id).await?);
+        // In this order: actions commit with the second verdict, so whoever sees them sees it too.
+        let actions = self.actions(id).await?;
+        let second = self.reassessment(id).await?;
         Ok(Some(Explained { record, second, actions }))
     }
 

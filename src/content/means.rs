@@ -4,6 +4,7 @@
 //! shared; nobody waits for anybody. Not here: limits of a single file ([`ContentLimits`]).
 
 use std::sync::Arc;
+#[cfg(any(feature = "pdf", feature = "qr", feature = "yara"))]
 use std::sync::atomic::AtomicUsize;
 #[cfg(any(feature = "pdf", feature = "qr", feature = "yara"))]
 use std::sync::atomic::Ordering;

@@ -4,6 +4,7 @@
 //! much"), or that fails its own test points, is one that could not be asked: never a listing, never an all-clear. Each list is a
 //! dependency of its own, tested by its points before it is believed and again every hour.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -96,26 +97,34 @@ impl BlockLists {
 
     /// What all lists say about a message; each that fails is named.
     pub(super) fn ask(&self, question: &Question<'_>, until: Instant) -> Asking<'static, Found> {
-        let (addresses, urls) = (addresses(question), self.urls(question));
-        let (domains, left_out) = self.domains(question, &urls);
+        // Made when the first list that is asked wants them.
+        let (addresses, urls) = (LazyCell::new(|| addresses(question)), LazyCell::new(|| self.urls(question)));
+        let domains = LazyCell::new(|| self.domains(question, &urls));
         let (again, left) = (question.again, until.saturating_duration_since(Instant::now()));
         let (mut found, mut failures) = (Found::default(), BTreeMap::new());
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
+            if let Some(failure) = zone.refuses() {
+                let concerned = match zone.config.of {
+                    ZoneOf::Addresses => !addresses.is_empty(),
+                    ZoneOf::Domains => senders(question).next().is_some() || links(question).any(|one| one.ip.is_none()),
+                    ZoneOf::Urls => links(question).next().is_some(),
+                };
+                if concerned {
+                    failures.insert(zone.config.name.clone(), failure);
+                }
+                continue;
+            }
             let about = match zone.config.of {
-                ZoneOf::Addresses => &addresses,
-                ZoneOf::Domains => &domains,
-                ZoneOf::Urls => &urls,
+                ZoneOf::Addresses => &*addresses,
+                ZoneOf::Domains => &domains.0,
+                ZoneOf::Urls => &*urls,
             };
             if about.is_empty() {
                 continue;
             }
             if zone.config.of == ZoneOf::Domains {
-                found.left_out = left_out;
-            }
-            if let Some(failure) = zone.refuses() {
-                failures.insert(zone.config.name.clone(), failure);
-                continue;
+                found.left_out = domains.1;
             }
             for asked in about {
                 let (zone, asked) = (Arc::clone(zone), asked.clone());
@@ -154,22 +163,10 @@ impl BlockLists {
         futures_util::future::join_all(due.map(|zone| Zone::test(Arc::clone(zone), Repeat::Look))).await;
     }
 
-    /// Where links lead: domains and public addresses, each once.
+    /// Where links lead, each once.
     fn urls(&self, question: &Question<'_>) -> Vec<Asked> {
-        let named = |name: &str| Asked::domain(ListingOf::Link, name);
-        let numbered = |ip: IpAddr| Asked::address(ListingOf::Link, ip);
-        let followed = question.led_to.iter().filter_map(|url| match url.host()? {
-            Host::Domain(domain) => registrable_domain(domain).map(named),
-            Host::Ipv4(ip) => public(ip.into()).map(numbered),
-            Host::Ipv6(ip) => public(ip.into()).map(numbered),
-        });
-        let links = question.message.links().iter().filter(|link| link.is_web());
-        let links = links.filter_map(|link| match link.ip() {
-            Some(ip) => public(ip).map(numbered),
-            None => link.registrable().map(named),
-        });
         let mut asked: Vec<Asked> = Vec::new();
-        for one in followed.chain(links) {
+        for one in links(question) {
             if asked.len() == self.max_domains {
                 break;
             }
@@ -182,13 +179,9 @@ impl BlockLists {
 
     /// Domains of senders, the envelope's first, and of the links, each once; and how many senders are left out.
     fn domains(&self, question: &Question<'_>, urls: &[Asked]) -> (Vec<Asked>, usize) {
-        let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
-        let sender = question.envelope.sender.address();
-        let senders = sender.as_ref().into_iter().chain(from);
         let mut seen = HashSet::new();
-        let senders = senders.filter_map(|address| registrable_domain(&address.domain));
-        let senders: Vec<&str> = senders.filter(|domain| seen.insert(*domain)).collect();
-        let asked = senders.iter().take(self.max_domains).map(|domain| (*domain).to_owned());
+        let senders: Vec<String> = senders(question).filter(|domain| seen.insert(domain.clone())).collect();
+        let asked = senders.iter().take(self.max_domains);
         let mut asked: Vec<Asked> = asked.map(|domain| Asked::domain(ListingOf::Sender, domain)).collect();
         let left_out = senders.len() - asked.len();
         // Lists of domains say something else about numbers, or that they must not be asked about them.
@@ -239,6 +232,32 @@ fn addresses(question: &Question<'_>) -> Vec<Asked> {
     let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
     let asked = |ip: IpAddr| Asked::address(ListingOf::Client, ip);
     client.and_then(public).map(asked).into_iter().collect()
+}
+
+/// Where links lead: domains and public addresses.
+fn links<'q>(question: &'q Question<'_>) -> impl Iterator<Item = Asked> + 'q {
+    let named = |name: &str| Asked::domain(ListingOf::Link, name);
+    let numbered = |ip: IpAddr| Asked::address(ListingOf::Link, ip);
+    let followed = question.led_to.iter().filter_map(move |url| match url.host()? {
+        Host::Domain(domain) => registrable_domain(domain).map(named),
+        Host::Ipv4(ip) => public(ip.into()).map(numbered),
+        Host::Ipv6(ip) => public(ip.into()).map(numbered),
+    });
+    let links = question.message.links().iter().filter(|link| link.is_web());
+    let links = links.filter_map(move |link| match link.ip() {
+        Some(ip) => public(ip).map(numbered),
+        None => link.registrable().map(named),
+    });
+    followed.chain(links)
+}
+
+/// Domains of senders, the envelope's first.
+fn senders(question: &Question<'_>) -> impl Iterator<Item = String> {
+    let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
+    let from = from.filter_map(|address| registrable_domain(&address.domain).map(str::to_owned));
+    let envelope = question.envelope.sender.address();
+    let envelope = envelope.and_then(|address| registrable_domain(&address.domain).map(str::to_owned));
+    envelope.into_iter().chain(from)
 }
 
 /// An address that others know as well: of private ones they know nothing, and are not told.

@@ -13,9 +13,10 @@ use std::time::{Duration, SystemTime};
 use prometheus::{IntCounterVec, Opts, Registry};
 use tokio::sync::mpsc;
 
+use super::alerts::Tellers;
 use super::check;
 use super::cli::Common;
-use super::config::{self, Loaded};
+use super::config::{self, Config, Loaded};
 use super::secrets;
 use super::standing;
 use super::telemetry::Levels;
@@ -29,7 +30,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// Versions kept.
 const VERSIONS: usize = 20;
 /// Sections that take effect without a restart.
-const LIVE: [&str; 4] = ["policy", "inspection", "enrichment", "log"];
+const LIVE: [&str; 6] = ["policy.", "inspection.", "enrichment.", "log.", "alerts.", "actions."];
+/// The one among them that does not.
+const WATCHED: &str = "alerts.enabled";
 
 /// Watches for new settings.
 pub(super) struct Reload {
@@ -41,15 +44,14 @@ pub(super) struct Reload {
     levels: Arc<Levels>,
     reloads: IntCounterVec,
     outside: Arc<Outside>,
+    tellers: Arc<Tellers>,
 }
 
 impl Reload {
     pub(super) fn new(
         loaded: Loaded,
         common: Common,
-        pipeline: Arc<Pipeline>,
-        levels: Arc<Levels>,
-        outside: Arc<Outside>,
+        (pipeline, levels, outside, tellers): (Arc<Pipeline>, Arc<Levels>, Arc<Outside>, Arc<Tellers>),
         registry: &Registry,
     ) -> anyhow::Result<Self> {
         let reloads = IntCounterVec::new(
@@ -61,7 +63,7 @@ impl Reload {
             reloads.with_label_values(&[outcome]);
         }
         let read = Some(loaded.text.clone());
-        let reload = Self { loaded, read, common, pipeline, levels, reloads, outside };
+        let reload = Self { loaded, read, common, pipeline, levels, reloads, outside, tellers };
         reload.keep_version();
         Ok(reload)
     }
@@ -114,6 +116,15 @@ impl Reload {
         if let Err(error) = check::settings(&loaded.config) {
             return self.keep_old(&format!("{error:#}"));
         }
+        // On SIGHUP the files of their secrets are read anew too.
+        let telling = if by_signal || told(&self.loaded.config) != told(&loaded.config) {
+            match tokio::task::block_in_place(|| self.tellers.draft(&loaded.config)) {
+                Ok(draft) => Some(draft),
+                Err(error) => return self.keep_old(&format!("{error:#}")),
+            }
+        } else {
+            None
+        };
         let (standing, rules) =
             match tokio::task::block_in_place(|| standing::build(&loaded.config, false, &self.outside)) {
                 Ok(built) => built,
@@ -122,11 +133,14 @@ impl Reload {
         let changes = secrets::changes(&self.loaded.config, &loaded.config);
         rules.log();
         self.pipeline.replace(standing);
+        if let Some(draft) = telling {
+            draft.take_effect();
+        }
         if let Err(error) = self.levels.configure(&loaded.config.log.level) {
             tracing::warn!(event = event::SYSTEM, %error, "the log level could not be changed");
         }
-        let (live, waiting): (Vec<&String>, Vec<&String>) =
-            changes.iter().partition(|change| LIVE.iter().any(|section| change.starts_with(section)));
+        let live = |name: &str| LIVE.iter().any(|section| name.starts_with(section)) && !name.starts_with(WATCHED);
+        let (live, waiting): (Vec<&String>, Vec<&String>) = changes.iter().partition(|change| live(change));
         tracing::info!(
             event = event::AUDIT,
             changed = ?live, policy_version = self.pipeline.standing().judge.version(), "configuration reloaded"
@@ -158,6 +172,11 @@ impl Reload {
             tracing::warn!(event = event::SYSTEM, %error, "a copy of the configuration could not be kept");
         }
     }
+}
+
+/// What telling people depends on.
+fn told(config: &Config) -> impl PartialEq + '_ {
+    (&config.alerts, &config.actions, &config.enrichment.sender_auth.resolvers)
 }
 
 fn cannot_watch(error: &notify::Error) {

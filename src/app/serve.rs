@@ -48,6 +48,7 @@ struct Gateway {
     milter: Option<(milter::Listener, Arc<milter::Metrics>)>,
     relay: Option<(Vec<TcpListener>, Relay<Pipeline>)>,
     work: Work,
+    tellers: Arc<Tellers>,
     alerting: Option<Alerting>,
 }
 
@@ -79,7 +80,8 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
 
     let stop = CancellationToken::new();
     let follower = Arc::clone(&outside);
-    let reload = Reload::new(loaded, common.clone(), Arc::clone(&gateway.pipeline), levels, outside, &registry)?;
+    let parts = (Arc::clone(&gateway.pipeline), levels, outside, Arc::clone(&gateway.tellers));
+    let reload = Reload::new(loaded, common.clone(), parts, &registry)?;
     let following = tokio::spawn(async move { follower.follow().await });
     let seen = Arc::clone(&gateway.pipeline);
     let looking = tokio::spawn(async move {
@@ -135,20 +137,13 @@ async fn set_up(
         }
         Some((listeners, relay))
     };
-    let tellers = Tellers::new(&config, outside, &next_hops, registry)?;
-    let hands = if config.workers.enabled {
-        let ways =
-            super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
-        Some(Hands {
-            pipeline: Arc::clone(&pipeline),
-            next_hops: Arc::clone(&next_hops),
-            key: key.clone(),
-            tellers: tellers.clone(),
-            ways,
-        })
-    } else {
-        None
-    };
+    let tellers = Arc::new(Tellers::new(&config, outside, &next_hops, registry)?);
+    let hands = config.workers.enabled.then(|| Hands {
+        pipeline: Arc::clone(&pipeline),
+        next_hops: Arc::clone(&next_hops),
+        key: key.clone(),
+        tellers: Arc::clone(&tellers),
+    });
     let work = Work::open(&config, &records, registry, hands).await?;
     let mut doors = Vec::new();
     if let Some((listener, _)) = &milter {
@@ -167,11 +162,9 @@ async fn set_up(
         next_hops: relay.as_ref().map(|_| Arc::new(Standing(Arc::clone(&next_hops))) as _),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
-    let alerting = tellers.map(|tellers| {
-        let parts = (&records, outside, &next_hops, &pipeline);
-        Alerting::new(&config, parts, tellers, &work.queue, registry)
-    });
-    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting })
+    let parts = (&records, outside, &next_hops, &pipeline);
+    let alerting = Alerting::new(&config, parts, &tellers, &work.queue, registry);
+    Ok(Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, tellers, alerting })
 }
 
 /// The HTTP side of a process that has no doors, if it is wanted.
@@ -270,7 +263,7 @@ fn relay_tls(config: &Config, host: &str) -> anyhow::Result<Option<Arc<ServerTls
 
 /// Runs all parts until a signal, then drains them: listeners close first, messages in flight are answered.
 async fn run(gateway: Gateway, reload: Reload, stop: CancellationToken) -> anyhow::Result<()> {
-    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting } = gateway;
+    let Gateway { config, records, pipeline, next_hops, admin, milter, relay, work, alerting, .. } = gateway;
     let mut parts: JoinSet<&'static str> = JoinSet::new();
     if let Some((listener, metrics)) = milter {
         let (inspect, settings, stop) = (Arc::clone(&pipeline), Arc::new(config.milter.clone()), stop.clone());

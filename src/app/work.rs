@@ -17,8 +17,7 @@ use crate::admin::Workforce;
 use crate::deferred::{
     self, Crew, DeadJob, Handler, Handlers, Job, Metrics, Outbox, OutboxError, Pool, Priority, Queue, Reason, pump,
 };
-use crate::enforcement::alert::{DELIVER_ALERT, Ways};
-use crate::enforcement::{self, ALERT, NOTIFY, Recorded, Release, ReleaseJobs, Tell, WEBHOOK};
+use crate::enforcement::{self, Recorded, Release, ReleaseJobs};
 use crate::gateway::next_hop::NextHops;
 use crate::observe::event;
 use crate::pipeline::{Pipeline, REASSESS, Reassess, WAITED, Waited};
@@ -51,30 +50,23 @@ pub(super) struct Hands {
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) next_hops: Arc<NextHops>,
     pub(super) key: PassKey,
-    /// Channels of alerts, where something is watched.
-    pub(super) tellers: Option<Tellers>,
-    /// What people and programs are told by.
-    pub(super) ways: Ways,
+    /// Who tells people and programs.
+    pub(super) tellers: Arc<Tellers>,
 }
 
 /// What the workers can do, by kind of job. Jobs of other kinds become dead letters that say so.
 fn handlers(config: &Config, records: &Arc<Records>, queue: &Arc<dyn Queue>, hands: Hands) -> anyhow::Result<Handlers> {
-    let Hands { pipeline, next_hops, key, tellers, ways } = hands;
-    let tell = Tell::new(Arc::clone(records), &config.alerts, &config.actions, ways).context("[actions]")?;
-    let tell: Arc<dyn Handler> = Arc::new(tell);
+    let Hands { pipeline, next_hops, key, tellers } = hands;
     let release = Release::new(Arc::clone(records), key, IntoNextHop(next_hops), config.release.clone());
     let recorded: Arc<dyn Handler> = Arc::new(Recorded(Arc::clone(records)));
     let mut handlers: Handlers = enforcement::RECORDED.map(|kind| (kind.to_owned(), Arc::clone(&recorded))).into();
-    handlers.extend([ALERT, NOTIFY, WEBHOOK].map(|kind| (kind.to_owned(), Arc::clone(&tell))));
     let reassess = Reassess::new(Arc::clone(&pipeline), Arc::clone(records));
     let waited = Waited::new(pipeline, Arc::clone(records));
     let release = ReleaseJobs::new(Arc::new(release), Arc::clone(records));
     let others: [(&str, Arc<dyn Handler>); 3] =
         [(REASSESS, Arc::new(reassess)), (WAITED, Arc::new(waited)), (enforcement::RELEASE, Arc::new(release))];
     handlers.extend(others.map(|(kind, handler)| (kind.to_owned(), handler)));
-    if let Some(tellers) = tellers {
-        handlers.insert(DELIVER_ALERT.to_owned(), Arc::new(tellers.jobs(config, queue)));
-    }
+    handlers.extend(tellers.handlers(records, queue)?.into_iter().map(|(kind, handler)| (kind.to_owned(), handler)));
     Ok(handlers)
 }
 

@@ -62,10 +62,9 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let host = standing::host_name(&config);
     let next_hops = NextHops::new(&config.next_hop, &host, NextHopMetrics::new(&registry)?).context("[next_hop]")?;
     let next_hops = Arc::new(next_hops);
-    let tellers = Tellers::new(&config, &outside, &next_hops, &registry)?;
+    let tellers = Arc::new(Tellers::new(&config, &outside, &next_hops, &registry)?);
     let seen = Arc::clone(&pipeline);
-    let ways = super::alerts::ways(&config, outside.dependencies.beside(), Some(&next_hops)).context("[actions]")?;
-    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers, ways };
+    let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers: Arc::clone(&tellers) };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
     let admin = admin_side(&config, &records, &registry, &next_hops, &work, Arc::clone(&levels)).await;
     let admin = admin.map_err(address_hint)?;
@@ -85,7 +84,8 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     });
     let working = work.start();
     let follower = Arc::clone(&outside);
-    let reload = Reload::new(loaded, common.clone(), Arc::clone(&seen), levels, outside, &registry)?;
+    let parts = (Arc::clone(&seen), levels, outside, tellers);
+    let reload = Reload::new(loaded, common.clone(), parts, &registry)?;
     let reloading = tokio::spawn(reload.run());
     let following = tokio::spawn(async move { follower.follow().await });
     let looking = tokio::spawn(look_again(seen));

@@ -14,12 +14,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::ActionsConfig;
 use super::actions::{NOBODY, done, now_ms, ordered};
 use super::alert::{
     Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity,
     Ways, WebhookConfig, What,
 };
+use super::{ActionWebhookConfig, ActionsConfig};
 use crate::deferred::{Failure, Handler, Job};
 use crate::mail::MessageId;
 use crate::observe::{self, Fault};
@@ -36,50 +36,41 @@ pub const WEBHOOK: &str = "webhook";
 /// Tells of second verdicts: handler of [`ALERT`], [`NOTIFY`] and [`WEBHOOK`].
 pub struct Tell {
     records: Arc<Records>,
-    alerts: AlertsConfig,
-    actions: ActionsConfig,
-    ways: Ways,
-    operators: Vec<Channel>,
+    operators: Vec<Arc<Channel>>,
+    people: People,
     board: Board,
     webhook: Option<Channel>,
 }
 
+/// Mails people: with the settings of alerts as far as `[actions]` has none of its own.
+struct People {
+    alerts: AlertsConfig,
+    actions: ActionsConfig,
+    ways: Ways,
+}
+
 impl Tell {
-    /// Tells by these ways.
+    /// Tells operators by their channels, and people and programs by these ways.
     ///
     /// # Errors
     /// Names the setting that cannot be used.
     pub fn new(
         records: Arc<Records>,
-        alerts: &AlertsConfig,
-        actions: &ActionsConfig,
+        operators: Vec<Arc<Channel>>,
+        sections: (&AlertsConfig, &ActionsConfig),
         ways: Ways,
     ) -> Result<Self, ChannelError> {
-        let operators = if alerts.enabled { Channel::configured(alerts, &ways)? } else { Vec::new() };
-        let only = AlertsConfig {
-            webhook: WebhookConfig {
-                url: actions.webhook.url.clone(),
-                url_file: actions.webhook.url_file.clone(),
-                ..WebhookConfig::default()
-            },
-            ..bare(alerts)
-        };
-        let webhook = Channel::configured(&only, &ways)?.pop();
         let board = Board::new(&ways.data);
-        let tell = Self { records, alerts: alerts.clone(), actions: actions.clone(), ways, operators, board, webhook };
-        // The addresses are looked at now, not when the first message turns bad.
-        tell.mail_to(&actions.notify.to)?;
-        Ok(tell)
+        let (people, webhook) = told(sections, ways)?;
+        Ok(Self { records, operators, people, board, webhook })
     }
 
-    /// A channel that mails these people.
-    fn mail_to(&self, to: &[String]) -> Result<Option<Channel>, ChannelError> {
-        let sender = match self.actions.notify.sender.is_empty() {
-            true => self.alerts.mail.sender.clone(),
-            false => self.actions.notify.sender.clone(),
-        };
-        let mail = AlertMailConfig { to: to.to_vec(), sender, ..AlertMailConfig::default() };
-        Ok(Channel::configured(&AlertsConfig { mail, ..bare(&self.alerts) }, &self.ways)?.pop())
+    /// Whether these settings can be used; asks nobody.
+    ///
+    /// # Errors
+    /// Names the setting that cannot.
+    pub fn check(sections: (&AlertsConfig, &ActionsConfig), ways: Ways) -> Result<(), ChannelError> {
+        told(sections, ways).map(drop)
     }
 
     async fn tell(&self, job: &Job) -> Result<(), Failure> {
@@ -91,7 +82,9 @@ impl Tell {
         let result = match job.kind.as_str() {
             ALERT => match self.silence(order.id).await {
                 Some(silence) => format!("silenced by {}", silence.by),
-                None => self.by(self.operators.iter(), &self.notice(&explained, &order, false)).await?,
+                None => {
+                    self.by(self.operators.iter().map(|one| &**one), &self.notice(&explained, &order, false)).await?
+                }
             },
             WEBHOOK => self.by(self.webhook.iter(), &self.notice(&explained, &order, false)).await?,
             _ => self.notify(&explained, &order).await?,
@@ -109,14 +102,14 @@ impl Tell {
 
     /// Mails the configured people, and each recipient by himself: none is to see the others.
     async fn notify(&self, explained: &Explained, order: &ActionOrder) -> Result<String, Failure> {
-        let notify = &self.actions.notify;
+        let notify = &self.people.actions.notify;
         let mut channels = Vec::new();
-        if let Ok(Some(channel)) = self.mail_to(&notify.to) {
+        if let Ok(Some(channel)) = self.people.mail_to(&notify.to) {
             channels.push(channel);
         }
         for recipient in order.recipients.iter().filter(|_| notify.recipients).take(notify.max_recipients) {
             // Addresses that no plain header can name are left out.
-            channels.extend(self.mail_to(std::slice::from_ref(recipient)).ok().flatten());
+            channels.extend(self.people.mail_to(std::slice::from_ref(recipient)).ok().flatten());
         }
         let notice = self.notice(explained, order, true);
         self.by(channels.iter(), &notice).await
@@ -185,8 +178,36 @@ impl Tell {
             since_ms: first.received_ms,
             correlation: first.connection.correlation.clone(),
         };
-        let link = if people { "" } else { self.alerts.link_url.as_str() };
-        Notice::one(&self.ways.host_name, link, line, at_ms)
+        let link = if people { "" } else { self.people.alerts.link_url.as_str() };
+        Notice::one(&self.people.ways.host_name, link, line, at_ms)
+    }
+}
+
+/// The people and the program that `[actions]` names.
+fn told(
+    (alerts, actions): (&AlertsConfig, &ActionsConfig),
+    ways: Ways,
+) -> Result<(People, Option<Channel>), ChannelError> {
+    let ActionWebhookConfig { url, url_file } = actions.webhook.clone();
+    let webhook = WebhookConfig { url, url_file, ..WebhookConfig::default() };
+    let channels = Channel::configured(&AlertsConfig { webhook, ..bare(alerts) }, &ways);
+    let webhook = channels.map_err(ChannelError::of_actions)?.pop();
+    let people = People { alerts: alerts.clone(), actions: actions.clone(), ways };
+    // The addresses are looked at now, not when the first message turns bad.
+    people.mail_to(&actions.notify.to)?;
+    Ok((people, webhook))
+}
+
+impl People {
+    /// A channel that mails these people.
+    fn mail_to(&self, to: &[String]) -> Result<Option<Channel>, ChannelError> {
+        let sender = match self.actions.notify.sender.is_empty() {
+            true => self.alerts.mail.sender.clone(),
+            false => self.actions.notify.sender.clone(),
+        };
+        let mail = AlertMailConfig { to: to.to_vec(), sender, ..AlertMailConfig::default() };
+        let channels = Channel::configured(&AlertsConfig { mail, ..bare(&self.alerts) }, &self.ways);
+        Ok(channels.map_err(ChannelError::of_actions)?.pop())
     }
 }
 

@@ -107,7 +107,9 @@ impl BlockLists {
             if let Some(failure) = zone.refuses() {
                 let concerned = match zone.config.of {
                     ZoneOf::Addresses => !addresses.is_empty(),
-                    ZoneOf::Domains => senders(question).next().is_some() || links(question).any(|one| one.ip.is_none()),
+                    ZoneOf::Domains => {
+                        senders(question).next().is_some() || links(question).any(|one| one.ip.is_none())
+                    }
                     ZoneOf::Urls => links(question).next().is_some(),
                 };
                 if concerned {

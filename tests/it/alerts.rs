@@ -460,7 +460,9 @@ async fn a_second_verdict_is_told_once_and_may_be_silenced() {
     alerts.mail.to.clear();
     let mut actions = ActionsConfig::default();
     actions.webhook.url = format!("http://{}/second", endpoint.address);
-    let tell = Tell::new(Arc::clone(&opened.records), &alerts, &actions, ways(&folder, &Server::default())).unwrap();
+    let ways = || ways(&folder, &Server::default());
+    let operators = Channel::configured(&alerts, &ways()).unwrap().into_iter().map(Arc::new).collect();
+    let tell = Tell::new(Arc::clone(&opened.records), operators, (&alerts, &actions), ways()).unwrap();
     let told = async |number: u16, kind: &str| {
         let id = id_at(now_ms(), number);
         opened.note(&[record(id, "bill", &["b@example.com"])]).await;

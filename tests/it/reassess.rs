@@ -1,5 +1,6 @@
 //! The second look, through the running gateway: what waits is released, what turns bad raises actions. On both queue engines.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -561,9 +562,23 @@ async fn a_worse_verdict_is_told_once_by_each_way() {
         "on_worse = [\"alert\", \"notify\", \"webhook\", \"remediate\"]\n[actions.webhook]\nurl = \"http://{}/hook\"\n\
          [actions.notify]\nrecipients = true\nto = [\"desk@example.com\"]\n[alerts]\nenabled = true\n[alerts.webhook]\nurl = \
          \"http://{}/alerts\"\n[alerts.call.retry]\nattempts = 1\n",
-        hook.address, operators.address
+        free_port(),
+        free_port()
     );
     let scene = Scene::start(&settings, Around::default()).await;
+    // Nobody is there; who is there is named by a reload.
+    let mut file = fs::read_to_string(scene.gateway.file()).unwrap();
+    for (path, place) in [("hook", hook.address), ("alerts", operators.address)] {
+        let (before, after) = file.split_once(&format!("/{path}\"")).unwrap();
+        let (before, _) = before.rsplit_once("http://").unwrap();
+        file = format!("{before}http://{place}/{path}\"{after}");
+    }
+    fs::write(scene.gateway.file(), file).unwrap();
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    while !scene.gateway.log().contains("configuration reloaded") {
+        assert!(tokio::time::Instant::now() < until, "{}", scene.gateway.log());
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     scene.send("https://evil.test/login").await;
     let mails = scene.sink.wait_for(1).await;
     let raw = String::from_utf8_lossy(&mails[0].raw).into_owned();

@@ -2,6 +2,7 @@
 
 mod certificate;
 mod collector;
+mod tellers;
 
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -11,18 +12,18 @@ use std::time::{Duration, SystemTime};
 use anyhow::Context;
 use futures_util::FutureExt;
 use prometheus::Registry;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::config::Config;
 use super::reinject::IntoNextHop;
-use super::{data, standing};
+use super::standing;
 use crate::deferred::Queue;
 use crate::egress;
-use crate::enforcement::alert::{
-    AlertJobs, AlertMetrics, Board, Channel, Channels, Delivery, Later, Node, Untold, Watch, Ways,
-};
+use crate::enforcement::Tell;
+use crate::enforcement::alert::{AlertsConfig, Board, Channel, Channels, Later, Untold, Watch, Ways};
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
@@ -31,6 +32,9 @@ use crate::pipeline::Pipeline;
 use crate::records::Records;
 
 use collector::Collector;
+use tellers::{Told, Watcher};
+
+pub(super) use tellers::Tellers;
 
 /// How long what waits for the channels may take at the end, and then to be laid into the job queue.
 const LAST: Duration = Duration::from_secs(3);
@@ -38,107 +42,69 @@ const LAID_DOWN: Duration = Duration::from_secs(1);
 
 /// The watch, before it runs.
 pub(super) struct Alerting {
-    every: Duration,
-    watch: Box<dyn Fn() -> Watch + Send + Sync>,
+    watcher: Watcher,
+    told: watch::Receiver<Told>,
     collector: Collector,
-    deliveries: Vec<Delivery>,
-    later: Option<Later>,
-    untold: Untold,
+    /// None: nobody might ever work on a queue that is only here.
+    queue: Option<Arc<dyn Queue>>,
     board: Board,
     config: Arc<Config>,
 }
 
-/// The channels, for whoever watches and for whoever works on what waits.
-#[derive(Clone)]
-pub(super) struct Tellers {
-    channels: Vec<Arc<Channel>>,
-    dependencies: egress::Registry,
-    node: Node,
-    metrics: AlertMetrics,
-}
-
-impl Tellers {
-    /// Sets the channels up; `None` when nothing is to be watched.
-    ///
-    /// # Errors
-    /// Names the setting that cannot be used.
-    pub(super) fn new(
-        config: &Config,
-        outside: &Outside,
-        next_hops: &Arc<NextHops>,
-        registry: &Registry,
-    ) -> anyhow::Result<Option<Self>> {
-        if !config.alerts.enabled {
-            return Ok(None);
-        }
-        // Of their own: a reload forgets services that are gone, not channels.
-        let ways = ways(config, outside.dependencies.beside(), Some(next_hops)).context("[alerts]")?;
-        let channels = Channel::configured(&config.alerts, &ways).context("[alerts]")?;
-        let channels = channels.into_iter().map(Arc::new).collect();
-        let metrics = AlertMetrics::new(registry)?;
-        data::prepare(config)?;
-        let node = Node { name: ways.host_name, id: Board::new(&config.data).node_id()? };
-        Ok(Some(Self { channels, dependencies: ways.dependencies, node, metrics }))
-    }
-
-    /// What works on notices that wait in the queue.
-    pub(super) fn jobs(self, config: &Config, queue: &Arc<dyn Queue>) -> AlertJobs {
-        let later = Later::new(Arc::clone(queue), &config.alerts.delivery);
-        AlertJobs::new(self.channels, later, (self.node.id, Board::new(&config.data)), self.metrics)
-    }
+/// The channels at work, of one set of settings.
+struct Telling {
+    channels: Channels,
+    delivering: JoinSet<()>,
+    later: Option<Later>,
+    every: Duration,
+    new_watch: Box<dyn Fn() -> Watch + Send + Sync>,
 }
 
 impl Alerting {
-    /// Sets it up.
+    /// Sets it up; `None` when nothing is to be watched.
     pub(super) fn new(
         config: &Arc<Config>,
         (records, outside, next_hops, pipeline): (&Arc<Records>, &Arc<Outside>, &Arc<NextHops>, &Arc<Pipeline>),
-        tellers: Tellers,
+        tellers: &Tellers,
         queue: &Arc<dyn Queue>,
         registry: &Registry,
-    ) -> Self {
-        let Tellers { channels, dependencies, node, metrics } = tellers;
-        // Nobody might ever work on a queue that is only here.
+    ) -> Option<Self> {
+        let watcher = tellers.watcher.clone()?;
+        let channels = tellers.dependencies.clone();
+        let collector = Collector::new(config, records, (outside, pipeline), (channels, next_hops), queue, registry);
         let shared = !config.queue.url.is_empty() || config.queue.url_file.is_some();
-        let worked_on = config.workers.enabled || shared;
-        let later = worked_on.then(|| Later::new(Arc::clone(queue), &config.alerts.delivery));
-        let (channels, deliveries) = Channels::new(channels, &config.alerts.delivery, &metrics, later.as_ref());
-        let board = Board::new(&config.data);
-        match board.state() {
-            Ok(state) => channels.resume(state.unwrap_or_default().untold),
-            Err(error) => tracing::warn!(event = event::SYSTEM, %error, "what was not yet told is not told"),
-        }
-        let (untold, settings, shown) = (channels.untold().clone(), config.alerts.clone(), board.clone());
-        // Its place is taken by another of its kind when it breaks down: that one goes on from the board.
-        let watch =
-            move || Watch::new(node.clone(), settings.clone(), shown.clone(), channels.clone(), metrics.clone());
-        let collector =
-            Collector::new(config, records, (outside, pipeline), (dependencies, next_hops), queue, registry);
-        let every = Duration::from_secs(u64::from(config.alerts.every_seconds.max(1)));
-        let config = Arc::clone(config);
-        Self { every, watch: Box::new(watch), collector, deliveries, later, untold, board, config }
+        let queue = (config.workers.enabled || shared).then(|| Arc::clone(queue));
+        let (told, board, config) = (tellers.told(), Board::new(&config.data), Arc::clone(config));
+        Some(Self { watcher, told, collector, queue, board, config })
     }
 
     /// Watches until `stop`; then what waits for the channels has a moment, and what is left waits as jobs or on the board.
-    pub(super) async fn run(self, stop: CancellationToken) {
-        let Self { every, watch: new_watch, mut collector, deliveries, later, untold, board, config } = self;
+    pub(super) async fn run(mut self, stop: CancellationToken) {
         // Milliseconds like those of the clock, but nobody sets them.
         let (began, began_ms) = (Instant::now(), now_ms());
         let steady_ms = move || began_ms.saturating_add(i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX));
-        let mut watch = new_watch().recalling(now_ms(), steady_ms());
-        let mut delivering = JoinSet::new();
-        for delivery in deliveries {
-            delivering.spawn(delivery);
+        let mut telling = self.telling();
+        match self.board.state() {
+            Ok(state) => telling.channels.resume(state.unwrap_or_default().untold),
+            Err(error) => tracing::warn!(event = event::SYSTEM, %error, "what was not yet told is not told"),
         }
-        let mut ticks = tokio::time::interval(every);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut rotation = Box::pin(rotate_by_age(config.signing.clone(), config.data.clone(), now_ms));
+        let mut watch = (telling.new_watch)().recalling(now_ms(), steady_ms());
+        let mut rotation = Box::pin(rotate_by_age(self.config.signing.clone(), self.config.data.clone(), now_ms));
+        let mut ticks = ticks(telling.every);
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = &mut rotation => {}
+                Ok(()) = self.told.changed() => {
+                    let next = self.telling();
+                    watch = watch.under(AlertsConfig::clone(&self.told.borrow().config), next.channels.clone());
+                    // What waits has a moment; what is left is told by the channels that stand now.
+                    let (untold, _) = std::mem::replace(&mut telling, next).finish().await;
+                    telling.channels.resume(untold.all());
+                    ticks = self::ticks(telling.every);
+                }
                 _ = ticks.tick() => {
-                    let reading = AssertUnwindSafe(collector.read()).catch_unwind();
+                    let reading = AssertUnwindSafe(self.collector.read()).catch_unwind();
                     let Ok(readings) = reading.await else {
                         broken_down("reading");
                         continue;
@@ -148,15 +114,12 @@ impl Alerting {
                         watch.look(&readings, now_ms(), steady_ms());
                         watch
                     };
-                    watch = surviving(look, &new_watch).await;
+                    watch = surviving(look, &telling.new_watch).await;
                 }
             }
         }
-        // Closes the queues.
-        drop((watch, new_watch));
-        let last = async { while delivering.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(LAST, last).await;
-        delivering.shutdown().await;
+        drop(watch);
+        let (untold, later) = telling.finish().await;
         if let Some(later) = later {
             let _ = tokio::time::timeout(LAID_DOWN, later.put_all(&untold)).await;
         }
@@ -169,11 +132,47 @@ impl Alerting {
                 "alerts that were not delivered yet wait for the next start"
             );
         }
+        let board = self.board;
         let kept = tokio::task::spawn_blocking(move || board.keep_untold(untold)).await;
         if let Ok(Err(error)) = kept {
             tracing::warn!(event = event::SYSTEM, %error, "what was not told cannot be kept: it may be told twice");
         }
     }
+
+    /// Sets the channels to work that stand.
+    fn telling(&mut self) -> Telling {
+        let Told { config, channels } = self.told.borrow_and_update().clone();
+        let Watcher { node, metrics } = self.watcher.clone();
+        let later = self.queue.as_ref().map(|queue| Later::new(Arc::clone(queue), &config.delivery));
+        let (channels, deliveries) = Channels::new(channels, &config.delivery, &metrics, later.as_ref());
+        let delivering = deliveries.into_iter().collect();
+        let every = Duration::from_secs(u64::from(config.every_seconds.max(1)));
+        let (board, told) = (self.board.clone(), channels.clone());
+        // A watch that breaks down is followed by another: that one goes on from the board.
+        let new_watch =
+            move || Watch::new(node.clone(), (*config).clone(), board.clone(), told.clone(), metrics.clone());
+        Telling { channels, delivering, later, every, new_watch: Box::new(new_watch) }
+    }
+}
+
+impl Telling {
+    /// Gives what waits a moment; what is left, and where it can wait. Nobody else may hold the channels by now.
+    async fn finish(self) -> (Untold, Option<Later>) {
+        let Self { channels, mut delivering, later, new_watch, .. } = self;
+        let untold = channels.untold().clone();
+        // Closes the queues.
+        drop((channels, new_watch));
+        let last = async { while delivering.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(LAST, last).await;
+        delivering.shutdown().await;
+        (untold, later)
+    }
+}
+
+fn ticks(every: Duration) -> Interval {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 /// Does something that may block and may break down; in the latter case the next look begins with a new one.
@@ -192,13 +191,14 @@ fn broken_down(what: &str) {
     tracing::error!(event = event::SYSTEM, what, "the watch has broken down: it goes on at the next look");
 }
 
-/// Whether the settings of alerts can be used.
+/// Whether the settings of alerts, and of what is told of second verdicts, can be used.
 ///
 /// # Errors
 /// Names the setting that cannot.
 pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     let dependencies = egress::Registry::new(egress::Metrics::new(&Registry::new())?);
-    Channel::configured(&config.alerts, &ways(config, dependencies, None)?)?;
+    Channel::configured(&config.alerts, &ways(config, dependencies.clone(), None)?)?;
+    Tell::check((&config.alerts, &config.actions), ways(config, dependencies, None)?)?;
     Ok(())
 }
 

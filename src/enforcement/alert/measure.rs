@@ -212,6 +212,19 @@ impl Gauges {
         }
     }
 
+    /// Measures by other settings from now on; what was counted stays.
+    pub fn retune(&mut self, config: &AlertsConfig) {
+        let new = Self::new(config);
+        (self.window_ms, self.minimum) = (new.window_ms, new.minimum);
+        (self.mix_ms, self.mix_minimum) = (new.mix_ms, new.mix_minimum);
+        self.api.length_ms = new.window_ms;
+        self.services.values_mut().for_each(|window| window.length_ms = new.window_ms);
+        self.mix.length_ms = new.mix.length_ms;
+        self.failed_holds.length_ms = new.window_ms;
+        self.panics.length_ms = new.window_ms;
+        self.answers.length_ms = new.window_ms;
+    }
+
     /// What is to be remembered at this moment.
     pub fn memory(&self, now_ms: i64, steady_ms: i64) -> Memory {
         Memory {
@@ -583,5 +596,21 @@ mod tests {
         let change = at(90, 1_200, 212).unwrap();
         assert!((change - 0.898).abs() < 0.01, "{change}");
         assert_eq!(at(105, 1_210, 213), None, "too few");
+    }
+
+    #[test]
+    fn other_settings_keep_what_was_counted() {
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let panics = |gauges: &mut Gauges, count, at| {
+            let readings = Readings { panics: Some(count), ..Readings::default() };
+            let measures = gauges.measure(&readings, at);
+            measures.iter().find(|measure| measure.kind == Kind::Panics).and_then(|measure| measure.value)
+        };
+        panics(&mut gauges, 3, 0);
+        assert_eq!(panics(&mut gauges, 5, 100_000), Some(2.0));
+        gauges.retune(&AlertsConfig { window_seconds: 1_000, ..AlertsConfig::default() });
+        assert_eq!(panics(&mut gauges, 6, 900_000), Some(3.0), "the longer window, with what was counted before");
+        gauges.retune(&AlertsConfig { window_seconds: 10, ..AlertsConfig::default() });
+        assert_eq!(panics(&mut gauges, 6, 920_000), Some(0.0), "the shorter one");
     }
 }

@@ -47,6 +47,15 @@ impl Watch {
         self
     }
 
+    /// Goes on under other settings, telling others; what is known and counted stays.
+    #[must_use]
+    pub fn under(self, config: AlertsConfig, channels: Channels) -> Self {
+        let Self { node, mut gauges, machine, board, metrics, beaten_ms, .. } = self;
+        gauges.retune(&config);
+        let machine = Machine::new(config.clone(), machine.alerts().cloned().collect());
+        Self { node, config, gauges, machine, board, channels, metrics, beaten_ms }
+    }
+
     /// Looks once; `steady_ms` is of a clock that nobody sets. Writes small files, so it may block for a moment.
     pub fn look(&mut self, readings: &Readings, now_ms: i64, steady_ms: i64) {
         let measures = self.gauges.measure(readings, steady_ms);

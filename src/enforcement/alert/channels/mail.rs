@@ -60,7 +60,7 @@ impl Mail {
             address.is_ascii() && !address.contains(odd) && Address::parse(address).is_some()
         };
         if let Some(wrong) = config.to.iter().chain([&sender]).find(|address| !plain(address)) {
-            return Err(ChannelError::Address(wrong.clone()));
+            return Err(ChannelError::Address { section: "alerts.mail", address: wrong.clone() });
         }
         Ok(Self { dependency, mailer, to: config.to.clone(), sender, host_name: host_name.to_owned() })
     }

@@ -81,8 +81,10 @@ impl ChannelName {
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// A file of a secret cannot be read.
-    #[error("alerts.{key}: cannot read {file}")]
+    #[error("{section}.{key}: cannot read {file}")]
     File {
+        /// Where the setting is.
+        section: &'static str,
         /// The setting.
         key: &'static str,
         /// Which file.
@@ -92,23 +94,42 @@ pub enum ChannelError {
         source: std::io::Error,
     },
     /// What should be a URL is none. It is not shown: it may be a secret.
-    #[error("alerts.{key}: no http or https URL stands there")]
+    #[error("{section}.{key}: no http or https URL stands there")]
     Url {
+        /// Where the setting is.
+        section: &'static str,
         /// The setting.
         key: &'static str,
     },
     /// A routing key is none.
     #[error("alerts.pagerduty.routing_key_file: a routing key has 32 letters and digits")]
     RoutingKey,
-    /// A recipient or sender of alerts is no address.
-    #[error("alerts.mail: `{0}` is no mail address")]
-    Address(String),
+    /// A recipient or sender is no address.
+    #[error("{section}: `{address}` is no mail address")]
+    Address {
+        /// Where the setting is.
+        section: &'static str,
+        /// What stands there.
+        address: String,
+    },
     /// The resolver.
     #[error("alerts")]
     Names(#[from] NamesError),
     /// TLS or HTTP.
     #[error("alerts")]
     Http(#[from] HttpError),
+}
+
+impl ChannelError {
+    /// The same error of a channel whose settings are those of `[actions]`.
+    pub(in crate::enforcement) fn of_actions(self) -> Self {
+        match self {
+            Self::File { key, file, source, .. } => Self::File { section: "actions", key, file, source },
+            Self::Url { key, .. } => Self::Url { section: "actions", key },
+            Self::Address { address, .. } => Self::Address { section: "actions.notify", address },
+            other => other,
+        }
+    }
 }
 
 /// What channels go out by.
@@ -151,7 +172,7 @@ impl Channel {
     pub fn configured(config: &AlertsConfig, ways: &Ways) -> Result<Vec<Self>, ChannelError> {
         // Slack refuses a whole message for a button that leads nowhere, and an alert must not be lost by that.
         if !config.link_url.is_empty() && (config.link_url.len() > LINK_BYTES || web_url(&config.link_url).is_none()) {
-            return Err(ChannelError::Url { key: "link_url" });
+            return Err(ChannelError::Url { section: "alerts", key: "link_url" });
         }
         let mut channels = Vec::new();
         let mut web = Web { config, ways, clients: None };
@@ -247,7 +268,7 @@ struct Web<'a> {
 
 impl Web<'_> {
     fn client(&mut self, name: ChannelName, key: &'static str, url: &str) -> Result<(HttpClient, Url), ChannelError> {
-        let wrong = ChannelError::Url { key };
+        let wrong = ChannelError::Url { section: "alerts", key };
         let Some((url, host)) = web_url(url).and_then(|url| Some((url.clone(), url.host_str()?.to_owned()))) else {
             return Err(wrong);
         };
@@ -276,7 +297,7 @@ fn web_url(text: &str) -> Option<Url> {
 
 fn secret(key: &'static str, file: &Path) -> Result<String, ChannelError> {
     let text = std::fs::read_to_string(file);
-    let text = text.map_err(|source| ChannelError::File { key, file: file.to_owned(), source })?;
+    let text = text.map_err(|source| ChannelError::File { section: "alerts", key, file: file.to_owned(), source })?;
     Ok(text.trim().chars().take(SECRET_BYTES).collect())
 }
 

@@ -98,33 +98,35 @@ impl BlockLists {
     /// What all lists say about a message; each that fails is named.
     pub(super) fn ask(&self, question: &Question<'_>, until: Instant) -> Asking<'static, Found> {
         // Made when the first list that is asked wants them.
-        let (addresses, urls) = (LazyCell::new(|| addresses(question)), LazyCell::new(|| self.urls(question)));
+        let client = client(question);
+        let addresses = LazyCell::new(|| client.map(|ip| Asked::address(ListingOf::Client, ip)).into_iter().collect());
+        let urls = LazyCell::new(|| self.urls(question));
         let domains = LazyCell::new(|| self.domains(question, &urls));
+        let has_domains = || {
+            let mut links = links(question);
+            from(question).next().is_some() || envelope(question).is_some() || links.any(|one| one.ip.is_none())
+        };
         let (again, left) = (question.again, until.saturating_duration_since(Instant::now()));
         let (mut found, mut failures) = (Found::default(), BTreeMap::new());
         let mut each: Vec<BoxFuture<'static, _>> = Vec::new();
         for zone in &self.zones {
+            let concerned = match zone.config.of {
+                ZoneOf::Addresses => client.is_some(),
+                ZoneOf::Domains => has_domains(),
+                ZoneOf::Urls => links(question).next().is_some(),
+            };
+            if !concerned {
+                continue;
+            }
             if let Some(failure) = zone.refuses() {
-                let concerned = match zone.config.of {
-                    ZoneOf::Addresses => !addresses.is_empty(),
-                    ZoneOf::Domains => {
-                        senders(question).next().is_some() || links(question).any(|one| one.ip.is_none())
-                    }
-                    ZoneOf::Urls => links(question).next().is_some(),
-                };
-                if concerned {
-                    failures.insert(zone.config.name.clone(), failure);
-                }
+                failures.insert(zone.config.name.clone(), failure);
                 continue;
             }
             let about = match zone.config.of {
-                ZoneOf::Addresses => &*addresses,
+                ZoneOf::Addresses => &*addresses as &Vec<Asked>,
                 ZoneOf::Domains => &domains.0,
                 ZoneOf::Urls => &*urls,
             };
-            if about.is_empty() {
-                continue;
-            }
             if zone.config.of == ZoneOf::Domains {
                 found.left_out = domains.1;
             }
@@ -182,9 +184,11 @@ impl BlockLists {
     /// Domains of senders, the envelope's first, and of the links, each once; and how many senders are left out.
     fn domains(&self, question: &Question<'_>, urls: &[Asked]) -> (Vec<Asked>, usize) {
         let mut seen = HashSet::new();
-        let senders: Vec<String> = senders(question).filter(|domain| seen.insert(domain.clone())).collect();
+        let envelope = envelope(question);
+        let senders = envelope.as_deref().into_iter().chain(from(question));
+        let senders: Vec<&str> = senders.filter(|domain| seen.insert(*domain)).collect();
         let asked = senders.iter().take(self.max_domains);
-        let mut asked: Vec<Asked> = asked.map(|domain| Asked::domain(ListingOf::Sender, domain)).collect();
+        let mut asked: Vec<Asked> = asked.map(|domain| Asked::domain(ListingOf::Sender, *domain)).collect();
         let left_out = senders.len() - asked.len();
         // Lists of domains say something else about numbers, or that they must not be asked about them.
         let links = urls.iter().filter(|url| url.ip.is_none());
@@ -230,10 +234,8 @@ fn dependency_name(zone: &str) -> String {
 }
 
 /// The client, when it is a stranger's.
-fn addresses(question: &Question<'_>) -> Vec<Asked> {
-    let client = question.connection.client_ip.filter(|_| question.connection.login.is_none());
-    let asked = |ip: IpAddr| Asked::address(ListingOf::Client, ip);
-    client.and_then(public).map(asked).into_iter().collect()
+fn client(question: &Question<'_>) -> Option<IpAddr> {
+    question.connection.client_ip.filter(|_| question.connection.login.is_none()).and_then(public)
 }
 
 /// Where links lead: domains and public addresses.
@@ -253,13 +255,15 @@ fn links<'q>(question: &'q Question<'_>) -> impl Iterator<Item = Asked> + 'q {
     followed.chain(links)
 }
 
-/// Domains of senders, the envelope's first.
-fn senders(question: &Question<'_>) -> impl Iterator<Item = String> {
+/// The domain of the envelope's sender.
+fn envelope(question: &Question<'_>) -> Option<String> {
+    registrable_domain(&question.envelope.sender.address()?.domain).map(str::to_owned)
+}
+
+/// Domains of those in From.
+fn from<'q>(question: &Question<'q>) -> impl Iterator<Item = &'q str> {
     let from = question.message.from().iter().filter_map(|mailbox| mailbox.address.as_ref());
-    let from = from.filter_map(|address| registrable_domain(&address.domain).map(str::to_owned));
-    let envelope = question.envelope.sender.address();
-    let envelope = envelope.and_then(|address| registrable_domain(&address.domain).map(str::to_owned));
-    envelope.into_iter().chain(from)
+    from.filter_map(|address| registrable_domain(&address.domain))
 }
 
 /// An address that others know as well: of private ones they know nothing, and are not told.

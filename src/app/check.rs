@@ -10,8 +10,12 @@ use super::{alerts, spans, standing, telemetry};
 use crate::deferred;
 use crate::enforcement::alert::{AlertsConfig, Kind};
 use crate::enforcement::signing::SiteNonces;
+use crate::gateway::milter;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::RelayConfig;
+
+/// The longest header line of an MTA, and what stands around it.
+const MIN_FRAME_BYTES: usize = 131_072;
 
 /// Whether these settings can be used; connects to nothing.
 ///
@@ -26,6 +30,7 @@ pub(super) fn settings(config: &Config) -> anyhow::Result<()> {
     config.workers.check()?;
     config.signing.check()?;
     SiteNonces::new(&config.signing)?;
+    milter(&config.milter)?;
     deadlines(config)?;
     watch(&config.alerts)?;
     alerts::check(config)?;
@@ -61,6 +66,45 @@ fn http(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Limits of the milter door that would stop all mail.
+fn milter(milter: &milter::Config) -> anyhow::Result<()> {
+    if !milter.enabled {
+        return Ok(());
+    }
+    let limits = &milter.limits;
+    let numbers = [
+        ("connections", milter.connections),
+        ("command_seconds", usize::try_from(milter.command_seconds)?),
+        ("content_seconds", usize::try_from(milter.content_seconds)?),
+        ("idle_seconds", usize::try_from(milter.idle_seconds)?),
+        ("progress_seconds", usize::try_from(milter.progress_seconds)?),
+        ("verdict_seconds", usize::try_from(milter.verdict_seconds)?),
+        ("accept_backoff_ms", usize::try_from(milter.accept_backoff_ms)?),
+        ("limits.message_bytes", limits.message_bytes),
+        ("limits.header_bytes", limits.header_bytes),
+        ("limits.header_count", limits.header_count),
+        ("limits.recipients", limits.recipients),
+        ("limits.envelope_bytes", limits.envelope_bytes),
+        // Without macros neither queue id nor client would be known.
+        ("limits.macro_count", limits.macro_count),
+        ("limits.macro_bytes", limits.macro_bytes),
+    ];
+    no_zero("milter", &numbers)?;
+    let frame = limits.frame_bytes;
+    ensure!(
+        frame >= MIN_FRAME_BYTES,
+        "milter.limits.frame_bytes {frame}: must be at least {MIN_FRAME_BYTES}, or the MTA's longest header cannot pass"
+    );
+    Ok(())
+}
+
+fn no_zero(section: &str, numbers: &[(&str, usize)]) -> anyhow::Result<()> {
+    match numbers.iter().find(|(_, number)| *number == 0) {
+        Some((name, _)) => bail!("{section}.{name} 0: must be at least 1"),
+        None => Ok(()),
+    }
+}
+
 /// The verdict must be there before the door, or the MTA, stops waiting for it.
 fn deadlines(config: &Config) -> anyhow::Result<()> {
     let inspection = config.inspection.deadline_ms;
@@ -89,9 +133,7 @@ fn watch(alerts: &AlertsConfig) -> anyhow::Result<()> {
         ("delivery.attempts", alerts.delivery.attempts as usize),
         ("delivery.queue", alerts.delivery.queue),
     ];
-    if let Some((name, _)) = numbers.into_iter().find(|(_, number)| *number == 0) {
-        bail!("alerts.{name} 0: must be at least 1");
-    }
+    no_zero("alerts", &numbers)?;
     alerts.call.check().map_err(|error| error.below("alerts.call"))?;
     let hysteresis = alerts.hysteresis;
     ensure!((0.0..1.0).contains(&hysteresis), "alerts.hysteresis {hysteresis}: a share, from 0 to below 1 (0.1, say)");
@@ -157,6 +199,11 @@ mod tests {
             ("[http.callers]\n\"a b\" = \"read\"", &["http.callers", "`a b`"]),
             ("[store]\nreplica_url = \"mysql://u:pw@x\"", &["store.replica_url `mysql://u@x`", "postgres://"]),
             ("[store]\nurl = \"mysql://x\"", &["store.url `mysql://x`", "postgres://"]),
+            ("[milter]\nconnections = 0", &["milter.connections 0", "at least 1"]),
+            ("[milter]\ncontent_seconds = 0", &["milter.content_seconds 0", "at least 1"]),
+            ("[milter.limits]\nrecipients = 0", &["milter.limits.recipients 0", "at least 1"]),
+            ("[milter.limits]\nframe_bytes = 1000", &["milter.limits.frame_bytes 1000", "at least 131072"]),
+            ("[actions.webhook]\nurl = \"gopher://x\"", &["actions.webhook.url", "no http or https URL"]),
             ("[store]\nconnections = 0", &["store.connections 0", "at least 1"]),
             ("[store]\nconnections = 2\nmin_connections = 3", &["store.min_connections 3", "store.connections (2)"]),
             ("[alerts.call]\ndeadline_ms = 0", &["alerts.call.deadline_ms", "at least 1"]),

@@ -2,8 +2,9 @@
 //! program of the operator's, signed.
 //!
 //! Each is done once: what has a result on the record is not done again. A channel that does not take it has the job come again;
-//! one that refuses it for good ends it, and the record says so. When several channels are told, one that took it is enough: the
-//! others are named in the result. A crash between telling and noting may tell twice: rather twice than never. A silence that
+//! one that refuses it for good ends it, and the record says so. When several channels of `alert` are told and some take it, it
+//! waits for the others like an alert of the gateway's own ([`Later`]). When several are told by `notify`, one that took it is
+//! enough: the others are named in the result. A crash between telling and noting may tell twice: rather twice than never. A silence that
 //! covers it (`*`, `second_verdict`, or the key `second_verdict:ID`) holds for `alert`: the result names who ordered it, and it is
 //! not told later. Silences are those in the data folder of the process that works.
 
@@ -16,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::actions::{NOBODY, done, now_ms, ordered};
 use super::alert::{
-    Act, AlertMailConfig, AlertsConfig, Board, Channel, ChannelError, Line, Notice, Order, SECOND_VERDICT, Severity,
-    Ways, WebhookConfig, What,
+    Act, AlertMailConfig, AlertMetrics, AlertsConfig, Board, Channel, ChannelError, Later, Line, Notice, Order,
+    SECOND_VERDICT, Severity, Ways, WebhookConfig, What,
 };
 use super::{ActionWebhookConfig, ActionsConfig};
 use crate::deferred::{Failure, Handler, Job};
@@ -37,6 +38,8 @@ pub const WEBHOOK: &str = "webhook";
 pub struct Tell {
     records: Arc<Records>,
     operators: Vec<Arc<Channel>>,
+    /// Where it waits for operators who do not take it, and where it is counted.
+    later: Option<(Later, AlertMetrics)>,
     people: People,
     board: Board,
     webhook: Option<Channel>,
@@ -62,7 +65,13 @@ impl Tell {
     ) -> Result<Self, ChannelError> {
         let board = Board::new(&ways.data);
         let (people, webhook) = told(sections, ways)?;
-        Ok(Self { records, operators, people, board, webhook })
+        Ok(Self { records, operators, later: None, people, board, webhook })
+    }
+
+    /// What operators do not take waits here, and is counted.
+    #[must_use]
+    pub fn waiting_in(self, later: Later, metrics: AlertMetrics) -> Self {
+        Self { later: Some((later, metrics)), ..self }
     }
 
     /// Whether these settings can be used; asks nobody.
@@ -83,10 +92,11 @@ impl Tell {
             ALERT => match self.silence(order.id).await {
                 Some(silence) => format!("silenced by {}", silence.by),
                 None => {
-                    self.by(self.operators.iter().map(|one| &**one), &self.notice(&explained, &order, false)).await?
+                    let operators = self.operators.iter().map(|one| &**one);
+                    by(operators, &self.notice(&explained, &order, false), self.later.as_ref()).await?
                 }
             },
-            WEBHOOK => self.by(self.webhook.iter(), &self.notice(&explained, &order, false)).await?,
+            WEBHOOK => by(self.webhook.iter(), &self.notice(&explained, &order, false), None).await?,
             _ => self.notify(&explained, &order).await?,
         };
         done(&self.records, job, &order, &result).await
@@ -112,33 +122,7 @@ impl Tell {
             channels.extend(self.people.mail_to(std::slice::from_ref(recipient)).ok().flatten());
         }
         let notice = self.notice(explained, order, true);
-        self.by(channels.iter(), &notice).await
-    }
-
-    /// Gives a notice to each channel; what came of it.
-    async fn by(&self, channels: impl Iterator<Item = &Channel>, notice: &Notice) -> Result<String, Failure> {
-        let severity = notice.lines.first().map_or(Severity::Warning, |line| line.severity);
-        let (mut took, mut refused, mut passing) = (Vec::new(), Vec::new(), None);
-        for channel in channels.filter(|channel| channel.from() <= severity) {
-            match channel.deliver(notice).await {
-                Ok(()) => took.push(channel.name().as_str()),
-                Err(failure) => {
-                    observe::count("enforcement", failure.category());
-                    let said = format!("{}: {failure}", channel.name().as_str());
-                    if !Channel::is_final(&failure) {
-                        passing = Some(said.clone());
-                    }
-                    refused.push(said);
-                }
-            }
-        }
-        match (took.is_empty(), passing) {
-            (true, Some(error)) => Err(Failure::later(error)),
-            (true, None) if refused.is_empty() => Ok(NOBODY.to_owned()),
-            (true, None) => Ok(format!("refused by {}", refused.join("; "))),
-            (false, _) if refused.is_empty() => Ok(format!("told by {}", took.join(", "))),
-            (false, _) => Ok(format!("told by {}; not by {}", took.join(", "), refused.join("; "))),
-        }
+        by(channels.iter(), &notice, None).await
     }
 
     /// What is told: to operators what happened, to people what it means for them.
@@ -180,6 +164,68 @@ impl Tell {
         };
         let link = if people { "" } else { self.people.alerts.link_url.as_str() };
         Notice::one(&self.people.ways.host_name, link, line, at_ms)
+    }
+}
+
+/// Gives a notice to each channel; what came of it. When nobody takes it yet the job comes again; when some do, it waits in
+/// `later` for the others, and without that they are named.
+async fn by(
+    channels: impl Iterator<Item = &Channel>,
+    notice: &Notice,
+    later: Option<&(Later, AlertMetrics)>,
+) -> Result<String, Failure> {
+    let count = |channel: &Channel, outcome| {
+        later.inspect(|(_, metrics)| metrics.delivered(channel.name(), outcome));
+    };
+    let severity = notice.lines.first().map_or(Severity::Warning, |line| line.severity);
+    let (mut took, mut refused, mut put_off) = (Vec::new(), Vec::new(), Vec::new());
+    for channel in channels.filter(|channel| channel.from() <= severity) {
+        let mut left = notice.clone();
+        let Err(failure) = channel.deliver_left(&mut left).await else {
+            count(channel, "ok");
+            took.push(channel.name().as_str());
+            continue;
+        };
+        observe::count("enforcement", failure.category());
+        if Channel::is_final(&failure) {
+            count(channel, "refused");
+            refused.push(format!("{}: {failure}", channel.name().as_str()));
+            continue;
+        }
+        if channel.is_partly(&left) {
+            took.push(channel.name().as_str());
+        }
+        put_off.push((channel, left, failure));
+    }
+    if took.is_empty()
+        && let Some((channel, _, failure)) = put_off.first()
+    {
+        put_off.iter().for_each(|(channel, ..)| count(channel, "retried"));
+        return Err(Failure::later(format!("{}: {failure}", channel.name().as_str())));
+    }
+    let mut waits = Vec::new();
+    for (channel, left, failure) in put_off {
+        let said = format!("{}: {failure}", channel.name().as_str());
+        match later {
+            Some((later, _)) if later.wait(channel, &left, &failure).await => {
+                count(channel, "queued");
+                waits.push(channel.name().as_str());
+            }
+            // Rather told twice than never.
+            Some(_) => {
+                count(channel, "retried");
+                return Err(Failure::later(said));
+            }
+            None => refused.push(said),
+        }
+    }
+    let parts = [("told by", took.join(", ")), ("waits for", waits.join(", ")), ("not by", refused.join("; "))];
+    let parts: Vec<String> =
+        parts.iter().filter(|(_, who)| !who.is_empty()).map(|(what, who)| format!("{what} {who}")).collect();
+    match took.is_empty() {
+        true if refused.is_empty() => Ok(NOBODY.to_owned()),
+        true => Ok(format!("refused by {}", refused.join("; "))),
+        false => Ok(parts.join("; ")),
     }
 }
 

@@ -11,7 +11,7 @@ use mailweir::deferred::{Handler, Job};
 use mailweir::egress;
 use mailweir::enforcement::alert::{Alert, Board, Kind, Machine, Measure, Node, Order, Severity, Watch};
 use mailweir::enforcement::alert::{
-    AlertJobs, AlertMetrics, AlertsConfig, Channel, Channels, Later, Notice, Ways, What,
+    AlertJobs, AlertMetrics, AlertsConfig, Channel, Channels, Later, Notice, Now, Ways, What,
 };
 use mailweir::enforcement::signing::{Asked, Keys, MemoryNonces, SigningConfig, Verifier};
 use mailweir::enforcement::{ALERT, ActionsConfig, Refused, Reinject, Tell, WEBHOOK};
@@ -29,11 +29,12 @@ use crate::support::http::request;
 use crate::support::records::{id_at, now_ms, record};
 use crate::support::sink::Sink;
 
+const AT_ZERO: Now = Now { ms: 0, steady_ms: 0 };
 const ROUTING_KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A server that takes mail, but not for everybody.
 #[derive(Clone, Default)]
-struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
+pub(crate) struct Server(Arc<Mutex<Vec<(Envelope, Bytes)>>>);
 
 impl Reinject for Server {
     async fn reinject(&self, envelope: Envelope, raw: Bytes) -> Result<String, Refused> {
@@ -45,7 +46,7 @@ impl Reinject for Server {
     }
 }
 
-fn ways(folder: &TempDir, server: &Server) -> Ways {
+pub(crate) fn ways(folder: &TempDir, server: &Server) -> Ways {
     Ways {
         dependencies: egress::Registry::new(egress::Metrics::new(&prometheus::Registry::new()).unwrap()),
         mailer: Arc::new(server.clone()),
@@ -57,7 +58,7 @@ fn ways(folder: &TempDir, server: &Server) -> Ways {
 }
 
 /// All four channels, to one place.
-fn config(folder: &TempDir, place: std::net::SocketAddr) -> AlertsConfig {
+pub(crate) fn config(folder: &TempDir, place: std::net::SocketAddr) -> AlertsConfig {
     let file = |name: &str, text: String| {
         fs::write(folder.path().join(name), text).unwrap();
         Some(folder.path().join(name))
@@ -77,7 +78,7 @@ fn config(folder: &TempDir, place: std::net::SocketAddr) -> AlertsConfig {
     config
 }
 
-fn node() -> Node {
+pub(crate) fn node() -> Node {
     Node { name: "gw".into(), id: "0123456789abcdef".into() }
 }
 
@@ -177,7 +178,7 @@ async fn deliver(answer: impl Fn(&Got, usize) -> &'static str + Send + Sync + 's
         value: Some(0.01),
         note: Some("see https://evil.example".into()),
     };
-    channels.tell(&node(), "", &machine.step(&[bad], &[], 0), 0);
+    channels.tell(&node(), "", &machine.step(&[bad], &[], AT_ZERO), 0);
     drop(channels);
     for delivery in deliveries {
         delivery.await;
@@ -277,7 +278,7 @@ async fn one_wrong_address_keeps_nobody_from_being_told() {
     let (channels, mut deliveries) = Channels::new(channels, &config.delivery, &metrics, None);
     let mut machine = Machine::new(config, Vec::new());
     let bad = Measure { kind: Kind::Disk, subject: "data".into(), value: Some(0.01), note: None };
-    channels.tell(&node(), "", &machine.step(&[bad], &[], 0), 0);
+    channels.tell(&node(), "", &machine.step(&[bad], &[], AT_ZERO), 0);
     let untold = channels.untold().clone();
     drop(channels);
     let delivering = tokio::spawn(deliveries.remove(0));
@@ -430,7 +431,7 @@ async fn keys_are_taken_as_they_are_told() {
     let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
     let zone = "block_list:zen.example.org";
     let measure = Measure { kind: Kind::BreakerOpen, subject: zone.into(), value: Some(700.0), note: None };
-    let changes = machine.step(&[measure], &[], now_ms());
+    let changes = machine.step(&[measure], &[], Now { ms: now_ms(), steady_ms: 0 });
     let notice = Notice::new(&node(), "", &changes, Severity::Warning, now_ms()).unwrap();
     assert_eq!(notice.lines[0].key, format!("breaker_open:{zone}"));
     assert_eq!(notice.lines[0].shown_key(), "breaker_open:block_list:zen[.]example[.]org");
@@ -492,6 +493,79 @@ async fn a_second_verdict_is_told_once_and_may_be_silenced() {
     assert_eq!((sent, result.as_str()), (1, "told by webhook"), "the operator's program hears everything");
     // It holds on to the records.
     drop(tell);
+    opened.close().await;
+}
+
+/// A second verdict that one channel takes and another does not waits for the other, as an alert of the gateway's own does.
+#[tokio::test]
+async fn a_second_verdict_waits_for_the_channel_that_did_not_take_it() {
+    let works = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&works);
+    let endpoint = Endpoint::start(move |got, _| match got.path.starts_with("/hook") {
+        true if !answers.load(Ordering::Relaxed) => "503 Service Unavailable",
+        _ => contract(got),
+    })
+    .await;
+    let (folder, place) = (tempfile::tempdir().unwrap(), crate::support::records::Place::new(""));
+    let opened = place.open().await;
+    let mut alerts = AlertsConfig { enabled: true, ..config(&folder, endpoint.address) };
+    alerts.pagerduty.routing_key_file = None;
+    alerts.mail.to = vec!["ops@example.com".into(), "busy@example.com".into()];
+    let picky = Picky::default();
+    picky.busy.store(true, Ordering::Relaxed);
+    let ways = || Ways { mailer: Arc::new(picky.clone()), ..ways(&folder, &Server::default()) };
+    let operators: Vec<_> = Channel::configured(&alerts, &ways()).unwrap().into_iter().map(Arc::new).collect();
+    let queue = mailweir::deferred::open(&Default::default(), folder.path()).await.unwrap();
+    let later = Later::new(Arc::clone(&queue), &alerts.delivery);
+    let registry = prometheus::Registry::new();
+    let metrics = AlertMetrics::new(&registry).unwrap();
+    let sections = (&alerts, &ActionsConfig::default());
+    let tell = Tell::new(Arc::clone(&opened.records), operators.clone(), sections, ways()).unwrap();
+    let tell = tell.waiting_in(later.clone(), metrics.clone());
+    // Two of one moment: neither is taken for the other.
+    for number in [1, 2] {
+        let id = id_at(now_ms(), number);
+        opened.note(&[record(id, "bill", &["b@example.com"])]).await;
+        let wanted = WantedAction { kind: ALERT.into(), cause: BY_LOOK, recipients: vec!["b@example.com".into()] };
+        opened.records.want_actions(id, vec![wanted], Vec::new(), now_ms()).await.unwrap();
+        let job = Job::new(ALERT, format!("alert:{id}"), ActionOrder::new(id, BY_LOOK).to_bytes(), now_ms());
+        tell.run(&job, CancellationToken::new()).await.unwrap();
+        let result = opened.records.explained(id).await.unwrap().unwrap().actions[0].result.clone();
+        assert_eq!(result.as_deref(), Some("told by slack, mail; waits for mail, webhook"));
+    }
+    works.store(true, Ordering::Relaxed);
+    picky.busy.store(false, Ordering::Relaxed);
+    // This node has looked, and nothing fires.
+    let board = Board::new(folder.path());
+    board.write(&Default::default()).unwrap();
+    let jobs = AlertJobs::new(operators, later, (board.node_id().unwrap(), board), metrics);
+    let mut left = 4;
+    while left > 0 {
+        for claim in queue.claim([10, 10, 10]).await.unwrap() {
+            jobs.run(&claim.job, CancellationToken::new()).await.unwrap();
+            left -= 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let got = endpoint.got();
+    let ids = |path: &str| -> Vec<Value> {
+        got.iter().filter(|got| got.path.starts_with(path)).map(|got| got.json()["id"].clone()).collect()
+    };
+    let told = ids("/hook");
+    assert!(told.len() == 4 && told[0] != told[1], "{told:?}");
+    let again: std::collections::BTreeSet<String> = told[2..].iter().map(ToString::to_string).collect();
+    assert_eq!(again, told[..2].iter().map(ToString::to_string).collect(), "each of them, as it was");
+    assert_eq!(ids("/services").len(), 2, "nobody else again");
+    assert_eq!(*picky.asked.lock().unwrap(), ["ops", "busy", "ops", "busy", "busy", "busy"]);
+    let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
+    for (channel, outcome, count) in
+        [("slack", "ok", 2), ("webhook", "queued", 2), ("webhook", "ok", 2), ("mail", "ok", 2)]
+    {
+        let line = format!("deliveries_total{{channel=\"{channel}\",outcome=\"{outcome}\"}} {count}");
+        assert!(text.contains(&line), "{line}\n{text}");
+    }
+    drop(tell);
+    queue.close().await;
     opened.close().await;
 }
 

@@ -8,6 +8,7 @@ mod support;
 
 mod admin;
 mod alerts;
+mod alerts_outages;
 mod alerts_reload;
 mod architecture;
 mod archives;

@@ -17,7 +17,7 @@ use crate::app::config::Config;
 use crate::deferred::{Depth, Priority, Queue};
 use crate::egress;
 use crate::egress::BreakerState;
-use crate::enforcement::alert::{Answers, Database, Readings, Service, Times, Verdicts};
+use crate::enforcement::alert::{Answers, Breaker, Database, Readings, Service, Times, Verdicts};
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::NextHops;
 use crate::observe::event;
@@ -179,6 +179,7 @@ impl Collector {
         // A file system that hangs says nothing; what it said before is no reading of now.
         let disks = disks.ok().and(self.disks.last.as_ref()).map(|(.., disks)| disks.clone());
         let files = self.files.last.as_ref().map(|(.., files)| files.clone()).unwrap_or_default();
+        let families = self.registry.gather();
         let snapshots = [self.outside.snapshots(), self.channels.snapshots()].concat();
         Readings {
             services: snapshots.into_iter().map(service).collect(),
@@ -186,9 +187,9 @@ impl Collector {
             disks: disks.unwrap_or_default(),
             certificates: files.certificates,
             feeds: files.feeds,
-            next_hops: self.next_hops.iter().flat_map(|hops| hops.standing()).map(down_seconds).collect(),
+            next_hops: self.next_hops.as_ref().map(|hops| down(hops.standing(), &families)).unwrap_or_default(),
             queue_silent: Some(if depth.is_some() { 0.0 } else { self.queue_answered.elapsed().as_secs_f64() }),
-            ..counted(&self.registry.gather(), self.has_http, depth)
+            ..counted(&families, self.has_http, depth)
         }
     }
 }
@@ -219,13 +220,33 @@ fn database(asked: Result<(), Duration>, well: Option<Duration>, silent_since: &
     }
 }
 
-fn down_seconds((name, down): (String, Option<Duration>)) -> (String, f64) {
-    (name, down.unwrap_or_default().as_secs_f64())
+/// For how long each next hop has been down. One that failed before any mail wanted it, and one that nobody has asked, is
+/// neither down nor up.
+fn down(standing: Vec<(String, Option<Duration>)>, families: &[MetricFamily]) -> Vec<(String, f64)> {
+    let family = families.iter().find(|family| family.name() == "mailweir_next_hop_connections_total");
+    let metrics = family.map(MetricFamily::get_metric).unwrap_or_default();
+    let reached = |hop: &str| {
+        let is = |metric: &&Metric, name, value| {
+            metric.get_label().iter().any(|label| label.name() == name && label.value() == value)
+        };
+        let ok = |metric: &&Metric| is(metric, "hop", hop) && is(metric, "result", "ok");
+        metrics.iter().filter(ok).any(|metric| metric.get_counter().get_value() > 0.0)
+    };
+    let seconds = |(name, down): (String, Option<Duration>)| match down {
+        Some(down) => Some((name, down.as_secs_f64())),
+        None => reached(&name).then_some((name, 0.0)),
+    };
+    standing.into_iter().filter_map(seconds).collect()
 }
 
 fn service(snapshot: egress::Snapshot) -> Service {
     Service {
-        open_seconds: (snapshot.state != BreakerState::Closed).then_some(snapshot.since_seconds),
+        breaker: match snapshot.state {
+            // Failures do not open it at once, and not before somebody asks.
+            BreakerState::Closed if snapshot.succeeded == 0 && snapshot.opened == 0 => Breaker::Unasked,
+            BreakerState::Closed => Breaker::Closed,
+            _ => Breaker::Open(snapshot.since_seconds),
+        },
         answered: snapshot.succeeded,
         failed: snapshot.failed.saturating_add(snapshot.refused),
         last_failure: snapshot.last_failure,

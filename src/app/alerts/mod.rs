@@ -23,7 +23,7 @@ use super::standing;
 use crate::deferred::Queue;
 use crate::egress;
 use crate::enforcement::Tell;
-use crate::enforcement::alert::{AlertsConfig, Board, Channel, Channels, Later, Untold, Watch, Ways};
+use crate::enforcement::alert::{AlertsConfig, Board, Channel, Channels, Later, Undelivered, Untold, Watch, Ways};
 use crate::enforcement::signing::rotate_by_age;
 use crate::enrichment::Outside;
 use crate::gateway::next_hop::{HopConfig, NextHopMetrics, NextHops, NextHopsConfig, TlsMode};
@@ -92,9 +92,12 @@ impl Alerting {
         let mut rotation = Box::pin(rotate_by_age(self.config.signing.clone(), self.config.data.clone(), now_ms));
         let mut ticks = ticks(telling.every);
         loop {
+            let untold = telling.channels.untold().clone();
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = &mut rotation => {}
+                // Lest it is told again after whatever ends us before the next look.
+                () = untold.fewer() => keep(self.board.clone(), untold.all()).await,
                 Ok(()) = self.told.changed() => {
                     let next = self.telling();
                     watch = watch.under(AlertsConfig::clone(&self.told.borrow().config), next.channels.clone());
@@ -132,11 +135,7 @@ impl Alerting {
                 "alerts that were not delivered yet wait for the next start"
             );
         }
-        let board = self.board;
-        let kept = tokio::task::spawn_blocking(move || board.keep_untold(untold)).await;
-        if let Ok(Err(error)) = kept {
-            tracing::warn!(event = event::SYSTEM, %error, "what was not told cannot be kept: it may be told twice");
-        }
+        keep(self.board, untold).await;
     }
 
     /// Sets the channels to work that stand.
@@ -166,6 +165,14 @@ impl Telling {
         let _ = tokio::time::timeout(LAST, last).await;
         delivering.shutdown().await;
         (untold, later)
+    }
+}
+
+/// Puts onto the board what is on its way to channels.
+async fn keep(board: Board, untold: Vec<Undelivered>) {
+    let kept = tokio::task::spawn_blocking(move || board.keep_untold(untold)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::warn!(event = event::SYSTEM, %error, "what was not told cannot be kept: it may be told twice");
     }
 }
 

@@ -108,7 +108,7 @@ impl Tellers {
         queue: &Arc<dyn Queue>,
     ) -> anyhow::Result<Vec<(&'static str, Arc<dyn Handler>)>> {
         let told = self.told.borrow().clone();
-        let tell = self.tell(&self.config, records, &told, self.actions.clone())?;
+        let tell = self.tell(&self.config, (records, queue), &told, self.actions.clone())?;
         let (records, queue) = (Arc::clone(records), Arc::clone(queue));
         let deliver = self.watcher.as_ref().map(|watcher| Replaced::new(self.deliver(watcher, &queue, &told)));
         let work = self.work.get_or_init(|| Work { records, queue, tell: Replaced::new(tell), deliver });
@@ -134,7 +134,7 @@ impl Tellers {
         let told = Told { config: Arc::new(config.alerts.clone()), channels };
         let actions = self.actions.draft();
         let tell = match self.work.get() {
-            Some(work) => Some(self.tell(&config, &work.records, &told, actions.clone())?),
+            Some(work) => Some(self.tell(&config, (&work.records, &work.queue), &told, actions.clone())?),
             None => None,
         };
         Ok(Draft { tellers: self, told, dependencies, actions, tell })
@@ -143,13 +143,18 @@ impl Tellers {
     fn tell(
         &self,
         config: &Config,
-        records: &Arc<Records>,
+        (records, queue): (&Arc<Records>, &Arc<dyn Queue>),
         told: &Told,
         dependencies: egress::Registry,
     ) -> anyhow::Result<Tell> {
         let ways = ways(config, dependencies, Some(&self.next_hops)).context("[actions]")?;
         let sections = (&config.alerts, &config.actions);
-        Tell::new(Arc::clone(records), told.channels.clone(), sections, ways).context("[actions]")
+        let tell = Tell::new(Arc::clone(records), told.channels.clone(), sections, ways).context("[actions]")?;
+        let later = Later::new(Arc::clone(queue), &told.config.delivery);
+        Ok(match &self.watcher {
+            Some(watcher) => tell.waiting_in(later, watcher.metrics.clone()),
+            None => tell,
+        })
     }
 
     fn deliver(&self, watcher: &Watcher, queue: &Arc<dyn Queue>, told: &Told) -> AlertJobs {

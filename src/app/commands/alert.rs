@@ -69,7 +69,8 @@ fn list(terminal: &Terminal, board: &Board, firing: bool, as_json: bool) -> anyh
     let Some(state) = board.state()? else {
         bail!("no gateway has looked yet with this folder of data (or alerts.enabled is false)");
     };
-    let stale = now.saturating_sub(state.at_ms) > i64::from(state.every_seconds.max(1)) * 6_000;
+    // Three looks, and the time that one may take.
+    let stale = now.saturating_sub(state.at_ms) > i64::from(state.every_seconds.max(1)) * 3_000 + 2_000;
     let open = state.alerts.iter().any(|alert| alert.state() == "firing");
     if as_json {
         let mut value = serde_json::to_value(&state)?;
@@ -77,11 +78,15 @@ fn list(terminal: &Terminal, board: &Board, firing: bool, as_json: bool) -> anyh
         value["orders"] = serde_json::to_value(&orders)?;
         terminal.json(&value)?;
     } else {
-        show(terminal, &state, &orders, firing)?;
         if stale {
-            let since = format!("The gateway {} last looked at {}.", state.node, time(state.at_ms));
+            let node = plain(&state.node, 100);
+            let since = format!(
+                "The gateway {node} last looked at {}: this is how it was then, not how it is.",
+                time(state.at_ms)
+            );
             terminal.line(&terminal.toned(Tone::Bad, &since))?;
         }
+        show(terminal, &state, &orders, firing)?;
     }
     Ok(if open || stale { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -45,6 +45,9 @@ pub struct BoardState {
     pub node_id: String,
     /// When it looked, milliseconds since 1970.
     pub at_ms: i64,
+    /// The same moment by the steady clock of its process.
+    #[serde(default)]
+    pub steady_ms: i64,
     /// How often it looks.
     pub every_seconds: u32,
     /// Everything that is watched.

@@ -50,7 +50,8 @@ pub struct AlertsConfig {
     /// Delivery, the same for each channel.
     pub delivery: DeliveryConfig,
     /// How each channel may be called. There are no looks of our own (`look_seconds`): that a server takes a connection does not
-    /// say that it takes a message. What waits is the probe, `recovery_seconds` later at most.
+    /// say that it takes a message. What waits in memory is the probe, `recovery_seconds` later at most; what waits in the job queue
+    /// is given when its wait is over, and keeps nothing behind it waiting.
     pub call: CallConfig,
     /// Certificates (PEM) that channels are checked against besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -275,7 +276,8 @@ pub struct DeliveryConfig {
     /// Notices that may wait for one channel; those beyond are dropped and counted.
     pub queue: usize,
     /// Times that a notice is given to a channel that fails, each with the tries of `alerts.call.retry`. Between them it waits
-    /// in the job queue, where that is worked on, else in memory.
+    /// in the job queue, where that is worked on, else in memory; there it is given besides, uncounted, whenever the breaker lets
+    /// somebody try.
     pub attempts: u32,
     /// The first wait between them.
     pub wait_ms: u64,

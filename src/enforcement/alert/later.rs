@@ -16,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::channels::{Channel, is_final, waits};
 use super::metrics::AlertMetrics;
 use super::untold::{Undelivered, Untold};
-use super::{Alert, Board, DeliveryConfig, Line, Notice, Severity, What};
+use super::{Alert, Board, DeliveryConfig, Kind, Line, Notice, Severity, What};
 use crate::deferred::{self, Handler, Job, Placed, Priority, Queue};
+use crate::egress::Failure;
 use crate::observe::{self, Category, Fault, event};
 
 /// Kind of the jobs.
@@ -54,11 +55,18 @@ impl Later {
         }
     }
 
+    /// Lets a notice wait that a channel did not take for the first time; whether it is safe in the queue.
+    pub(in crate::enforcement) async fn wait(&self, channel: &Channel, notice: &Notice, failure: &Failure) -> bool {
+        self.put(channel.name().as_str(), notice, 1, waits(&self.config, 1, failure)).await
+    }
+
     /// Lets a notice wait that was tried so often; whether it is safe in the queue.
     pub(super) async fn put(&self, channel: &str, notice: &Notice, tried: u32, wait: Duration) -> bool {
         let waiting = Waiting { channel: channel.to_owned(), tried, notice: notice.clone() };
         let Ok(payload) = serde_json::to_vec(&waiting) else { return false };
-        let id: String = notice.id().chars().filter(char::is_ascii).take(120).collect();
+        // The end of it tells most.
+        let id: String = notice.id().chars().rev().filter(char::is_ascii).take(120).collect();
+        let id: String = id.chars().rev().collect();
         let now = now_ms();
         let job = Job {
             priority: Priority::High,
@@ -155,8 +163,12 @@ impl Handler for AlertJobs {
     }
 }
 
-/// Whether a line still holds for somebody who is told from this severity on.
-fn holds(line: &Line, alerts: &[Alert], from: Severity) -> bool {
+/// Whether a line still holds for somebody who is told from this severity on. What is no alert of the gateway's own, such as a
+/// second verdict, is on no board and always does.
+pub(super) fn holds(line: &Line, alerts: &[Alert], from: Severity) -> bool {
+    if Kind::parse(&line.kind).is_none() {
+        return true;
+    }
     let alert = alerts.iter().find(|alert| line.is_about(alert));
     let fires = alert.and_then(|alert| alert.severity).filter(|severity| *severity >= from);
     match line.what {

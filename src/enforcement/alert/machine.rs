@@ -1,4 +1,5 @@
-//! The alerts as a machine: measures in, `now` in, what is to be told out.
+//! The alerts as a machine: measures in, `now` in, what is to be told out. How long something has lasted is told by a clock that
+//! nobody sets (`steady_ms`); the other one is for what people read, and for their orders.
 //!
 //! Two layers. The level of each subject: it rises at its thresholds (after `fire_after_seconds`), and falls only when it has
 //! been better by the hysteresis for `resolve_after_seconds`. And what the receivers were told of it: whenever that differs from the
@@ -37,15 +38,22 @@ pub struct Alert {
     pub note: Option<String>,
     /// When that was measured, milliseconds since 1970.
     pub measured_ms: i64,
+    /// The same moment by the steady clock.
+    #[serde(default)]
+    measured_at: i64,
+    /// It is over only because nothing was measured for so long.
+    #[serde(default)]
+    forgotten: bool,
     /// What the receivers were told.
     pub told: Option<Severity>,
-    /// When they were told, milliseconds since 1970.
-    pub told_ms: i64,
+    /// When they were told, by the steady clock.
+    #[serde(default)]
+    told_at: i64,
     /// Somebody has said that he looks at it.
     pub acknowledged: bool,
     /// A silence covers it.
     pub silenced: bool,
-    /// The level it may change to, and since when.
+    /// The level it may change to, and since when by the steady clock.
     pending: Option<(Option<Severity>, i64)>,
 }
 
@@ -60,8 +68,10 @@ impl Alert {
             value: None,
             note: None,
             measured_ms: 0,
+            measured_at: 0,
+            forgotten: false,
             told: None,
-            told_ms: 0,
+            told_at: 0,
             acknowledged: false,
             silenced: false,
             pending: None,
@@ -70,7 +80,7 @@ impl Alert {
 
     /// The value in words.
     pub fn words(&self) -> String {
-        self.kind.words(self.value)
+        if self.forgotten { "nothing is known of it any more".to_owned() } else { self.kind.words(self.value) }
     }
 
     /// `firing`, `acknowledged`, `silenced` or `ok`.
@@ -84,8 +94,9 @@ impl Alert {
     }
 
     /// Takes a measure in; changes the level when it is time.
-    fn measured(&mut self, measure: &Measure, config: &AlertsConfig, now_ms: i64) {
-        (self.value, self.measured_ms) = (measure.value, now_ms);
+    fn measured(&mut self, measure: &Measure, config: &AlertsConfig, now: Now) {
+        (self.value, self.forgotten) = (measure.value, false);
+        (self.measured_ms, self.measured_at) = (now.ms, now.steady_ms);
         self.note.clone_from(&measure.note);
         let threshold = config.thresholds.of(self.kind);
         let (is, at_least) = levels(self.kind, measure.value, threshold, config.hysteresis);
@@ -98,12 +109,19 @@ impl Alert {
         let wait_s = if target > self.severity { config.fire_after_seconds } else { config.resolve_after_seconds };
         let since_ms = match self.pending {
             Some((level, since)) if (level > self.severity) == (target > self.severity) => since,
-            _ => now_ms,
+            _ => now.steady_ms,
         };
         self.pending = Some((target, since_ms));
-        if now_ms.saturating_sub(since_ms) >= i64::from(wait_s) * 1_000 {
-            self.becomes(target, now_ms);
+        if now.steady_ms.saturating_sub(since_ms) >= i64::from(wait_s) * 1_000 {
+            self.becomes(target, now.ms);
         }
+    }
+
+    /// Nothing has been measured for too long.
+    fn forget(&mut self, now: Now) {
+        (self.value, self.forgotten) = (None, true);
+        self.note = Some("nothing is measured any more".into());
+        self.becomes(None, now.ms);
     }
 
     fn becomes(&mut self, level: Option<Severity>, now_ms: i64) {
@@ -119,7 +137,7 @@ impl Alert {
     }
 
     /// What is to be told, if anything.
-    fn tell(&mut self, config: &AlertsConfig, now_ms: i64) -> Option<What> {
+    fn tell(&mut self, config: &AlertsConfig, steady_ms: i64) -> Option<What> {
         let what = match (self.told, self.severity) {
             (Some(_), None) => What::Resolved,
             _ if self.silenced => return None,
@@ -128,14 +146,14 @@ impl Alert {
             (Some(told), Some(is)) if is < told => What::Eased,
             (Some(_), Some(_)) => {
                 let every = i64::from(config.repeat_seconds) * 1_000;
-                if every == 0 || self.acknowledged || now_ms.saturating_sub(self.told_ms) < every {
+                if every == 0 || self.acknowledged || steady_ms.saturating_sub(self.told_at) < every {
                     return None;
                 }
                 What::Repeated
             }
             (None, None) => return None,
         };
-        (self.told, self.told_ms) = (self.severity, now_ms);
+        (self.told, self.told_at) = (self.severity, steady_ms);
         Some(what)
     }
 }
@@ -202,6 +220,15 @@ impl Change {
     }
 }
 
+/// A moment, by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Milliseconds since 1970.
+    pub ms: i64,
+    /// Milliseconds of a clock that nobody sets.
+    pub steady_ms: i64,
+}
+
 /// All alerts.
 #[derive(Debug, Clone)]
 pub struct Machine {
@@ -216,40 +243,49 @@ impl Machine {
         Self { config, alerts }
     }
 
+    /// Goes on in a process whose steady clock, which is at `steady_ms`, is so much ahead of the one that it was known by.
+    pub(super) fn shift(&mut self, later_ms: i64, steady_ms: i64) {
+        let shifted = |at: i64| at.saturating_add(later_ms).min(steady_ms);
+        for alert in self.alerts.values_mut() {
+            (alert.measured_at, alert.told_at) = (shifted(alert.measured_at), shifted(alert.told_at));
+            alert.pending = alert.pending.map(|(level, since)| (level, shifted(since)));
+        }
+    }
+
     /// Everything that is watched, with its level.
     pub fn alerts(&self) -> impl Iterator<Item = &Alert> {
         self.alerts.values()
     }
 
     /// Takes in what was measured and what people ordered; gives what is to be told, the worst first.
-    pub fn step(&mut self, measures: &[Measure], orders: &[Order], now_ms: i64) -> Vec<Change> {
+    pub fn step(&mut self, measures: &[Measure], orders: &[Order], now: Now) -> Vec<Change> {
         for measure in measures {
             let key = key(measure.kind, &measure.subject);
             if !self.alerts.contains_key(&key) && self.alerts.len() >= SUBJECTS {
                 continue;
             }
             let alert = self.alerts.entry(key).or_insert_with(|| Alert::new(measure));
-            alert.measured(measure, &self.config, now_ms);
+            alert.measured(measure, &self.config, now);
         }
         let forget_ms = i64::from(self.config.forget_after_seconds) * 1_000;
         let mut changes = Vec::new();
         for alert in self.alerts.values_mut() {
-            if now_ms.saturating_sub(alert.measured_ms) >= forget_ms && alert.severity.is_some() {
-                alert.note = Some("nothing is measured any more".into());
-                alert.becomes(None, now_ms);
+            if now.steady_ms.saturating_sub(alert.measured_at) >= forget_ms && alert.severity.is_some() {
+                alert.forget(now);
             }
-            let covers = |act: Act| orders.iter().any(|order| order.act == act && order.covers(&alert.key, now_ms));
+            let covers = |act: Act| orders.iter().any(|order| order.act == act && order.covers(&alert.key, now.ms));
             alert.silenced = covers(Act::Silence);
             let seen = covers(Act::Acknowledge) && alert.severity.is_some();
             let was = alert.told;
-            let told = alert.tell(&self.config, now_ms).or_else(|| {
+            let told = alert.tell(&self.config, now.steady_ms).or_else(|| {
                 let news = seen && !alert.acknowledged && alert.told.is_some();
                 alert.acknowledged |= news;
                 news.then_some(What::Acknowledged)
             });
             changes.extend(told.map(|what| Change { what, before: was, alert: alert.clone() }));
         }
-        self.alerts.retain(|_, alert| alert.severity.is_some() || now_ms.saturating_sub(alert.measured_ms) < forget_ms);
+        self.alerts
+            .retain(|_, alert| alert.severity.is_some() || now.steady_ms.saturating_sub(alert.measured_at) < forget_ms);
         changes.sort_by_key(|change| std::cmp::Reverse((change.what != What::Resolved, change.severity())));
         changes
     }
@@ -293,10 +329,15 @@ mod tests {
     }
 
     /// Runs a table: second, value, what is told.
+    /// Both clocks agree.
+    fn now(ms: i64) -> Now {
+        Now { ms, steady_ms: ms }
+    }
+
     fn run(config: &AlertsConfig, kind: Kind, table: &[(i64, f64, &str)]) {
         let mut machine = Machine::new(config.clone(), Vec::new());
         for (second, value, expected) in table {
-            let changes = machine.step(&[measure(kind, "x", *value)], &[], second * 1_000);
+            let changes = machine.step(&[measure(kind, "x", *value)], &[], now(second * 1_000));
             let told: Vec<String> =
                 changes.iter().map(|c| format!("{} {}", c.what.as_str(), c.severity().as_str())).collect();
             assert_eq!(told.join(", "), *expected, "{kind:?} second {second}, {value}");
@@ -361,7 +402,7 @@ mod tests {
         );
         let mut machine = Machine::new(config.clone(), Vec::new());
         let unread = Measure { value: None, ..measure(Kind::Certificate, "relay", 0.0) };
-        let told = machine.step(&[unread], &[], 0);
+        let told = machine.step(&[unread], &[], now(0));
         assert_eq!((told[0].severity(), told[0].alert.words().as_str()), (Severity::Critical, "it cannot be read"));
         run(&config, Kind::FeedAge, &[(0, 31.0, "fired warning"), (10, 1e9, "")]);
     }
@@ -381,7 +422,7 @@ mod tests {
         let mut machine = Machine::new(AlertsConfig { repeat_seconds: 100, ..AlertsConfig::default() }, Vec::new());
         let order = Order::acknowledge("disk:data", "ann", 0).unwrap();
         let mut at = |second: i64, free: f64, orders: &[Order]| -> Vec<What> {
-            let changes = machine.step(&[measure(Kind::Disk, "data", free)], orders, second * 1_000);
+            let changes = machine.step(&[measure(Kind::Disk, "data", free)], orders, now(second * 1_000));
             changes.iter().map(|change| change.what).collect()
         };
         assert_eq!(at(0, 0.09, &[]), [What::Fired]);
@@ -400,7 +441,7 @@ mod tests {
             Machine::new(AlertsConfig { resolve_after_seconds: 0, ..AlertsConfig::default() }, Vec::new());
         let silence = |pattern: &str| vec![Order::silence(pattern, 60, "ann", "works", 0).unwrap()];
         let mut at = |second: i64, free: f64, orders: &[Order]| -> Vec<What> {
-            let changes = machine.step(&[measure(Kind::Disk, "data", free)], orders, second * 1_000);
+            let changes = machine.step(&[measure(Kind::Disk, "data", free)], orders, now(second * 1_000));
             changes.iter().map(|change| change.what).collect()
         };
         assert_eq!(at(0, 0.01, &silence("disk:data")), []);
@@ -417,13 +458,14 @@ mod tests {
     #[test]
     fn no_reading_is_not_good_news() {
         let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
-        assert_eq!(machine.step(&[measure(Kind::BreakerOpen, "clamd", 61.0)], &[], 0).len(), 1);
-        assert!(machine.step(&[], &[], 3_599_000).is_empty());
-        let over = machine.step(&[], &[], 3_600_000);
+        assert_eq!(machine.step(&[measure(Kind::BreakerOpen, "clamd", 61.0)], &[], now(0)).len(), 1);
+        assert!(machine.step(&[], &[], now(3_599_000)).is_empty());
+        let over = machine.step(&[], &[], now(3_600_000));
         assert_eq!((over.len(), over[0].what), (1, What::Resolved));
+        assert_eq!((over[0].alert.value, &*over[0].alert.words()), (None, "nothing is known of it any more"));
         assert_eq!(machine.alerts().count(), 0);
         let none = Measure { value: None, ..measure(Kind::DatabaseLatency, "", 0.0) };
-        let silent = machine.step(&[none], &[], 3_610_000);
+        let silent = machine.step(&[none], &[], now(3_610_000));
         assert_eq!((silent[0].what, silent[0].severity()), (What::Fired, Severity::Critical));
         assert_eq!(silent[0].alert.words(), "no answer");
     }
@@ -431,12 +473,12 @@ mod tests {
     #[test]
     fn alerts_outlive_the_process() {
         let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
-        machine.step(&[measure(Kind::Disk, "data", 0.01)], &[], 0);
+        machine.step(&[measure(Kind::Disk, "data", 0.01)], &[], now(0));
         let text = serde_json::to_string(&machine.alerts().collect::<Vec<_>>()).unwrap();
         let mut next = Machine::new(AlertsConfig::default(), serde_json::from_str(&text).unwrap());
-        assert!(next.step(&[measure(Kind::Disk, "data", 0.01)], &[], 10_000).is_empty(), "told already");
-        next.step(&[measure(Kind::Disk, "data", 0.5)], &[], 20_000);
-        let over = next.step(&[measure(Kind::Disk, "data", 0.5)], &[], 80_000);
+        assert!(next.step(&[measure(Kind::Disk, "data", 0.01)], &[], now(10_000)).is_empty(), "told already");
+        next.step(&[measure(Kind::Disk, "data", 0.5)], &[], now(20_000));
+        let over = next.step(&[measure(Kind::Disk, "data", 0.5)], &[], now(80_000));
         assert_eq!(over[0].what, What::Resolved);
     }
 
@@ -445,7 +487,7 @@ mod tests {
         let config = AlertsConfig { resolve_after_seconds: 0, ..AlertsConfig::default() };
         let mut machine = Machine::new(config, Vec::new());
         let mut at = |second: i64, free: f64| {
-            let changes = machine.step(&[measure(Kind::Disk, "data", free)], &[], second * 1_000);
+            let changes = machine.step(&[measure(Kind::Disk, "data", free)], &[], now(second * 1_000));
             (changes[0].what, changes[0].seen_from(Severity::Critical).map(|(what, _)| what))
         };
         assert_eq!(at(0, 0.09), (What::Fired, None));
@@ -458,7 +500,7 @@ mod tests {
     fn the_worst_comes_first() {
         let mut machine = Machine::new(AlertsConfig::default(), Vec::new());
         let all = [measure(Kind::Disk, "a", 0.09), measure(Kind::Disk, "b", 0.01), measure(Kind::Disk, "c", 0.5)];
-        let keys: Vec<String> = machine.step(&all, &[], 0).into_iter().map(|change| change.alert.key).collect();
+        let keys: Vec<String> = machine.step(&all, &[], now(0)).into_iter().map(|change| change.alert.key).collect();
         assert_eq!(keys, ["disk:b", "disk:a"]);
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Pure: the time is an argument, and it is that of a clock that nobody sets (`steady_ms`), for windows must not shrink or empty
 //! when the other one steps. Memory is bounded: each window keeps at most so many samples, spread over its time. What counts over
-//! long times is remembered ([`Memory`]) and goes on in the next process, whose counters begin at zero.
+//! long times is remembered ([`Memory`]) and goes on in the next process, whose counters begin at zero; so does since when
+//! something has been down.
 //! More than 500 lines with its tests: windows and what is made of them are read together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::AlertsConfig;
 use super::kind::Kind;
-use super::readings::{Answers, Database, Readings, Service, Times, Verdicts};
+use super::readings::{Answers, Breaker, Database, Readings, Service, Times, Verdicts};
 
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 const DAY_MS: i64 = 24 * HOUR_MS;
@@ -110,6 +111,16 @@ pub struct Memory {
     panics: Samples<u64>,
     answers: Samples<Answers>,
     mix: Samples<Verdicts>,
+    /// Since when breakers have not been closed, and next hops not been reached.
+    open_since_ms: BTreeMap<String, i64>,
+    down_since_ms: BTreeMap<String, i64>,
+}
+
+/// By how much the steady clock of this process is ahead of another's, each given with what the clock of all said then. One that
+/// was set back meanwhile says nothing of how long it has been.
+pub(super) fn later_ms((then_ms, their_steady_ms): (i64, i64), (now_ms, steady_ms): (i64, i64)) -> i64 {
+    let gone_ms = now_ms.saturating_sub(then_ms).max(0);
+    steady_ms.saturating_sub(gone_ms).saturating_sub(their_steady_ms)
 }
 
 /// Counts over time.
@@ -119,11 +130,13 @@ struct Window<T> {
     /// What was counted before the counters began.
     base: T,
     samples: VecDeque<(i64, T)>,
+    /// Whether a share of it has been told at the last look.
+    told: bool,
 }
 
 impl<T: Count> Window<T> {
     fn new(length_ms: i64) -> Self {
-        Self { length_ms: length_ms.max(1), base: T::default(), samples: VecDeque::new() }
+        Self { length_ms: length_ms.max(1), base: T::default(), samples: VecDeque::new(), told: false }
     }
 
     /// Goes on where another process was, of whose clock `later_ms` have gone by on ours.
@@ -165,6 +178,13 @@ impl<T: Count> Window<T> {
         quiet.map_or(0, |(_, count)| good(last) - good(count))
     }
 
+    /// Whether a share of what was counted is to be told. Troubles that were too few to speak of do not become one by what went
+    /// well after them.
+    fn tells(&mut self, enough: bool, recovers: bool) -> bool {
+        self.told = enough && (self.told || !recovers);
+        self.told
+    }
+
     /// The newest sample that is at least so old, with its time.
     fn before(&self, at_ms: i64) -> Option<&(i64, T)> {
         self.samples.iter().rfind(|(at, _)| *at <= at_ms)
@@ -184,6 +204,9 @@ pub struct Gauges {
     services: BTreeMap<String, Window<(u64, u64)>>,
     /// Since when breakers have not been closed: half open between two openings does not count as closed.
     open_since_ms: BTreeMap<String, i64>,
+    /// Since when next hops have not been reached, and since when they had not been when the last process ended.
+    down_since_ms: BTreeMap<String, i64>,
+    down_before_ms: BTreeMap<String, i64>,
     mix: Window<Verdicts>,
     failed_holds: Window<u64>,
     panics: Window<u64>,
@@ -205,6 +228,8 @@ impl Gauges {
             auth_failures: Window::new(HOUR_MS),
             services: BTreeMap::new(),
             open_since_ms: BTreeMap::new(),
+            down_since_ms: BTreeMap::new(),
+            down_before_ms: BTreeMap::new(),
             mix: Window::new(DAY_MS + mix_ms),
             failed_holds: Window::new(window_ms),
             panics: Window::new(window_ms),
@@ -236,20 +261,26 @@ impl Gauges {
             panics: self.panics.samples(),
             answers: self.answers.samples(),
             mix: self.mix.samples(),
+            open_since_ms: self.open_since_ms.clone(),
+            down_since_ms: self.down_since_ms.clone(),
         }
     }
 
     /// Goes on from what another process remembered, before anything is measured.
     pub fn recall(&mut self, memory: Memory, now_ms: i64, steady_ms: i64) {
-        // A clock that was set back says nothing of how long it has been.
-        let gone_ms = now_ms.saturating_sub(memory.at_ms).max(0);
-        let later_ms = steady_ms.saturating_sub(gone_ms).saturating_sub(memory.steady_ms);
+        let later_ms = later_ms((memory.at_ms, memory.steady_ms), (now_ms, steady_ms));
         self.rate_limited.recall(memory.rate_limited, later_ms);
         self.auth_failures.recall(memory.auth_failures, later_ms);
         self.failed_holds.recall(memory.failed_holds, later_ms);
         self.panics.recall(memory.panics, later_ms);
         self.answers.recall(memory.answers, later_ms);
         self.mix.recall(memory.mix, later_ms);
+        let recalled = |since: BTreeMap<String, i64>| {
+            since.into_iter().map(|(name, since)| (name, since.saturating_add(later_ms))).collect()
+        };
+        self.open_since_ms = recalled(memory.open_since_ms);
+        self.down_before_ms = recalled(memory.down_since_ms);
+        self.down_since_ms = self.down_before_ms.clone();
     }
 
     /// Measures everything that was read; `now_ms` by a clock that only goes on.
@@ -272,11 +303,11 @@ impl Gauges {
             measures.extend(window.ends().map(|(from, to)| one(kind, (to - from) as f64)));
         }
         self.services(&readings.services, now_ms, &mut measures);
-        let several = [(Kind::NextHop, &readings.next_hops), (Kind::QueueAge, &readings.queue_ages)];
-        for (kind, values) in several {
-            let named = |(subject, value): &(String, f64)| Measure { subject: subject.clone(), ..one(kind, *value) };
-            measures.extend(values.iter().take(SUBJECTS).map(named));
+        for (name, seconds) in readings.next_hops.iter().take(SUBJECTS) {
+            measures.push(Measure { subject: name.clone(), ..one(Kind::NextHop, self.down(name, *seconds, now_ms)) });
         }
+        let age = |(name, seconds): &(String, f64)| Measure { subject: name.clone(), ..one(Kind::QueueAge, *seconds) };
+        measures.extend(readings.queue_ages.iter().take(SUBJECTS).map(age));
         let perhaps = [
             (Kind::Disk, &readings.disks),
             (Kind::FeedAge, &readings.feeds),
@@ -306,13 +337,12 @@ impl Gauges {
         }));
         if let Some(answers) = readings.answers {
             self.answers.add(now_ms, answers);
-            let share = self.answers.ends().and_then(|(from, to)| {
-                let all = to.all - from.all;
-                (all >= self.minimum).then(|| (to.deferred - from.deferred) as f64 / all as f64)
-            });
+            let (all, deferred) =
+                self.answers.ends().map_or((0, 0), |(from, to)| (to.all - from.all, to.deferred - from.deferred));
             // Too few make no share, and where mail has stopped, so has the reading. But if the last were taken, the trouble is over.
             let taken = self.answers.since_last(|a| a.deferred, |a| a.all - a.deferred) > 0;
-            let share = share.or_else(|| taken.then_some(0.0));
+            let tells = self.answers.tells(all >= self.minimum, taken);
+            let share = if tells { Some(deferred as f64 / all as f64) } else { taken.then_some(0.0) };
             measures.extend(share.map(|share| one(Kind::Deferrals, share)));
         }
         if let Some(verdicts) = readings.verdicts {
@@ -320,6 +350,19 @@ impl Gauges {
             measures.extend(self.mix(now_ms));
         }
         measures
+    }
+
+    /// For how long a next hop has not been reached, of which this process knows the last `seconds`.
+    fn down(&mut self, name: &str, seconds: f64, now_ms: i64) -> f64 {
+        if seconds == 0.0 {
+            self.down_since_ms.remove(name);
+            self.down_before_ms.remove(name);
+            return 0.0;
+        }
+        let began = now_ms.saturating_sub((seconds * 1_000.0) as i64);
+        let since = self.down_before_ms.get(name).map_or(began, |before| began.min(*before));
+        self.down_since_ms.insert(name.to_owned(), since);
+        now_ms.saturating_sub(since) as f64 / 1_000.0
     }
 
     fn services(&mut self, services: &[Service], now_ms: i64, measures: &mut Vec<Measure>) {
@@ -335,27 +378,28 @@ impl Gauges {
                 value: Some(value),
                 note: service.last_failure.clone(),
             };
-            if let Some((from, to)) = window.ends() {
-                let (answered, failed) = (to.0 - from.0, to.1 - from.1);
-                let closed = service.open_seconds.is_none();
-                if answered + failed >= self.minimum {
-                    let share = answered as f64 / (answered + failed) as f64;
-                    measures.push(of(Kind::ServiceAvailability, share));
-                } else if closed && window.since_last(|(_, failed)| *failed, |(answered, _)| *answered) > 0 {
-                    // Too few make no share; but if the last were answered, it does not fail any more.
-                    let note = Some("few calls; the last were answered".to_owned());
-                    measures.push(Measure { note, ..of(Kind::ServiceAvailability, 1.0) });
-                }
+            let (answered, failed) = window.ends().map_or((0, 0), |(from, to)| (to.0 - from.0, to.1 - from.1));
+            let closed = !matches!(service.breaker, Breaker::Open(_));
+            // Too few make no share; but if the last were answered, it does not fail any more.
+            let well = closed && window.since_last(|(_, failed)| *failed, |(answered, _)| *answered) > 0;
+            if window.tells(answered + failed >= self.minimum, well && failed > 0) {
+                let share = answered as f64 / (answered + failed) as f64;
+                measures.push(of(Kind::ServiceAvailability, share));
+            } else if well {
+                let note = Some("the last calls were answered".to_owned());
+                measures.push(Measure { note, ..of(Kind::ServiceAvailability, 1.0) });
             }
-            let seconds = match service.open_seconds {
-                Some(seconds) => {
+            let seconds = match service.breaker {
+                // What was known of it stands until somebody has asked.
+                Breaker::Unasked => continue,
+                Breaker::Closed => {
+                    self.open_since_ms.remove(&service.name);
+                    0.0
+                }
+                Breaker::Open(seconds) => {
                     let began = now_ms - i64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
                     let since = self.open_since_ms.entry(service.name.clone()).or_insert(began);
                     (now_ms - *since).max(0) as f64 / 1_000.0
-                }
-                None => {
-                    self.open_since_ms.remove(&service.name);
-                    0.0
                 }
             };
             measures.push(of(Kind::BreakerOpen, seconds));
@@ -491,8 +535,9 @@ mod tests {
     #[test]
     fn availability_and_open_breakers() {
         let mut gauges = Gauges::new(&AlertsConfig::default());
-        let mut at = |second: i64, answered, failed, open| {
-            let service = Service { name: "clamd".into(), answered, failed, open_seconds: open, last_failure: None };
+        let mut at = |second: i64, answered, failed, open: Option<u64>| {
+            let breaker = open.map_or(Breaker::Closed, Breaker::Open);
+            let service = Service { name: "clamd".into(), answered, failed, breaker, last_failure: None };
             let measures =
                 gauges.measure(&Readings { services: vec![service], ..Readings::default() }, second * SECOND);
             (value(&measures, Kind::ServiceAvailability), value(&measures, Kind::BreakerOpen).unwrap())
@@ -510,8 +555,9 @@ mod tests {
     #[test]
     fn what_is_over_is_seen_with_little_mail() {
         let mut gauges = Gauges::new(&AlertsConfig::default());
-        let mut at = |second: i64, answered, failed, open, all, deferred| {
-            let service = Service { name: "clamd".into(), answered, failed, open_seconds: open, last_failure: None };
+        let mut at = |second: i64, answered, failed, open: Option<u64>, all, deferred| {
+            let breaker = open.map_or(Breaker::Closed, Breaker::Open);
+            let service = Service { name: "clamd".into(), answered, failed, breaker, last_failure: None };
             let readings =
                 Readings { services: vec![service], answers: Some(Answers { all, deferred }), ..Readings::default() };
             let measures = gauges.measure(&readings, second * SECOND);
@@ -524,6 +570,39 @@ mod tests {
         assert_eq!(at(420, 1, 41, Some(5), 42, 41), (None, Some(0.0)), "its breaker is not closed");
         assert_eq!(at(430, 1, 41, None, 42, 42), (Some(1.0), None));
         assert_eq!(at(440, 1, 42, None, 43, 42), (None, Some(0.0)));
+    }
+
+    #[test]
+    fn a_service_that_is_back_is_not_told_as_one_that_fails() {
+        let shares = |table: &[(u64, u64)]| -> Vec<Option<f64>> {
+            let mut gauges = Gauges::new(&AlertsConfig::default());
+            let mut at = |(place, (answered, failed)): (usize, &(u64, u64))| {
+                let service =
+                    Service { name: "clamd".into(), answered: *answered, failed: *failed, ..Service::default() };
+                let all = Readings { services: vec![service], ..Readings::default() };
+                value(&gauges.measure(&all, place as i64 * 10 * SECOND), Kind::ServiceAvailability)
+            };
+            table.iter().enumerate().map(&mut at).collect()
+        };
+        // Ten failures are too few to speak of; then it answers.
+        let back = shares(&[(0, 0), (0, 10), (5, 10), (15, 10), (40, 10), (40, 10), (80, 10)]);
+        assert_eq!(back[..2], [None, None]);
+        assert!(back[2..].iter().all(|share| *share == Some(1.0)), "{back:?}");
+        // It fails again: all of it counts.
+        assert_eq!(shares(&[(0, 0), (0, 10), (15, 10), (39, 11)])[3], Some(0.78));
+        // Half of the calls fail, one by one: told, and from then on it is said how it is.
+        let half = shares(&[(0, 0), (1, 0), (1, 9), (10, 9), (10, 10), (11, 10), (12, 10)]);
+        assert_eq!(half[4..], [Some(0.5), Some(11.0 / 21.0), Some(12.0 / 22.0)], "{half:?}");
+        // So with mail that is put off.
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let mut at = |place: i64, all, deferred| {
+            let answers = Some(Answers { all, deferred });
+            value(&gauges.measure(&Readings { answers, ..Readings::default() }, place * 10 * SECOND), Kind::Deferrals)
+        };
+        assert_eq!(
+            [at(0, 0, 0), at(1, 10, 10), at(2, 30, 10), at(3, 31, 11)].map(|share| share.map(|s| s > 0.3)),
+            [None, None, Some(false), Some(true)]
+        );
     }
 
     #[test]
@@ -553,6 +632,43 @@ mod tests {
         let mut back = Gauges::new(&AlertsConfig::default());
         back.recall(serde_json::from_str(&memory).unwrap(), wall - 86_400_000, 7 * SECOND);
         assert_eq!(value(&back.measure(&readings(0, 0), 8 * SECOND), Kind::AuthFailures), Some(60.0));
+    }
+
+    #[test]
+    fn what_is_down_goes_on_in_the_next_process() {
+        let readings = |breaker, hop: Option<f64>| Readings {
+            services: vec![Service { name: "clamd".into(), breaker, ..Service::default() }],
+            next_hops: hop.map(|seconds| ("mta".to_owned(), seconds)).into_iter().collect(),
+            ..Readings::default()
+        };
+        let both = |measures: &[Measure]| (value(measures, Kind::BreakerOpen), value(measures, Kind::NextHop));
+        let mut gauges = Gauges::new(&AlertsConfig::default());
+        let down = gauges.measure(&readings(Breaker::Open(100), Some(200.0)), 1_000 * SECOND);
+        assert_eq!(both(&down), (Some(100.0), Some(200.0)));
+        let memory = gauges.memory(5_000 * SECOND, 1_000 * SECOND);
+        let next = || {
+            let mut next = Gauges::new(&AlertsConfig::default());
+            next.recall(memory.clone(), 5_050 * SECOND, 7 * SECOND);
+            next
+        };
+        let mut gauges = next();
+        assert_eq!(both(&gauges.measure(&readings(Breaker::Unasked, None), 7 * SECOND)), (None, None), "nobody knows");
+        let down = gauges.measure(&readings(Breaker::Open(1), Some(1.0)), 17 * SECOND);
+        assert_eq!(both(&down), (Some(160.0), Some(260.0)), "fifty seconds were nobody's, and ten are ours");
+        // What this process remembers is as old.
+        let memory = gauges.memory(0, 17 * SECOND);
+        let mut third = Gauges::new(&AlertsConfig::default());
+        third.recall(memory, 0, 0);
+        let down = third.measure(&readings(Breaker::Open(0), Some(0.5)), SECOND);
+        assert_eq!(both(&down), (Some(161.0), Some(261.0)));
+        // It was back meanwhile: a new outage begins anew.
+        assert_eq!(both(&gauges.measure(&readings(Breaker::Closed, Some(0.0)), 27 * SECOND)), (Some(0.0), Some(0.0)));
+        let down = gauges.measure(&readings(Breaker::Open(2), Some(2.0)), 37 * SECOND);
+        assert_eq!(both(&down), (Some(2.0), Some(2.0)));
+        assert_eq!(
+            value(&gauges.measure(&readings(Breaker::Open(2), Some(1.0)), 47 * SECOND), Kind::NextHop),
+            Some(1.0)
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use prometheus::{IntCounterVec, IntGaugeVec, Opts, Registry};
 
+use super::channels::ChannelName;
 use super::kind::{Kind, Severity};
 use super::machine::Alert;
 
@@ -47,6 +48,11 @@ impl AlertMetrics {
             metrics.deliveries.with_label_values(&[channel, "ok"]);
         }
         Ok(metrics)
+    }
+
+    /// Counts what came of one notice.
+    pub(in crate::enforcement) fn delivered(&self, channel: ChannelName, outcome: &str) {
+        self.deliveries.with_label_values(&[channel.as_str(), outcome]).inc();
     }
 
     pub(super) fn count<'a>(&self, alerts: impl Iterator<Item = &'a Alert>) {

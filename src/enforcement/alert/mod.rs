@@ -25,11 +25,11 @@ pub use config::{
 };
 pub use kind::{Kind, Severity, Threshold};
 pub use later::{AlertJobs, DELIVER_ALERT, Later};
-pub use machine::{Alert, Change, Machine, What, key};
+pub use machine::{Alert, Change, Machine, Now, What, key};
 pub use measure::{Gauges, Measure, Memory};
 pub use metrics::AlertMetrics;
 pub use notice::{Line, Node, Notice};
 pub use order::{Act, MAX_SILENCE_MINUTES, Order, OrderError, SECOND_VERDICT};
-pub use readings::{Answers, Database, Readings, Service, Times, Verdicts};
+pub use readings::{Answers, Breaker, Database, Readings, Service, Times, Verdicts};
 pub use untold::{Undelivered, Untold};
 pub use watch::Watch;

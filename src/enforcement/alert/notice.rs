@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::kind::Severity;
 use super::machine::{Alert, Change, What};
@@ -21,6 +22,9 @@ pub struct Notice {
     pub node_id: String,
     /// When it looked, milliseconds since 1970.
     pub at_ms: i64,
+    /// What tells it from others of that moment: digits made of its lines as they were then; empty without lines.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub mark: String,
     /// Page that links lead to; empty: none.
     pub link_url: String,
     /// What has changed, the worst first.
@@ -119,13 +123,17 @@ impl Notice {
 
     fn of(node: &Node, link_url: &str, lines: Vec<Line>, at_ms: i64) -> Self {
         let (node, node_id, link_url) = (node.name.clone(), node.id.clone(), link_url.to_owned());
-        Self { node, node_id, at_ms, link_url, lines, left: Vec::new() }
+        let mark = if lines.is_empty() { String::new() } else { mark(&lines) };
+        Self { node, node_id, at_ms, mark, link_url, lines, left: Vec::new() }
     }
 
-    /// The same for every try of one notice, and for no other.
+    /// The same for every try of one notice, whatever of it still holds by then, and for no other.
     pub(super) fn id(&self) -> String {
         let node = if self.node_id.is_empty() { &self.node } else { &self.node_id };
-        format!("{node}:{}", self.at_ms)
+        match self.mark.as_str() {
+            "" => format!("{node}:{}", self.at_ms),
+            mark => format!("{node}:{}:{mark}", self.at_ms),
+        }
     }
 
     /// A notice of one thing that is no alert; texts of others in it are made harmless.
@@ -166,6 +174,16 @@ impl Line {
             what => format!("{} ({}): {}", severity.to_uppercase(), what.as_str(), self.title),
         }
     }
+}
+
+/// 16 hexadecimal digits that are others for other lines.
+fn mark(lines: &[Line]) -> String {
+    let mut digest = Sha256::new();
+    for line in lines {
+        let Line { what, key, since_ms, .. } = line;
+        digest.update(format!("{}:{key}\n{} {since_ms}\n", key.len(), what.as_str()));
+    }
+    digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Text of others (services say what went wrong in words of their own), made harmless.

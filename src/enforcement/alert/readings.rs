@@ -31,7 +31,8 @@ pub struct Readings {
     pub feeds: Vec<(String, Option<f64>)>,
     /// Messages judged.
     pub verdicts: Option<Verdicts>,
-    /// Seconds since when next hops cannot be connected to, by name; 0 when they can.
+    /// Seconds since when next hops cannot be connected to, by name; 0 when they can. One that this process has not connected to
+    /// yet is not among them.
     pub next_hops: Vec<(String, f64)>,
     /// Messages that were to be held and could not be.
     pub failed_holds: Option<u64>,
@@ -70,10 +71,22 @@ pub struct Service {
     pub answered: u64,
     /// Calls that failed, and those that were not made because it is left alone.
     pub failed: u64,
-    /// For how many seconds its breaker has not been closed, in its present state; none when it is.
-    pub open_seconds: Option<u64>,
+    /// Its breaker.
+    pub breaker: Breaker,
     /// What went wrong last.
     pub last_failure: Option<String>,
+}
+
+/// The breaker of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Breaker {
+    /// Closed for all that is known: nothing has been answered in this process.
+    #[default]
+    Unasked,
+    /// Closed, and that was right at least once.
+    Closed,
+    /// Not closed for so many seconds, in its present state.
+    Open(u64),
 }
 
 /// The database.

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::channels::ChannelName;
 use super::notice::Notice;
@@ -21,7 +22,13 @@ pub struct Undelivered {
 
 /// All notices on their way, in the order in which they were told. Shared; as many as the channels' queues hold.
 #[derive(Debug, Clone, Default)]
-pub struct Untold(Arc<Mutex<Kept>>);
+pub struct Untold(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    kept: Mutex<Kept>,
+    fewer: Notify,
+}
 
 #[derive(Debug, Default)]
 struct Kept {
@@ -31,7 +38,7 @@ struct Kept {
 
 impl Untold {
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps a notice until it is [`Self::done`]; its number.
@@ -53,6 +60,12 @@ impl Untold {
     /// It need not be kept any more.
     pub(super) fn done(&self, number: u64) {
         self.kept().notices.remove(&number);
+        self.0.fewer.notify_one();
+    }
+
+    /// Waits until something need not be kept any more that had to be at the last call.
+    pub async fn fewer(&self) {
+        self.0.fewer.notified().await;
     }
 
     /// All of them with their numbers.

@@ -2,8 +2,9 @@
 //!
 //! A notice that a channel does not take waits as a job ([`Later`]). Where there is no queue, or it does not take it, the
 //! notice is given to the channel until it takes it, refuses it for good, or `attempts` are used up; those behind it wait, so
-//! that an end is never told before its beginning. What waits here outlives the process by the board ([`Untold`]). Rather told
-//! twice than never.
+//! that an end is never told before its beginning. It is given again as soon as the breaker lets somebody try, lest a channel that
+//! is well by then is kept waiting; such a try is no attempt that counts before its time has come. What is over by then is not
+//! told. What waits here outlives the process by the board ([`Untold`]). Rather told twice than never.
 
 mod mail;
 mod pagerduty;
@@ -12,19 +13,20 @@ mod webhook;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, MutexGuard, mpsc};
+use tokio::time::Instant;
 use url::Url;
 
 use super::config::{AlertsConfig, DeliveryConfig};
 use super::kind::Severity;
-use super::later::Later;
-use super::machine::Change;
+use super::later::{Later, holds};
+use super::machine::{Alert, Change};
 use super::metrics::AlertMetrics;
 use super::notice::{Node, Notice};
 use super::untold::{Undelivered, Untold};
@@ -153,6 +155,8 @@ pub struct Channel {
     name: ChannelName,
     from: Severity,
     kind: Kind,
+    /// After how long its breaker lets somebody try.
+    recovery: Duration,
     /// One at a time: what waited as a job does not get between what is told now.
     turn: Mutex<()>,
 }
@@ -174,30 +178,27 @@ impl Channel {
         if !config.link_url.is_empty() && (config.link_url.len() > LINK_BYTES || web_url(&config.link_url).is_none()) {
             return Err(ChannelError::Url { section: "alerts", key: "link_url" });
         }
+        let recovery = Duration::from_secs(config.call.breaker.recovery_seconds.max(1).into());
+        let channel = |name, from, kind| Self { name, from, kind, recovery, turn: Mutex::default() };
         let mut channels = Vec::new();
         let mut web = Web { config, ways, clients: None };
         if let Some(file) = &config.slack.url_file {
             let key = "slack.url_file";
             let (client, url) = web.client(ChannelName::Slack, key, &secret(key, file)?)?;
             let kind = Kind::Slack(slack::Slack::new(client, url));
-            channels.push(Self { name: ChannelName::Slack, from: config.slack.from, kind, turn: Mutex::default() });
+            channels.push(channel(ChannelName::Slack, config.slack.from, kind));
         }
         if let Some(file) = &config.pagerduty.routing_key_file {
             let routing_key = secret("pagerduty.routing_key_file", file)?;
             let (client, url) = web.client(ChannelName::PagerDuty, "pagerduty.url", &config.pagerduty.url)?;
             let kind = Kind::PagerDuty(pagerduty::PagerDuty::new(client, url, routing_key)?);
-            channels.push(Self {
-                name: ChannelName::PagerDuty,
-                from: config.pagerduty.from,
-                kind,
-                turn: Mutex::default(),
-            });
+            channels.push(channel(ChannelName::PagerDuty, config.pagerduty.from, kind));
         }
         if !config.mail.to.is_empty() {
             let dependency = ways.dependencies.dependency(ChannelName::Mail.dependency(), &config.call);
             let kind =
                 Kind::Mail(mail::Mail::new(dependency, &config.mail, &ways.host_name, Arc::clone(&ways.mailer))?);
-            channels.push(Self { name: ChannelName::Mail, from: config.mail.from, kind, turn: Mutex::default() });
+            channels.push(channel(ChannelName::Mail, config.mail.from, kind));
         }
         let address = match &config.webhook.url_file {
             Some(file) => secret("webhook.url_file", file)?,
@@ -206,7 +207,7 @@ impl Channel {
         if !address.is_empty() {
             let (client, url) = web.client(ChannelName::Webhook, "webhook.url", &address)?;
             let kind = Kind::Webhook(Box::new(webhook::Webhook::new(client, url, &ways.signing, &ways.data)));
-            channels.push(Self { name: ChannelName::Webhook, from: config.webhook.from, kind, turn: Mutex::default() });
+            channels.push(channel(ChannelName::Webhook, config.webhook.from, kind));
         }
         Ok(channels)
     }
@@ -238,9 +239,14 @@ impl Channel {
         let mut left = notice.clone();
         match self.deliver_left(&mut left).await {
             // Whoever cannot remember who is left tells nobody twice: one recipient that took it is enough.
-            Err(_) if !left.left.is_empty() && left.left.len() < self.recipients() => Ok(()),
+            Err(_) if self.is_partly(&left) => Ok(()),
             result => result,
         }
+    }
+
+    /// Whether some have been told of a notice that is left like this, and others not.
+    pub(in crate::enforcement) fn is_partly(&self, left: &Notice) -> bool {
+        !left.left.is_empty() && left.left.len() < self.recipients()
     }
 
     /// To how many it is delivered, one by one.
@@ -249,7 +255,7 @@ impl Channel {
     }
 
     /// The same; what is left of the notice is what is to be told when it is tried again.
-    pub(super) async fn deliver_left(&self, notice: &mut Notice) -> Result<(), Failure> {
+    pub(in crate::enforcement) async fn deliver_left(&self, notice: &mut Notice) -> Result<(), Failure> {
         match &self.kind {
             Kind::Slack(slack) => slack.deliver(notice).await,
             Kind::PagerDuty(pagerduty) => pagerduty.deliver(notice).await,
@@ -316,11 +322,15 @@ pub type Delivery = BoxFuture<'static, ()>;
 /// A notice, and the number under which it is kept until it is told; none: it is not.
 type Given = (Option<u64>, Notice);
 
+/// What the last look found; none before it.
+type Known = Arc<RwLock<Option<Arc<[Alert]>>>>;
+
 /// The queues of all channels.
 #[derive(Debug, Clone, Default)]
 pub struct Channels {
     queues: Vec<(ChannelName, Severity, mpsc::Sender<Given>)>,
     untold: Untold,
+    known: Known,
     metrics: Option<AlertMetrics>,
 }
 
@@ -332,7 +342,7 @@ impl Channels {
         metrics: &AlertMetrics,
         later: Option<&Later>,
     ) -> (Self, Vec<Delivery>) {
-        let untold = Untold::default();
+        let (untold, known) = (Untold::default(), Known::default());
         let mut queues = Vec::new();
         let mut deliveries = Vec::new();
         for channel in channels {
@@ -344,10 +354,19 @@ impl Channels {
                 metrics: metrics.clone(),
                 later: later.cloned(),
                 untold: untold.clone(),
+                known: Arc::clone(&known),
             };
             deliveries.push(teller.run(notices).boxed());
         }
-        (Self { queues, untold, metrics: Some(metrics.clone()) }, deliveries)
+        (Self { queues, untold, known, metrics: Some(metrics.clone()) }, deliveries)
+    }
+
+    /// Lets channels know what holds: told late is nothing else.
+    pub(super) fn know<'a>(&self, alerts: impl Iterator<Item = &'a Alert>) {
+        if !self.queues.is_empty() {
+            let alerts = Some(alerts.cloned().collect());
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = alerts;
+        }
     }
 
     /// Tells each channel what it wants to know; never waits.
@@ -407,6 +426,7 @@ struct Teller {
     metrics: AlertMetrics,
     later: Option<Later>,
     untold: Untold,
+    known: Known,
 }
 
 impl Teller {
@@ -422,8 +442,9 @@ impl Teller {
     async fn tell(&self, number: Option<u64>, mut notice: Notice) {
         let name = self.channel.name.as_str();
         let count = |outcome: &str| self.metrics.deliveries.with_label_values(&[name, outcome]).inc();
-        let mut attempt = 1;
+        let (mut tried, mut due) = (0, Instant::now());
         loop {
+            let counts = Instant::now() >= due;
             let turn = self.channel.turn().await;
             let result = self.channel.deliver_left(&mut notice).await;
             drop(turn);
@@ -441,19 +462,36 @@ impl Teller {
                 tracing::error!(event = event::SYSTEM, channel, %failure, "{said}");
                 return count("refused");
             }
-            if attempt >= self.config.attempts {
-                tracing::error!(event = event::SYSTEM, channel, %failure, attempt, "an alert is not delivered: given up");
+            tried += u32::from(counts);
+            if tried >= self.config.attempts {
+                tracing::error!(event = event::SYSTEM, channel, %failure, tried, "an alert is not delivered: given up");
                 return count("given_up");
             }
-            tracing::warn!(event = event::SYSTEM, channel, %failure, attempt, "an alert is not delivered yet");
+            let wait = waits(&self.config, tried, &failure);
             if let Some(later) = &self.later
-                && later.put(name, &notice, attempt, waits(&self.config, attempt, &failure)).await
+                && later.put(name, &notice, tried, wait).await
             {
                 return count("queued");
             }
-            count("retried");
-            tokio::time::sleep(waits(&self.config, attempt, &failure)).await;
-            attempt += 1;
+            if counts {
+                tracing::warn!(event = event::SYSTEM, channel, %failure, tried, "an alert is not delivered yet");
+                count("retried");
+                due = Instant::now() + wait;
+            }
+            tokio::time::sleep_until(due.min(Instant::now() + self.channel.recovery)).await;
+            self.keep_what_holds(&mut notice);
+            if notice.lines.is_empty() {
+                return count("overtaken");
+            }
+            number.inspect(|number| self.untold.left(*number, &notice));
+        }
+    }
+
+    /// Leaves out what is over by now.
+    fn keep_what_holds(&self, notice: &mut Notice) {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(alerts) = known {
+            notice.lines.retain(|line| holds(line, &alerts, self.channel.from));
         }
     }
 }

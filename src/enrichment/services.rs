@@ -422,9 +422,8 @@ impl Services {
     /// Asks each service something harmless: at the start, and for `doctor`.
     pub async fn probe(&self) -> Vec<ServiceLook> {
         let mut looks = Vec::new();
-        let mut look = |name: &str, result, on_failure| {
-            looks.push(ServiceLook { name: name.to_owned(), result, on_failure });
-        };
+        let mut look =
+            |name: &str, result, on_failure| looks.push(ServiceLook { name: name.to_owned(), result, on_failure });
         if let Some(clamd) = &self.clamd {
             look("clamd", clamd.service.version().await, clamd.on_failure);
         }

@@ -399,6 +399,42 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_breaker_is_closed_when_somebody_was_answered() {
+        use crate::egress::{CallConfig, Failure, Metrics, Repeat};
+        let dependencies = egress::Registry::new(Metrics::new(&Registry::new()).unwrap());
+        let clamd = dependencies.dependency("clamd", &CallConfig::default());
+        let breaker = || service(clamd.snapshot()).breaker;
+        let call = async |well: bool| {
+            let answer = move |_| async move { if well { Ok(()) } else { Err(Failure::Malformed("no".into())) } };
+            clamd.call(Repeat::Never, None, answer).await.is_ok()
+        };
+        assert_eq!(breaker(), Breaker::Unasked);
+        assert!(!call(false).await);
+        assert_eq!(breaker(), Breaker::Unasked, "one failure opens nothing, and is no good news");
+        assert!(call(true).await);
+        assert_eq!(breaker(), Breaker::Closed);
+        for _ in 0..CallConfig::default().breaker.consecutive_failures {
+            assert!(!call(false).await);
+        }
+        assert_eq!(breaker(), Breaker::Open(0));
+    }
+
+    #[test]
+    fn next_hops_that_nobody_has_reached_are_neither_down_nor_up() {
+        let registry = Registry::new();
+        let name = "mailweir_next_hop_connections_total";
+        let connections = IntCounterVec::new(Opts::new(name, name), &["hop", "result"]).unwrap();
+        registry.register(Box::new(connections.clone())).unwrap();
+        for (hop, result) in [("mta", "ok"), ("new", "failed"), ("gone", "failed")] {
+            connections.with_label_values(&[hop, result]).inc();
+        }
+        let gone = Some(Duration::from_secs(3));
+        let standing = [("mta", None), ("new", None), ("unasked", None), ("gone", gone)];
+        let standing = standing.map(|(hop, failing)| (hop.to_owned(), failing)).into();
+        assert_eq!(down(standing, &registry.gather()), [("mta".to_owned(), 0.0), ("gone".to_owned(), 3.0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_database_that_says_no_is_silent_until_it_says_yes() {
         let (mut since, second) = (None, Duration::from_secs(1));
         assert_eq!(database(Ok(()), Some(second), &mut since), Database::After(1.0));

@@ -181,3 +181,17 @@ fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_on_no_board_holds_and_what_is_over_does_not() {
+        let line = Notice::test("gw", "", What::Fired, 0).lines.remove(0);
+        let of = |kind: &'static str| Line { kind: kind.into(), key: kind.into(), ..line.clone() };
+        assert!(holds(&of(super::super::SECOND_VERDICT), &[], Severity::Warning));
+        assert!(!holds(&of("disk"), &[], Severity::Warning));
+        assert!(holds(&Line { what: What::Resolved, ..of("disk") }, &[], Severity::Warning));
+    }
+}

@@ -6,6 +6,7 @@
 //! level and no silence covers it, there is a change to tell, once. So one trouble is one alert however often it is measured,
 //! a silence that ends in the middle of a trouble tells it, and what was resolved is told as resolved even under a silence. No
 //! reading changes nothing, until it has been missing for `forget_after_seconds`. Pure; serialised whole between starts.
+//! More than 500 lines with its tests: levels and what is told of them are read together.
 
 use std::collections::BTreeMap;
 

@@ -4,9 +4,9 @@
 //! Each is done once: what has a result on the record is not done again. A channel that does not take it has the job come again;
 //! one that refuses it for good ends it, and the record says so. When several channels of `alert` are told and some take it, it
 //! waits for the others like an alert of the gateway's own ([`Later`]). When several are told by `notify`, one that took it is
-//! enough: the others are named in the result. A crash between telling and noting may tell twice: rather twice than never. A silence that
-//! covers it (`*`, `second_verdict`, or the key `second_verdict:ID`) holds for `alert`: the result names who ordered it, and it is
-//! not told later. Silences are those in the data folder of the process that works.
+//! enough: the others are named in the result. A crash between telling and noting may tell twice: rather twice than never. A
+//! silence that covers it (`*`, `second_verdict`, or the key `second_verdict:ID`) holds for `alert`: the result names who ordered
+//! it, and it is not told later. Silences are those in the data folder of the process that works.
 
 use std::sync::Arc;
 use std::time::SystemTime;

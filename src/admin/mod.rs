@@ -31,7 +31,7 @@ pub use crate::mail::{clean, defang};
 pub use api::{Demo, DemoBusy, DemoOrder, DemoState, Workforce};
 pub use config::{Config, DemoConfig, Role};
 pub use error::AdminError;
-pub use examination::{RuleFeeds, Surroundings};
+pub use examination::{Others, RuleFeeds, Surroundings};
 pub use health::NextHopStates;
 pub use levels::{LogLevels, LogState};
 pub use router::openapi;

@@ -3,7 +3,7 @@
 //! Critical is what mail cannot be held without: database and bodies. Of the rest nothing makes the gateway UNHEALTHY: mail is
 //! judged without it, jobs wait in the outbox. Over 500 lines: each part is short, and what counts as well stands in one place.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use super::Config;
 use super::api::Workforce;
 use super::certificate;
+use super::channels::ChannelHealth;
 use super::health::{HealthStatus, NextHopStates};
 use super::levels::LogLevels;
 use super::metrics::Metrics;
@@ -43,8 +44,6 @@ const TOGETHER: usize = 64;
 const WATCHED: Duration = Duration::from_secs(60);
 /// What alerts know of mail itself.
 const OF_MAIL: [Kind; 3] = [Kind::FailedHolds, Kind::Deferrals, Kind::Panics];
-/// Outcomes of a notice that has reached nobody and is not tried again.
-const UNDELIVERED: [&str; 3] = ["refused", "given_up", "dropped"];
 const DAY_SECONDS: i64 = 24 * 60 * 60;
 
 /// What health looks at besides records and queue.
@@ -100,7 +99,7 @@ pub(super) struct Check {
 
 impl Check {
     /// Of what is known without a look.
-    fn of(name: String, critical: bool, problem: Option<String>, measured: Value) -> Self {
+    pub(super) fn of(name: String, critical: bool, problem: Option<String>, measured: Value) -> Self {
         let status = match (&problem, critical) {
             (None, _) => HealthStatus::Healthy,
             (Some(_), true) => HealthStatus::Unhealthy,
@@ -145,7 +144,7 @@ pub(super) struct Examination {
     /// What the watch over the gateway knows; not set when nobody watches.
     pub(super) board: OnceLock<Board>,
     shown: std::sync::Mutex<BTreeSet<String>>,
-    deliveries: std::sync::Mutex<BTreeMap<String, Deliveries>>,
+    channels: ChannelHealth,
 }
 
 impl Examination {
@@ -169,7 +168,7 @@ impl Examination {
             counted: Mutex::default(),
             board: OnceLock::new(),
             shown: std::sync::Mutex::default(),
-            deliveries: std::sync::Mutex::default(),
+            channels: ChannelHealth::default(),
         }
     }
 
@@ -219,7 +218,7 @@ impl Examination {
         }
         let mut checks: Vec<Check> = stream::iter(bounded).buffered(TOGETHER).collect().await;
         checks.extend(self.services());
-        checks.extend(self.channels());
+        checks.extend(self.channels.look(&self.others(), &self.metrics.numbers()));
         checks.extend(self.next_hops());
         checks.extend(self.watched().await);
         self.show(&checks);
@@ -365,25 +364,6 @@ impl Examination {
         services.chain(self.others().into_iter().map(|other| service(other, "it is left alone for a while"))).collect()
     }
 
-    /// Whether the channels of alerts have delivered: what has become of notices since the start.
-    fn channels(&self) -> Vec<Check> {
-        let others = self.others();
-        let names: Vec<&str> = others.iter().filter_map(|one| one["name"].as_str()?.strip_prefix("alert_")).collect();
-        let outcomes = self.metrics.numbers().table("mailweir_alert_deliveries_total", "channel", "outcome");
-        let mut all = self.deliveries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        all.retain(|name, _| names.contains(&name.as_str()));
-        let check = |name: &str| {
-            let count = |outcome: &str| outcomes.get(name).and_then(|of| of.get(outcome)).copied().unwrap_or(0.0);
-            let lost = UNDELIVERED.into_iter().map(count).fold(0.0, std::ops::Add::add);
-            let problem = all.entry(name.to_owned()).or_default().look(count("ok"), lost).then(|| {
-                format!("of its alerts {lost} were not delivered, and none since: the log says why, `mailweir alert test {name}` whether it works")
-            });
-            let measured = json!({ "delivered": count("ok"), "undelivered": lost });
-            Check::of(format!("channel:{name}"), false, problem, measured)
-        };
-        names.iter().copied().map(check).collect()
-    }
-
     /// Whether mail can be passed on: what connections have shown.
     fn next_hops(&self) -> Vec<Check> {
         let states = self.surroundings.next_hops.as_ref().map(|hops| hops.states()).unwrap_or_default();
@@ -463,25 +443,6 @@ impl Examination {
                 _ => Ok(()),
             },
         };
-    }
-}
-
-/// What has become of the notices of a channel by the last look.
-#[derive(Debug, Default)]
-struct Deliveries {
-    delivered: f64,
-    lost: f64,
-    /// The last one of which more is known than that it is tried again was lost.
-    in_trouble: bool,
-}
-
-impl Deliveries {
-    /// Whether it is in trouble, by what was delivered and lost since the start. Where both came since the last look nobody knows
-    /// which came last: it takes one more delivery.
-    fn look(&mut self, delivered: f64, lost: f64) -> bool {
-        self.in_trouble = lost > self.lost || (self.in_trouble && delivered <= self.delivered);
-        (self.delivered, self.lost) = (delivered, lost);
-        self.in_trouble
     }
 }
 
@@ -603,19 +564,6 @@ mod tests {
         assert_eq!(newest(&file).unwrap(), (1, written));
         assert_eq!(newest(folder.path()).unwrap(), (1, written));
         assert!(newest(&folder.path().join("gone")).is_err());
-    }
-
-    #[test]
-    fn a_channel_is_in_trouble_from_a_loss_to_a_delivery() {
-        let mut deliveries = Deliveries::default();
-        assert!(!deliveries.look(0.0, 0.0));
-        assert!(!deliveries.look(2.0, 0.0));
-        assert!(deliveries.look(2.0, 1.0));
-        assert!(deliveries.look(2.0, 1.0), "nothing has changed");
-        assert!(deliveries.look(3.0, 2.0), "which came last is not known");
-        assert!(!deliveries.look(4.0, 2.0));
-        assert!(!deliveries.look(4.0, 2.0));
-        assert!(deliveries.look(4.0, 3.0));
     }
 
     #[test]

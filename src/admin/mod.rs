@@ -11,6 +11,7 @@ mod access;
 mod api;
 mod callers;
 mod certificate;
+mod channels;
 mod config;
 mod error;
 mod examination;

@@ -181,9 +181,16 @@ async fn parsers_of_mail_do_not_fill_the_log() {
          Content-Disposition: attachment; filename=x.pdf\r\n\r\n{}\r\n--b--\r\n",
         pdf.replace('\n', "\r\n")
     );
+    // The tree of an HTML text is built for rules that ask for it.
+    let rules = tempfile::tempdir().unwrap();
+    let rule = "name: \"Bold\"\ntype: \"rule\"\nsource: |\n  length(html.xpath(body.html, '//b').nodes) > 0\n";
+    std::fs::write(rules.path().join("bold.yml"), rule).unwrap();
     let run = async |level: &str| {
         let sink = Sink::start().await;
-        let settings = format!("[log]\nformat = \"json\"\nlevel = \"{level}\"\n");
+        let settings = format!(
+            "[log]\nformat = \"json\"\nlevel = \"{level}\"\n[[policy.rules.paths]]\npath = \"{}\"\nname = \"bold\"\n",
+            rules.path().display()
+        );
         let gateway = Gateway::start_with(sink.address, &settings).await;
         let mut client = Client::connect(gateway.relay).await;
         let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;

@@ -438,9 +438,10 @@ async fn gauges_end_with_what_they_measured() {
     let full = async || get(&gateway, http, "/health/full").await.json();
     assert_eq!(part(&full().await, "replica")["status"], "DEGRADED");
     assert!(!shows(lag).await);
-    let mut first = sqlx::SqliteConnection::connect(&format!("sqlite://{}", gateway.data().join("mailweir.db").display()))
-        .await
-        .unwrap();
+    let mut first =
+        sqlx::SqliteConnection::connect(&format!("sqlite://{}", gateway.data().join("mailweir.db").display()))
+            .await
+            .unwrap();
     first.execute(sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", copy.display()))).await.unwrap();
     until("a lag", &gateway, async || shows(lag).await).await;
 

@@ -94,9 +94,4 @@ impl SigningConfig {
             |why: std::io::Error| QueueError::Address { setting: "signing.nonces_url", place, why: why.to_string() };
         read.map(|text| text.trim().to_owned()).map_err(wrong)
     }
-
-    /// Whether gateways remember nonces together.
-    pub fn shares_nonces(&self) -> bool {
-        !self.nonces_url.is_empty() || self.nonces_url_file.is_some()
-    }
 }

@@ -45,6 +45,9 @@ pub enum SettingError {
     /// A number under which nothing would be good.
     #[error("signing.{0} 0: must be at least 1")]
     Zero(&'static str),
+    /// A new key would never sign.
+    #[error("signing.announce_hours {0}: must be at most {most}, a year", most = super::config::MAX_ANNOUNCE_HOURS)]
+    Announce(u32),
 }
 
 /// Why the file of keys cannot be used.

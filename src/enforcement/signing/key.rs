@@ -16,6 +16,8 @@ use super::{KeyFileError, SigningConfig};
 /// Keys kept in the file; the oldest expired ones go first.
 const KEPT: usize = 20;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
+/// How far clocks of gateways that share a file may be apart before a key of another looks as if it was made by a wrong one.
+const APART_MS: i64 = HOUR_MS;
 
 /// A key: 32 bytes of chance with an id.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +95,17 @@ pub struct KeyInfo {
     pub revoked_by: Option<String>,
 }
 
+/// The key that follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// Its id.
+    pub id: String,
+    /// From when on it signs, milliseconds since 1970.
+    pub active_from_ms: i64,
+    /// The ids of keys that were announced and never come: receivers need them no more.
+    pub replaced: Vec<String>,
+}
+
 /// A key was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
@@ -146,6 +159,12 @@ impl SigningKey {
         <Hmac<Sha256> as KeyInit>::new(&block.into())
     }
 
+    /// Whether it is announced for later than a key that is made now.
+    fn is_far(&self, config: &SigningConfig, now_ms: i64) -> bool {
+        let wait = i64::from(config.announce_hours) * HOUR_MS + APART_MS;
+        self.active_from_ms > now_ms.saturating_add(wait)
+    }
+
     fn is_usable(&self) -> bool {
         let named = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let id = !self.id.is_empty() && self.id.len() <= 64 && self.id.chars().all(named);
@@ -155,9 +174,14 @@ impl SigningKey {
 
 impl Keys {
     /// These keys.
-    pub fn new(mut keys: Vec<SigningKey>, config: &SigningConfig) -> Self {
-        keys.sort_by(|a, b| (a.active_from_ms, &a.id).cmp(&(b.active_from_ms, &b.id)));
-        Self { keys, overlap_ms: i64::from(config.overlap_hours) * HOUR_MS }
+    pub fn new(keys: Vec<SigningKey>, config: &SigningConfig) -> Self {
+        let mut keys = Self { keys, overlap_ms: i64::from(config.overlap_hours) * HOUR_MS };
+        keys.sort();
+        keys
+    }
+
+    fn sort(&mut self) {
+        self.keys.sort_by(|a, b| (a.active_from_ms, &a.id).cmp(&(b.active_from_ms, &b.id)));
     }
 
     /// Where they are kept.
@@ -222,22 +246,41 @@ impl Keys {
         Ok(Self::new(keys, config))
     }
 
-    /// Adds a key that signs when it has been announced long enough; a key that is announced already is given back as it is.
-    /// `at_once`: it signs from now on, for a key that got into wrong hands.
+    /// Adds a key that signs when it has been announced long enough; a key that is announced already is given back as it is,
+    /// unless that is for later than any key is announced now: then a clock was wrong, and it is replaced. `at_once`: it signs
+    /// from now on, for a key that got into wrong hands.
     ///
     /// # Errors
     /// When the system has no random numbers.
-    pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<&SigningKey, KeyFileError> {
+    pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<Rotated, KeyFileError> {
+        self.begin(now_ms);
+        self.follow(config, at_once, now_ms)
+    }
+
+    fn follow(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<Rotated, KeyFileError> {
+        // At once: what was announced may be known to the same hands.
+        let dropped = |key: &mut SigningKey| match at_once {
+            true => key.active_from_ms > now_ms,
+            false => key.is_far(config, now_ms),
+        };
+        let dropped = self.keys.extract_if(.., dropped).filter(|key| key.revoked_ms.is_none());
+        let replaced = dropped.map(|key| key.id).collect();
         let announced = self.keys.last().is_some_and(|last| last.active_from_ms > now_ms);
-        if at_once {
-            // What was announced may be known to the same hands.
-            self.keys.retain(|key| key.active_from_ms <= now_ms);
-        }
         if at_once || !announced {
             let wait = if at_once { 0 } else { i64::from(config.announce_hours) * HOUR_MS };
             self.keys.push(SigningKey::new(now_ms, now_ms.saturating_add(wait))?);
         }
-        self.keys.last().ok_or(KeyFileError::Chance)
+        let next = self.keys.last().ok_or(KeyFileError::Chance)?;
+        Ok(Rotated { id: next.id.clone(), active_from_ms: next.active_from_ms, replaced })
+    }
+
+    /// The key that signs only because the clock is behind all of them is made one that signs now: nothing takes it away then.
+    fn begin(&mut self, now_ms: i64) {
+        let Some(id) = self.signing(now_ms).filter(|key| key.active_from_ms > now_ms).map(|key| key.id.clone()) else {
+            return;
+        };
+        self.keys.iter_mut().filter(|key| key.id == id).for_each(|key| key.active_from_ms = now_ms - 1);
+        self.sort();
     }
 
     /// Declares a key of no use from now on, for signing and for verifying; gives the key that takes its place when it was the one
@@ -252,6 +295,7 @@ impl Keys {
         config: &SigningConfig,
         now_ms: i64,
     ) -> Result<Option<Revoked>, KeyFileError> {
+        self.begin(now_ms);
         let Some(place) = self.keys.iter().position(|key| key.id == id) else { return Ok(None) };
         match self.state(place, now_ms) {
             KeyState::Announced => drop(self.keys.remove(place)),
@@ -260,7 +304,7 @@ impl Keys {
                 self.keys[place].revoked_ms = Some(now_ms);
                 self.keys[place].revoked_by = Some(by.to_owned());
                 if state == KeyState::Signing {
-                    let next = self.rotate(config, true, now_ms)?.id.clone();
+                    let next = self.follow(config, true, now_ms)?.id;
                     return Ok(Some(Revoked { successor: Some(next) }));
                 }
             }
@@ -268,10 +312,12 @@ impl Keys {
         Ok(Some(Revoked { successor: None }))
     }
 
-    /// Whether the signing key is so old that a new one is due and none is announced.
+    /// Whether the signing key is so old that a new one is due and none is announced, or for a time that is too far away.
     pub fn is_due(&self, config: &SigningConfig, now_ms: i64) -> bool {
         let limit = i64::from(config.rotate_days) * 24 * HOUR_MS;
-        limit > 0 && self.keys.last().is_none_or(|last| now_ms - last.active_from_ms >= limit)
+        let far = self.keys.iter().any(|key| key.is_far(config, now_ms));
+        let old = |last: &SigningKey| now_ms.saturating_sub(last.active_from_ms) >= limit;
+        limit > 0 && (far || self.keys.last().is_none_or(old))
     }
 
     /// The key that signs now. When the clock was set back behind the first of them, that one: receivers have it, and those that
@@ -401,6 +447,45 @@ mod tests {
         }
         let third = keys.rotate(&config, true, 31 * HOUR_MS).unwrap().id.clone();
         assert_eq!(keys.signing(31 * HOUR_MS).unwrap().id, third);
+    }
+
+    #[test]
+    fn a_key_announced_by_a_wrong_clock_is_replaced() {
+        let config = SigningConfig { rotate_days: 90, ..SigningConfig::default() };
+        let (now, ahead) = (1_000 * 24 * HOUR_MS, 2_100 * 24 * HOUR_MS);
+        let mut keys = Keys::new(vec![SigningKey::new(now, now).unwrap()], &config);
+        let first = keys.keys()[0].id.clone();
+        let lost = keys.rotate(&config, false, ahead).unwrap().id.clone();
+        assert!(keys.is_due(&config, now), "and not in three years");
+        let next = keys.rotate(&config, false, now).unwrap().id.clone();
+        let announced = now + i64::from(config.announce_hours) * HOUR_MS;
+        assert_eq!(
+            keys.list(now).iter().map(|key| (&key.id, key.active_from_ms)).collect::<Vec<_>>(),
+            [(&first, now), (&next, announced)]
+        );
+        assert!(next != lost && !keys.is_due(&config, now));
+        // One of a gateway whose clock is a little ahead is none of these.
+        assert_eq!(keys.rotate(&config, false, now - HOUR_MS).unwrap().id, next);
+        assert_eq!(keys.signing(now).unwrap().id, first);
+    }
+
+    #[test]
+    fn a_first_key_made_by_a_wrong_clock_goes_on_signing() {
+        let config = SigningConfig { rotate_days: 90, ..SigningConfig::default() };
+        let (now, ahead) = (1_000 * 24 * HOUR_MS, 2_100 * 24 * HOUR_MS);
+        for at_once in [false, true] {
+            let mut keys = Keys::new(vec![SigningKey::new(ahead, ahead).unwrap()], &config);
+            let first = keys.keys()[0].id.clone();
+            assert!(keys.is_due(&config, now));
+            let next = keys.rotate(&config, at_once, now).unwrap().id.clone();
+            assert_eq!(keys.signing(now).unwrap().id, if at_once { next } else { first.clone() });
+            assert!(keys.verifying(&first, now + HOUR_MS).is_some(), "receivers and callers have it");
+        }
+        let mut keys = Keys::new(vec![SigningKey::new(ahead, ahead).unwrap()], &config);
+        let first = keys.keys()[0].id.clone();
+        let revoked = keys.revoke(&first, "ann", &config, now).unwrap().unwrap();
+        assert_eq!(keys.signing(now).map(|key| key.id.clone()), revoked.successor);
+        assert!(keys.verifying(&first, now).is_none() && keys.signing(now).is_some());
     }
 
     #[test]

@@ -81,6 +81,15 @@ pub enum KeyFileError {
         /// Which key.
         id: String,
     },
+    /// No other is made.
+    #[error(
+        "{good} signing keys are good, and no other is made: revoke those that nobody needs (mailweir keys list, \
+         mailweir keys revoke ID), or set signing.overlap_hours to less"
+    )]
+    Many {
+        /// How many.
+        good: usize,
+    },
     /// The system has no random numbers.
     #[error("no random numbers")]
     Chance,

@@ -13,8 +13,10 @@ use sha2::Sha256;
 use super::key_file::Held;
 use super::{KeyFileError, SigningConfig};
 
-/// Keys kept in the file; the oldest expired ones go first.
+/// Keys in the file beyond which those that are good for nothing go, the oldest first.
 const KEPT: usize = 20;
+/// Good keys beyond which no other is made: the file is read for each signed request.
+const MOST: usize = 200;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
 /// How far clocks of gateways that share a file may be apart before a key of another looks as if it was made by a wrong one.
 const APART_MS: i64 = HOUR_MS;
@@ -224,15 +226,25 @@ impl Keys {
         };
         let changed = change(&mut keys)?;
         if before.as_ref() != Some(&keys) {
+            keys.forget(now_ms);
             keys.save(file, &held)?;
         }
         Ok((keys, changed))
     }
 
+    /// Forgets expired and revoked keys while there are more than [`KEPT`]; none that says when the life of the one before ends.
+    fn forget(&mut self, now_ms: i64) {
+        while self.keys.len() > KEPT {
+            let free = |place: usize| place == 0 || self.keys[place - 1].revoked_ms.is_some();
+            let over = |place: &usize| !self.is_good(*place, now_ms) && free(*place);
+            let Some(place) = (0..self.keys.len()).find(over) else { return };
+            self.keys.remove(place);
+        }
+    }
+
     fn save(&self, file: &Path, held: &Held) -> Result<(), KeyFileError> {
         let failed = |source| KeyFileError::File { file: file.to_owned(), what: "written", source };
-        let keep = self.keys.len().saturating_sub(KEPT);
-        let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys[keep..].to_vec() });
+        let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys.clone() });
         let text = text.map_err(|source| KeyFileError::Content { file: file.to_owned(), source })?;
         held.write(&text).map_err(failed)
     }
@@ -251,7 +263,7 @@ impl Keys {
     /// from now on, for a key that got into wrong hands.
     ///
     /// # Errors
-    /// When the system has no random numbers.
+    /// When so many keys are good that no other is made, or the system has no random numbers.
     pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<Rotated, KeyFileError> {
         self.begin(now_ms);
         self.follow(config, at_once, now_ms)
@@ -267,6 +279,10 @@ impl Keys {
         let replaced = dropped.map(|key| key.id).collect();
         let announced = self.keys.last().is_some_and(|last| last.active_from_ms > now_ms);
         if at_once || !announced {
+            let good = (0..self.keys.len()).filter(|place| self.is_good(*place, now_ms)).count();
+            if good >= MOST {
+                return Err(KeyFileError::Many { good });
+            }
             let wait = if at_once { 0 } else { i64::from(config.announce_hours) * HOUR_MS };
             self.keys.push(SigningKey::new(now_ms, now_ms.saturating_add(wait))?);
         }
@@ -330,8 +346,7 @@ impl Keys {
     /// A key that verifies now.
     pub fn verifying(&self, id: &str, now_ms: i64) -> Option<&SigningKey> {
         let place = self.keys.iter().position(|key| key.id == id)?;
-        let good = !matches!(self.state(place, now_ms), KeyState::Expired | KeyState::Revoked);
-        good.then(|| &self.keys[place])
+        self.is_good(place, now_ms).then(|| &self.keys[place])
     }
 
     /// All of them with their states.
@@ -355,6 +370,10 @@ impl Keys {
 
     fn expires_ms(&self, place: usize) -> Option<i64> {
         self.keys.get(place + 1).map(|next| next.active_from_ms.saturating_add(self.overlap_ms))
+    }
+
+    fn is_good(&self, place: usize, now_ms: i64) -> bool {
+        !matches!(self.state(place, now_ms), KeyState::Expired | KeyState::Revoked)
     }
 
     fn state(&self, place: usize, now_ms: i64) -> KeyState {
@@ -489,6 +508,68 @@ mod tests {
     }
 
     #[test]
+    fn good_keys_are_kept_however_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        let first = Keys::load(&file, &config, 0).unwrap().keys()[0].id.clone();
+        let rotate = |hour: i64| {
+            let now = hour * HOUR_MS;
+            Keys::change(&file, &config, now, |keys| keys.rotate(&config, true, now).map(|next| next.id.clone()))
+        };
+        for hour in 1..=22 {
+            rotate(hour).unwrap();
+        }
+        let keys = Keys::load(&file, &config, 22 * HOUR_MS).unwrap();
+        assert_eq!(keys.keys().len(), 23);
+        assert!(keys.verifying(&first, 22 * HOUR_MS).is_some(), "good for {} hours", config.overlap_hours);
+        // When they are good for nothing the oldest go.
+        rotate(1_000).unwrap();
+        let keys = Keys::load(&file, &config, 1_000 * HOUR_MS).unwrap();
+        assert!(keys.keys().len() == KEPT && keys.keys().iter().all(|key| key.id != first));
+    }
+
+    #[test]
+    fn with_too_many_good_ones_revoking_makes_room() {
+        let config = SigningConfig::default();
+        let mut keys = Keys::new(vec![SigningKey::new(0, 0).unwrap()], &config);
+        for at in 1..MOST {
+            keys.rotate(&config, true, at as i64).unwrap();
+        }
+        let (now, before) = (MOST as i64, keys.clone());
+        assert!(matches!(keys.rotate(&config, true, now), Err(KeyFileError::Many { good: MOST })));
+        assert!(matches!(keys.rotate(&config, false, now), Err(KeyFileError::Many { .. })));
+        assert_eq!(keys, before);
+        let signs = keys.signing(now).unwrap().id.clone();
+        assert!(keys.revoke(&signs, "ann", &config, now).unwrap().unwrap().successor.is_some(), "in any case");
+        let old = keys.keys()[0].id.clone();
+        keys.revoke(&old, "ann", &config, now).unwrap();
+        keys.rotate(&config, true, now + 1).unwrap();
+    }
+
+    #[test]
+    fn revoked_keys_go_but_lengthen_no_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        let first = Keys::load(&file, &config, 0).unwrap().keys()[0].id.clone();
+        let change = |now: i64, id: Option<String>| {
+            let change = |keys: &mut Keys| match id {
+                None => keys.rotate(&config, true, now).map(drop),
+                Some(id) => keys.revoke(&id, "ann", &config, now).map(drop),
+            };
+            Keys::change(&file, &config, now, change).unwrap().0
+        };
+        let mut keys = change(HOUR_MS, None);
+        for hour in 2..60 {
+            let signs = keys.signing(hour * HOUR_MS).unwrap().id.clone();
+            keys = change(hour * HOUR_MS, Some(signs));
+        }
+        assert_eq!(keys.keys().len(), KEPT);
+        assert_eq!(keys, Keys::load(&file, &config, 60 * HOUR_MS).unwrap());
+        let until = (1 + i64::from(config.overlap_hours)) * HOUR_MS;
+        assert_eq!((&keys.list(0)[0].id, keys.list(0)[0].expires_ms), (&first, Some(until)));
+    }
+
+    #[test]
     fn changes_at_once_lose_no_key() {
         let folder = tempfile::tempdir().unwrap();
         let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
@@ -519,12 +600,8 @@ mod tests {
         let mut keys = Keys::load(&file, &config, 1_000).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Keys::load(&file, &config, 2_000).unwrap(), keys);
-        let rotate = |keys: &mut Keys| {
-            (0..2 * KEPT).try_for_each(|_| keys.rotate(&config, true, 3_000).map(drop))?;
-            Ok(())
-        };
-        keys = Keys::change(&file, &config, 3_000, rotate).unwrap().0;
-        assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), KEPT);
+        keys = Keys::change(&file, &config, 3_000, |keys| keys.rotate(&config, true, 3_000).map(drop)).unwrap().0;
+        assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), 2);
         assert!(!format!("{keys:?}").contains(keys.keys()[0].secret()));
         fs::write(&file, r#"{"keys":[{"id":"a","secret":"+1","created_ms":0,"active_from_ms":0}]}"#).unwrap();
         assert!(matches!(Keys::load(&file, &config, 0), Err(KeyFileError::Key { .. })));

@@ -343,7 +343,7 @@ async fn look_at_services(pipeline: &Pipeline) {
             Err(error) => {
                 tracing::warn!(
                     event = event::SYSTEM,
-                    service = %look.name, %error, "a service does not answer: mail is judged without it"
+                    service = %look.name, %error, meanwhile = look.on_failure.words(), "a service does not answer"
                 )
             }
         }

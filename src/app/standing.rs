@@ -90,6 +90,13 @@ fn check_outside(config: &Config) -> anyhow::Result<()> {
             "{section}.call.deadline_ms is longer than inspection.deadline_ms ({most}): a message does not wait so long"
         );
     }
+    let auth = &config.enrichment.sender_auth;
+    anyhow::ensure!(
+        !auth.enabled || auth.deadline_ms <= most,
+        "enrichment.sender_auth.deadline_ms {} is longer than inspection.deadline_ms ({most}): a message does not wait so \
+         long, and it would never be seen that the resolver is silent",
+        auth.deadline_ms
+    );
     Ok(())
 }
 

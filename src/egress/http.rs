@@ -363,7 +363,15 @@ fn failure(error: reqwest::Error) -> Failure {
     if error.is_decode() {
         return Failure::malformed(error);
     }
-    Failure::unreachable(io::Error::other(error))
+    Failure::unreachable(io::Error::other(innermost(&error).to_string()))
+}
+
+/// What it came from in the end: a certificate, a connection refused. The library's own words are the same for all.
+fn innermost<'e>(mut error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    while let Some(cause) = error.source() {
+        error = cause;
+    }
+    error
 }
 
 /// Lets only those addresses through that may be connected to.

@@ -129,6 +129,15 @@ impl Metrics {
         known.insert(dependency.name().to_owned(), Arc::downgrade(dependency));
     }
 
+    /// One that may never be in effect: what is told of it ends with it, unless another of its name is there.
+    pub(super) fn watch_draft(&self, dependency: &Arc<Dependency>) {
+        let mut known = self.now.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = known.entry(dependency.name().to_owned()).or_default();
+        if one.strong_count() == 0 {
+            *one = Arc::downgrade(dependency);
+        }
+    }
+
     /// Those of one dependency.
     pub(super) fn of(&self, name: &str) -> Meters {
         let labels = &[name];

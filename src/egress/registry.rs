@@ -91,7 +91,10 @@ impl Registry {
         let is_new = found.is_none();
         let one = found.unwrap_or_else(|| Dependency::new(name, config.clone(), self.metrics.of(name)));
         match draft {
-            Some(draft) => drop(draft.insert(name.to_owned(), Arc::clone(&one))),
+            Some(draft) => {
+                self.metrics.watch_draft(&one);
+                draft.insert(name.to_owned(), Arc::clone(&one));
+            }
             None if is_new => {
                 self.metrics.watch(&one);
                 known.insert(name.to_owned(), Arc::clone(&one));
@@ -156,6 +159,9 @@ mod tests {
         let states = families.iter().find(|one| one.name() == "mailweir_dependency_breaker_state").unwrap();
         let of_clamd = states.get_metric().iter().find(|one| one.get_label()[0].value() == "clamd").unwrap();
         assert_eq!(of_clamd.get_gauge().get_value(), 2.0, "open, as it is");
+        let gauges = families.iter().filter(|one| one.get_field_type() == prometheus::proto::MetricType::GAUGE);
+        let named = gauges.flat_map(|one| one.get_metric()).map(|one| one.get_label()[0].value());
+        assert_eq!(named.filter(|name| *name == "new").count(), 0, "nothing is told of what never was");
 
         let taken = registry.draft();
         let changed = taken.dependency("clamd", &other);

@@ -52,7 +52,12 @@ impl FromStr for Target {
         let (host, port) = text.strip_prefix("inet:").and_then(|rest| rest.rsplit_once(':')).ok_or_else(invalid)?;
         let host = host.trim_matches(['[', ']']);
         let port = port.parse().map_err(|_| invalid())?;
-        if host.is_empty() { Err(invalid()) } else { Ok(Self::Inet { host: host.to_owned(), port }) }
+        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%');
+        if host.is_empty() || !host.chars().all(named) {
+            Err(invalid())
+        } else {
+            Ok(Self::Inet { host: host.to_owned(), port })
+        }
     }
 }
 
@@ -242,7 +247,9 @@ mod tests {
         for text in ["inet:127.0.0.1:3310", "inet:clamd:3310", "inet:[::1]:3310", "unix:/run/clamav/clamd.ctl"] {
             assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
         }
-        for text in ["", "clamd:3310", "inet:clamd", "inet::3310", "inet:clamd:99999", "unix:", "tcp:a:1"] {
+        for text in
+            ["", "clamd:3310", "inet:clamd", "inet::3310", "inet:clamd:99999", "inet:cl am:1", "unix:", "tcp:a:1"]
+        {
             assert!(text.parse::<Target>().is_err(), "{text}");
         }
     }

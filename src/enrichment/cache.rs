@@ -176,8 +176,14 @@ impl<V: Kept> Cache<V> {
         }
         let inner = &self.inner;
         if again {
-            inner.kept.invalidate(&key).await;
-        } else if let Some(entry) = inner.kept.get(&key).await {
+            inner.misses.inc();
+            // What is kept stays until there is something better: others may have nothing else.
+            let entry = Box::pin(inner.ask(key.clone(), about().into(), Duration::MAX, ask)).await?;
+            inner.kept.insert(key, entry.clone()).await;
+            inner.count();
+            return Ok(entry.answer);
+        }
+        if let Some(entry) = inner.kept.get(&key).await {
             if inner.is_good(&entry) {
                 inner.stales.inc();
                 self.refresh(key, entry.tags, ask);
@@ -187,8 +193,7 @@ impl<V: Kept> Cache<V> {
         }
         inner.misses.inc();
         let tags: Arc<[Tag]> = about().into();
-        let least = if again { Duration::MAX } else { Duration::ZERO };
-        let asked = Box::pin(inner.ask(key.clone(), tags, least, ask));
+        let asked = Box::pin(inner.ask(key.clone(), tags, Duration::ZERO, ask));
         let entry = inner.kept.try_get_with(key, asked).await.map_err(|failure: Arc<Failure>| (*failure).clone())?;
         inner.count();
         Ok(entry.answer)
@@ -376,6 +381,16 @@ mod tests {
         assert_eq!(cache.fetch("a".into(), Vec::new, false, ready(Ok(2))).await.unwrap(), 1);
         assert_eq!(cache.fetch("a".into(), Vec::new, true, ready(Ok(3))).await.unwrap(), 3);
         assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(4))).await.unwrap(), 3, "and others get it too");
+        let failed = cache.fetch("a".into(), Vec::new, true, ready(Err(Failure::Busy))).await;
+        assert!(matches!(failed, Err(Failure::Busy)));
+        assert_eq!(cache.get("a".into(), Vec::new, ready(Ok(5))).await.unwrap(), 3, "what failed takes nothing away");
+        // Nor does one that is under way keep others waiting.
+        let hanging = cache.fetch("a".into(), Vec::new, true, std::future::pending());
+        tokio::select! {
+            biased;
+            _ = hanging => unreachable!("it hangs"),
+            answer = cache.get("a".into(), Vec::new, ready(Ok(6))) => assert_eq!(answer.unwrap(), 3),
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::net::Ipv4Addr;
 
 use super::{
-    BlockListsConfig, CacheConfig, Config, RedirectsConfig, SenderAuthConfig, ServiceConfig, TextDialect,
+    BlockListsConfig, CacheConfig, ClamdConfig, Config, RedirectsConfig, SenderAuthConfig, ServiceConfig, TextDialect,
     TextServiceConfig, ZoneConfig,
 };
 use crate::egress::{WrongSetting, wrong};
@@ -25,6 +25,7 @@ impl Config {
             service.check().map_err(|error| error.below("service").below(name))?;
         }
         let each = [
+            ("clamd", self.clamd.enabled, self.clamd.check()),
             ("sender_auth", self.sender_auth.enabled, self.sender_auth.check()),
             ("block_lists", self.block_lists.enabled, self.block_lists.check()),
             ("text_service", self.text_service.enabled, self.text_service.check()),
@@ -69,8 +70,23 @@ impl SenderAuthConfig {
     }
 }
 
+impl ClamdConfig {
+    fn check(&self) -> Result<(), WrongSetting> {
+        match self.max_stream_bytes {
+            0 => Err(wrong("max_stream_bytes", "nothing would be scanned: write at least 1, or enabled = false")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl BlockListsConfig {
     fn check(&self) -> Result<(), WrongSetting> {
+        if self.zones.is_empty() {
+            return Err(wrong("zones", "there are none: name a list, or write enabled = false"));
+        }
+        if self.max_domains == 0 {
+            return Err(wrong("max_domains", "nothing would be asked: write at least 1, or enabled = false"));
+        }
         let mut seen = HashSet::new();
         for zone in &self.zones {
             let name = zone.name.trim_end_matches('.').to_lowercase();
@@ -168,6 +184,7 @@ mod tests {
         for enabled in [&mut config.clamd.enabled, &mut config.block_lists.enabled, &mut config.text_service.enabled] {
             *enabled = true;
         }
+        config.block_lists.zones = vec![zone("base.example", &[])];
         config.check().unwrap();
         change(&mut config);
         config.check().expect_err("refused").to_string()
@@ -188,6 +205,9 @@ mod tests {
             (call(|call| call.breaker.failure_rate = f64::NAN), "clamd.service.call.breaker.failure_rate: "),
             (call(|call| call.rate.window_seconds = 0), "clamd.service.call.rate.window_seconds: "),
             (call(|call| call.rate.floor = -3.0), "clamd.service.call.rate.floor: "),
+            (refused(|config| config.clamd.max_stream_bytes = 0), "clamd.max_stream_bytes: "),
+            (refused(|config| config.block_lists.zones.clear()), "block_lists.zones: "),
+            (refused(|config| config.block_lists.max_domains = 0), "block_lists.max_domains: "),
             (refused(|config| config.text_service.risk_from = 70.0), "text_service.risk_from: "),
             (refused(|config| config.text_service.risk_to = f64::NAN), "text_service.risk_to: "),
             (refused(|config| config.text_service.dialect = TextDialect::Chat), "text_service.model: "),

@@ -112,6 +112,19 @@ pub enum OnFailure {
     Closed,
 }
 
+impl OnFailure {
+    /// What becomes of mail, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Open => "mail is judged without it",
+            Self::Defer => {
+                "mail that would be passed on is asked to try later, for a while (on_failure, defer_seconds)"
+            }
+            Self::Closed => "mail that would be passed on is held (on_failure)",
+        }
+    }
+}
+
 /// How long a service's answers are kept, and how it may be called.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -211,6 +211,8 @@ pub struct ServiceLook {
     pub name: String,
     /// What it says of itself, or why it does not answer.
     pub result: Result<String, Failure>,
+    /// What is done with mail while it does not answer.
+    pub on_failure: OnFailure,
 }
 
 /// What needs nobody to be asked, or the asking: large, so it is made only then.
@@ -420,26 +422,28 @@ impl Services {
     /// Asks each service something harmless: at the start, and for `doctor`.
     pub async fn probe(&self) -> Vec<ServiceLook> {
         let mut looks = Vec::new();
-        let mut look = |name: &str, result| looks.push(ServiceLook { name: name.to_owned(), result });
+        let mut look =
+            |name: &str, result, on_failure| looks.push(ServiceLook { name: name.to_owned(), result, on_failure });
         if let Some(clamd) = &self.clamd {
-            look("clamd", clamd.service.version().await);
+            look("clamd", clamd.service.version().await, clamd.on_failure);
         }
         if let Some(lists) = &self.lists {
             for (name, result) in lists.service.probe().await {
-                look(&name, result);
+                look(&name, result, lists.on_failure);
             }
         }
         if let Some(urls) = &self.urls {
-            look("url_service", urls.service.probe().await);
+            look("url_service", urls.service.probe().await, urls.on_failure);
         }
         if let Some(text) = &self.text {
-            look("text_service", text.service.probe().await);
+            look("text_service", text.service.probe().await, text.on_failure);
         }
         if let Some(ocr) = &self.ocr {
-            look("ocr", ocr.version().await.map_err(|error| Failure::Unreachable(std::sync::Arc::new(error))));
+            let version = ocr.version().await.map_err(|error| Failure::Unreachable(std::sync::Arc::new(error)));
+            look("ocr", version, OnFailure::Open);
         }
         if let Some(rdap) = &self.rdap {
-            look("rdap", Ok(format!("registries of {} suffixes", rdap.service.known())));
+            look("rdap", Ok(format!("registries of {} suffixes", rdap.service.known())), rdap.on_failure);
         }
         looks
     }

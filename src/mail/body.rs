@@ -2,11 +2,10 @@
 
 use std::ops::Range;
 
-use linkify::{LinkFinder, LinkKind as Found};
-
 use super::finding::{Finding, FindingKind, Findings};
 use super::html::{self, HtmlContent, LinkPlace};
 use super::link::Link;
+use super::url_finder::UrlFinder;
 use super::{MessageLimits, Part, PartKind, decode};
 
 /// Text and links of a message.
@@ -47,7 +46,7 @@ pub(super) fn read(raw: &[u8], parts: &[Part], asides: &[(usize, Range<usize>)],
         findings: Findings::default(),
         limits,
         text_left: limits.max_text_bytes,
-        finder: finder(),
+        finder: UrlFinder::new(),
     };
     for (index, part) in parts.iter().enumerate() {
         if part.is_body() {
@@ -68,12 +67,6 @@ pub(super) fn read(raw: &[u8], parts: &[Part], asides: &[(usize, Range<usize>)],
     reader.finish()
 }
 
-fn finder() -> LinkFinder {
-    let mut finder = LinkFinder::new();
-    finder.kinds(&[Found::Url]).url_must_have_scheme(true);
-    finder
-}
-
 /// Which text is searched for URLs, and where it begins in the whole.
 #[derive(Clone, Copy)]
 enum Where {
@@ -87,7 +80,7 @@ struct Reader<'a> {
     findings: Findings,
     limits: &'a MessageLimits,
     text_left: usize,
-    finder: LinkFinder,
+    finder: UrlFinder,
 }
 
 impl Reader<'_> {
@@ -140,7 +133,7 @@ impl Reader<'_> {
         }
         let known = self.body.links.len();
         let all = !matches!(place, Where::Visible(_));
-        let found = self.finder.links(text).map(|l| (l.start(), l.as_str()));
+        let found = self.finder.find(text);
         let www = text.match_indices("www.").filter_map(|(at, _)| {
             let starts =
                 !text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '@' | '-' | '='));

@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use linkify::{LinkFinder, LinkKind as Found};
 use url::{Host, Url};
 
 use super::registrable_domain;
+use super::url_finder::UrlFinder;
 
 /// Where a link was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -61,9 +61,7 @@ impl Link {
 
     /// URLs standing in a text, each with its scheme; at most `max`.
     pub fn in_text(text: &str, max: usize) -> Vec<Self> {
-        let mut finder = LinkFinder::new();
-        finder.kinds(&[Found::Url]).url_must_have_scheme(true);
-        finder.links(text).take(max).map(|link| Self::plain(link.as_str())).collect()
+        UrlFinder::new().find(text).take(max).map(|(_, url)| Self::plain(url)).collect()
     }
 
     /// Host name in lower case (A-labels) or address; `None` when the URL has none (`mailto:`, `data:`).

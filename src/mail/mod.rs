@@ -37,6 +37,7 @@ mod style;
 mod subject;
 mod threads;
 mod tokens;
+mod url_finder;
 mod url_parts;
 mod xpath;
 

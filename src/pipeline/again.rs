@@ -1,7 +1,8 @@
 //! Messages that come again because their senders were told to try later, by hash: since when, and how often.
 //!
-//! The hash is of the envelope's sender and of the message below the trace fields at its top (RFC 5321, 4.4; RFC 7208, 9.1): the hop
-//! before writes those anew, with the time, at each try.
+//! The hash is of the envelope's sender and of the message below the trace fields at its top (RFC 5321, 4.4; RFC 7208, 9.1; RFC
+//! 8601): the hop before writes those anew, with the time, at each try; and so it does with signatures (RFC 6376, 8617), where it
+//! signs what it passes on.
 //!
 //! The memory is this process's own and bounded: [`MOST`] messages, each for a time from when it last came. Beyond that the
 //! older half is forgotten; such a message is new.
@@ -15,8 +16,19 @@ use tokio::time::Instant;
 
 use super::Transaction;
 
-/// What each hop writes at the top, besides what `Received` is for.
-const TRACE: [&str; 5] = ["Received", "Return-Path", "Delivered-To", "X-Original-To", "Received-SPF"];
+/// What each hop writes at the top, besides what `Received` is for. That of others below it is the same at each try.
+const TRACE: [&str; 10] = [
+    "Received",
+    "Return-Path",
+    "Delivered-To",
+    "X-Original-To",
+    "Received-SPF",
+    "Authentication-Results",
+    "DKIM-Signature",
+    "ARC-Seal",
+    "ARC-Message-Signature",
+    "ARC-Authentication-Results",
+];
 
 /// Messages remembered at once: about 10 MB.
 const MOST: usize = 100_000;
@@ -146,6 +158,9 @@ mod tests {
             b"Return-Path: <a@a.example>\r\nDelivered-To: b\r\nX-Original-To: b\r\nReceived-SPF: pass\r\n t=1\r\n\
               Received:\r\nSubject: x\r\n\r\nx\r\n",
             b"Received: a\n\tb\nReceived: c\nSubject: x\r\n\r\nx\r\n",
+            b"DKIM-Signature: v=1; t=1;\r\n\tb=one\r\nSubject: x\r\n\r\nx\r\n",
+            b"ARC-Seal: i=1; t=2\r\nARC-Message-Signature: i=1\r\nARC-Authentication-Results: i=1; mx\r\n\
+              Authentication-Results: mx; none\r\nReceived: a\r\nDKIM-Signature: v=1; t=2; b=two\r\nSubject: x\r\n\r\nx\r\n",
         ] {
             assert_eq!(sign("a@a.example", raw), first, "{}", String::from_utf8_lossy(raw));
         }

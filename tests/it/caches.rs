@@ -208,6 +208,53 @@ async fn a_redis_that_is_killed_and_comes_back_costs_no_answer() {
     following.abort();
 }
 
+/// A server that comes back from a dump older than a forgetting has what was forgotten: it is not given out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_forgotten_does_not_come_back_with_an_old_dump() {
+    if !available("caches::what_was_forgotten_does_not_come_back") {
+        return;
+    }
+    let mut redis = Redis::start(Keep::Nothing).await;
+    let analyser = Mock::start(Service::Http, 0, Fault::None).await.unwrap();
+    let config = config(&redis.url(), |_| ());
+    let bad = "https://www.evil.test/login";
+    let kept = |redis: &Redis| redis.ask("KEYS *answers*:a:url:*").matches("answers}:a:").count();
+    // Somebody saw the forgetting, or nobody did who is still there.
+    for seen_by_others in [true, false] {
+        assert!(redis.ask("FLUSHALL").starts_with("+OK"));
+        let follow = |node: &Node| {
+            let follower = Arc::clone(&node.outside);
+            tokio::spawn(async move { follower.follow().await })
+        };
+        let follows = async |node: &Node| {
+            let succeeded = || node.outside.snapshots().iter().find(|one| one.name == "cache").unwrap().succeeded;
+            let before = succeeded();
+            until("it follows", async || succeeded() > before).await;
+        };
+        let one = Node::new(&analyser, &config);
+        let following = follow(&one);
+        follows(&one).await;
+        assert!(one.ask(bad).await);
+        until("it is kept", async || kept(&redis) == 1).await;
+        assert!(redis.ask("SAVE").starts_with("+OK"));
+        one.outside.forget(&[Tag::parse("domain:evil.test").unwrap()]).await.unwrap();
+        if !seen_by_others {
+            following.abort();
+        }
+        redis.kill();
+        redis.start_again().await;
+        assert_eq!(kept(&redis), 1, "the dump has it");
+        let two = Node::new(&analyser, &config);
+        let also_following = follow(&two);
+        follows(if seen_by_others { &one } else { &two }).await;
+        let seen = analyser.seen();
+        assert!(two.ask(bad).await);
+        assert_eq!(analyser.seen(), seen + 1, "asked again; seen by others: {seen_by_others}");
+        following.abort();
+        also_following.abort();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redis_that_hangs_costs_its_deadline_until_its_breaker_opens() {
     // Takes connections and says nothing.

@@ -387,7 +387,11 @@ async fn certificates_are_checked_against_the_system_and_what_the_operator_adds(
     for (client, name) in [(&known, "other.test"), (&client(&TlsRoots::load(None).unwrap()), "named.test")] {
         let failure = get(client, format!("https://{name}:{port}/")).await.unwrap_err();
         assert!(matches!(failure, Failure::Unreachable(_)), "{name}: {failure}");
+        assert!(failure.to_string().contains("certificate"), "{name}: {failure}");
     }
+    let nobody = get(&known, format!("https://named.test:{}/", crate::support::gateway::free_port().port())).await;
+    let told = nobody.unwrap_err().to_string();
+    assert!(told.contains("refused") && !told.contains("named.test"), "{told}");
     std::fs::write(&file, "no certificate").unwrap();
     assert!(TlsRoots::load(Some(&folder.path().join("none"))).is_err());
 }

@@ -203,7 +203,7 @@ async fn services(config: &Config) -> Vec<Look> {
     };
     let shown = |one: ServiceLook| match one.result {
         Ok(said) => look(&one.name, Finding::Ok, said),
-        Err(error) => look(&one.name, Finding::Problem, format!("{error}: mail is judged without it")),
+        Err(error) => look(&one.name, Finding::Problem, format!("{error}: {}", one.on_failure.words())),
     };
     let ocr = &config.enrichment.ocr;
     let missing = (ocr.enabled && ocr.program().is_none()).then(|| {

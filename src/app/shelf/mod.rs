@@ -3,11 +3,12 @@
 //! | key | type | holds |
 //! | --- | --- | --- |
 //! | `{PREFIX:answers}:a:KIND:SHA256` | hash | an answer, the epoch and number it was asked for at; expires by itself |
-//! | `{PREFIX:answers}:state` | hash | epoch, number of the newest forgetting, floor: what is older is not good |
+//! | `{PREFIX:answers}:state` | hash | epoch, number of the newest forgetting, floor: what is older is not good; run: which server's life it is |
 //! | `{PREFIX:answers}:tags` | sorted set | tag → number under which it was last forgotten; 10,000 at most |
 //!
 //! One hash tag, so that in a cluster each call is one script on one node. If Redis loses or evicts the state, the next call
-//! begins a new epoch, and nothing of before is good.
+//! begins a new epoch, and nothing of before is good. So it is when the server has started anew (from a dump that may be older
+//! than what was forgotten last) or another has taken its place: whoever follows sees it within `follow_ms`.
 
 #[cfg(feature = "redis")]
 mod redis_shelf;

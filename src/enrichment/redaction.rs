@@ -156,9 +156,10 @@ fn place(word: &str) -> Option<(&str, &str)> {
     let mut from = 0;
     for (at, sign) in word.char_indices().filter(|(_, c)| is_sign(*c)) {
         let (piece, rest) = (&word[from..at], &word[at..]);
-        let authority = rest.trim_start_matches(SLASHES);
         let schemed = piece.trim_end_matches(BRACKETS).ends_with(':');
-        if schemed && rest.chars().take(2).filter(|c| SLASHES.contains(c)).count() == 2 && !authority.is_empty() {
+        // Not for each of many slashes.
+        let authority = if schemed { rest.trim_start_matches(SLASHES) } else { "" };
+        if rest.chars().take(2).filter(|c| SLASHES.contains(c)).count() == 2 && !authority.is_empty() {
             let before = &word[..word.len() - authority.len()];
             let authority = authority.split(is_sign).next().unwrap_or_default();
             let host = authority.rsplit('@').next().unwrap_or_default();

@@ -254,6 +254,7 @@ mod tests {
             ("[signing]\nmax_age_seconds = 0", &["signing.max_age_seconds 0", "at least 1"]),
             ("[signing]\nmax_nonces = 0", &["signing.max_nonces 0"]),
             ("[signing]\nnonces_ms = 0", &["signing.nonces_ms 0"]),
+            ("[signing]\nannounce_hours = 4294967295", &["signing.announce_hours 4294967295", "at most 8784, a year"]),
             (
                 "[relay]\nlisten = [\"127.0.0.1:0\"]\nverdict_seconds = 4",
                 &["inspection.deadline_ms 4000", "relay.verdict_seconds (4 s)"],

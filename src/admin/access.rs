@@ -35,7 +35,7 @@ pub(super) enum Refusal {
     Wrong,
     /// Too many wrong tokens; seconds until the next try.
     TooMany(u64),
-    /// Signed too long ago, or before we can know whether it came already.
+    /// Signed too long ago, or ahead of our time.
     Stale,
     /// Not signed with a key that may ask; which of key, body and signature is wrong is not told.
     Signature,

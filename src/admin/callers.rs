@@ -1,7 +1,8 @@
 //! Who signs a request instead of showing the token: keys of `[signing]` that `http.callers` allows, each with a role.
 //!
 //! Whether a key may ask at all is looked at before the body is read. The keys are read anew for each request: a rotation counts at
-//! once. A stranger is told a class (`stale`, `signature`, `replayed`); what exactly was wrong is in the log.
+//! once. A stranger is told a class (`stale`, `signature`, `replayed`); what exactly was wrong is in the log. What only our memory
+//! is too short for is not held against the caller: 503.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,7 +16,7 @@ use super::AdminError;
 use super::access::Refusal;
 use super::config::Role;
 use super::problem::Problem;
-use crate::enforcement::signing::{Asked, Keys, SignatureError, SigningConfig, SiteNonces, Verifier};
+use crate::enforcement::signing::{Asked, Keys, NonceError, SignatureError, SigningConfig, SiteNonces, Verifier};
 use crate::observe::event;
 
 /// How far a caller's clock may be ahead: else what was signed with a later time could be shown again after a restart, or after
@@ -96,9 +97,6 @@ pub(super) struct Callers {
     signing: SigningConfig,
     key_file: PathBuf,
     verifier: Verifier<SiteNonces>,
-    /// Signatures from before this time are refused: they may have been taken before the start, and their nonces forgotten. Redis
-    /// knows such a time itself.
-    since_ms: i64,
 }
 
 impl Callers {
@@ -112,11 +110,10 @@ impl Callers {
         data: &Path,
     ) -> Result<Self, AdminError> {
         check(&allowed)?;
-        let (key_file, now_ms) = (Keys::file(signing, data), now_ms());
-        Keys::load(&key_file, signing, now_ms)?;
-        let nonces = SiteNonces::new(signing)?;
-        let since_ms = if signing.shares_nonces() { 0 } else { now_ms / 1_000 * 1_000 + 1_000 + AHEAD_MS };
-        Ok(Self { allowed, signing: signing.clone(), key_file, verifier: Verifier::new(signing, nonces), since_ms })
+        let key_file = Keys::file(signing, data);
+        Keys::load(&key_file, signing, now_ms())?;
+        let verifier = Verifier::new(signing, SiteNonces::new(signing)?);
+        Ok(Self { allowed, signing: signing.clone(), key_file, verifier })
     }
 
     /// Lets what remembers nonces begin.
@@ -148,8 +145,7 @@ impl Callers {
             return Err(self.refused(who, None, &SignatureError::UnknownKey));
         }
         let signed_ms = self.value(headers, "Timestamp").and_then(|text| text.parse::<i64>().ok()?.checked_mul(1_000));
-        let odd = |at: &i64| *at < self.since_ms || *at > now_ms + AHEAD_MS;
-        if let Some(signed_ms) = signed_ms.filter(odd) {
+        if let Some(signed_ms) = signed_ms.filter(|at| *at > now_ms + AHEAD_MS) {
             let seconds = now_ms.abs_diff(signed_ms) / 1_000;
             return Err(self.refused(who, Some(id), &SignatureError::Stale { seconds }));
         }
@@ -169,7 +165,7 @@ impl Callers {
         let header = |name: &str| one(headers, name);
         match self.verifier.verify(&claim.keys, &asked, header, now_ms()).await {
             Ok(key) => Ok(Who { address, key: Some(key) }),
-            Err(SignatureError::Nonces(error)) => Err(cannot_tell(&error)),
+            Err(SignatureError::Nonces(error)) => Err(not_remembered(&error)),
             Err(error) => Err(self.refused(address, self.value(headers, "Key-Id"), &error)),
         }
     }
@@ -207,8 +203,18 @@ fn one<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 }
 
 fn cannot_tell(error: &dyn fmt::Display) -> NotTaken {
+    unverified(error, "signatures cannot be verified at the moment")
+}
+
+fn not_remembered(error: &NonceError) -> NotTaken {
+    let before = "forgotten: what this gateway remembers of signed requests begins after this one was signed (its start, a Redis \
+         that lost its memory, a clock of ours that was ahead): whether it came before cannot be told; sign anew";
+    if *error == NonceError::Before { unverified(error, before) } else { cannot_tell(error) }
+}
+
+fn unverified(error: &dyn fmt::Display, told: &str) -> NotTaken {
     tracing::warn!(event = event::SECURITY, %error, "a signature cannot be verified");
-    NotTaken::Problem(Box::new(Problem::unavailable("signatures cannot be verified at the moment", 5)))
+    NotTaken::Problem(Box::new(Problem::unavailable(told, 5)))
 }
 
 fn now_ms() -> i64 {

@@ -19,6 +19,7 @@ use utoipa::ToSchema;
 use super::Config;
 use super::api::Workforce;
 use super::certificate;
+use super::channels::ChannelHealth;
 use super::health::{HealthStatus, NextHopStates};
 use super::levels::LogLevels;
 use super::metrics::Metrics;
@@ -60,6 +61,15 @@ pub struct Surroundings {
     pub data: Option<PathBuf>,
     /// The next hops that mail flows to.
     pub next_hops: Option<Arc<dyn NextHopStates>>,
+    /// Who is called besides the services.
+    pub others: Option<Arc<dyn Others>>,
+}
+
+/// Who is called besides the services: channels of alerts, what `[actions]` names, the collector of spans.
+pub trait Others: std::fmt::Debug + Send + Sync {
+    /// How each is doing, as `/health/metrics` shows a service: `name` (of a channel of alerts `alert_CHANNEL`), `state`,
+    /// `recent_succeeded`, `recent_failed` and more.
+    fn snapshots(&self) -> Vec<Value>;
 }
 
 /// The feeds of rules at the moment: name and folder.
@@ -72,7 +82,8 @@ pub trait RuleFeeds: std::fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(super) struct Check {
     /// `database`, `replica`, `queue`, `redis`, `body_store`, `disk`, `clock`, `workers`, `service:NAME`,
-    /// `certificate:NAME`, `feed:NAME`, `next_hop:NAME`, `alerting`, and of mail what alerts know: `failed_holds`, `deferrals`, `panics`.
+    /// `certificate:NAME`, `feed:NAME`, `next_hop:NAME`, `channel:NAME`, `alerting`, and of mail what alerts know: `failed_holds`,
+    /// `deferrals`, `panics`.
     pub(super) name: String,
     pub(super) status: HealthStatus,
     /// Whether mail cannot be held without it.
@@ -88,7 +99,7 @@ pub(super) struct Check {
 
 impl Check {
     /// Of what is known without a look.
-    fn of(name: String, critical: bool, problem: Option<String>, measured: Value) -> Self {
+    pub(super) fn of(name: String, critical: bool, problem: Option<String>, measured: Value) -> Self {
         let status = match (&problem, critical) {
             (None, _) => HealthStatus::Healthy,
             (Some(_), true) => HealthStatus::Unhealthy,
@@ -133,6 +144,7 @@ pub(super) struct Examination {
     /// What the watch over the gateway knows; not set when nobody watches.
     pub(super) board: OnceLock<Board>,
     shown: std::sync::Mutex<BTreeSet<String>>,
+    channels: ChannelHealth,
 }
 
 impl Examination {
@@ -156,6 +168,7 @@ impl Examination {
             counted: Mutex::default(),
             board: OnceLock::new(),
             shown: std::sync::Mutex::default(),
+            channels: ChannelHealth::default(),
         }
     }
 
@@ -205,6 +218,7 @@ impl Examination {
         }
         let mut checks: Vec<Check> = stream::iter(bounded).buffered(TOGETHER).collect().await;
         checks.extend(self.services());
+        checks.extend(self.channels.look(&self.others(), &self.metrics.numbers()));
         checks.extend(self.next_hops());
         checks.extend(self.watched().await);
         self.show(&checks);
@@ -322,36 +336,32 @@ impl Examination {
     async fn feed(&self, name: &str, folder: &Path) -> Result<Found, String> {
         let place = folder.to_owned();
         let look = tokio::task::spawn_blocking(move || newest(&place));
-        let looked = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string());
-        if !matches!(looked, Ok((_, Some(_)))) {
-            // What cannot be read, or has nothing, has no age.
-            let _ = self.metrics.feeds.remove_label_values(&[name]);
-        }
-        let (files, newest) = looked?;
+        let (files, newest) = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let age = newest.map(|newest| newest.elapsed().unwrap_or_default().as_secs());
-        age.inspect(|age| self.metrics.feeds.with_label_values(&[name]).set(*age as f64));
+        match age {
+            Some(age) => self.metrics.feeds.with_label_values(&[name]).set(age as f64),
+            // What has nothing has no age.
+            None => drop(self.metrics.feeds.remove_label_values(&[name])),
+        }
         let measured = json!({ "folder": folder.display().to_string(), "files": files, "age_seconds": age });
         Ok(Found::new(measured).with(files == 0, || "the folder is empty".into()))
     }
 
-    /// How each service is doing: what calls have shown, nothing is asked.
+    /// How everybody who is called is doing: the services, and those besides.
+    pub(super) fn called(&self) -> Vec<Value> {
+        let services = self.outside().map(Outside::snapshots).unwrap_or_default();
+        services.into_iter().map(|snapshot| json!(snapshot)).chain(self.others()).collect()
+    }
+
+    fn others(&self) -> Vec<Value> {
+        self.surroundings.others.as_ref().map(|others| others.snapshots()).unwrap_or_default()
+    }
+
+    /// How each of them is doing: what calls have shown, nothing is asked.
     fn services(&self) -> Vec<Check> {
-        let snapshots = self.outside().map(Outside::snapshots).unwrap_or_default();
-        let mut checks = Vec::new();
-        for snapshot in snapshots {
-            let measured = json!(snapshot);
-            let closed = measured["state"] == "closed";
-            let silent = snapshot.recent_failed > 0 && snapshot.recent_succeeded == 0;
-            let problem = match (closed, silent) {
-                (false, _) => Some("the breaker is not closed: mail is judged without it".to_owned()),
-                (true, true) => {
-                    Some(format!("none of the last calls was answered ({} failed)", snapshot.recent_failed))
-                }
-                (true, false) => None,
-            };
-            checks.push(Check::of(format!("service:{}", snapshot.name), false, problem, measured));
-        }
-        checks
+        let services = self.outside().map(Outside::snapshots).unwrap_or_default();
+        let services = services.into_iter().map(|snapshot| service(json!(snapshot), "mail is judged without it"));
+        services.chain(self.others().into_iter().map(|other| service(other, "it is left alone for a while"))).collect()
     }
 
     /// Whether mail can be passed on: what connections have shown.
@@ -403,16 +413,49 @@ impl Examination {
         for check in checks {
             self.metrics.checks.with_label_values(&[&check.name]).set(check.status as i64);
             self.metrics.check_seconds.with_label_values(&[&check.name]).set(check.took_ms / 1_000.0);
+            if check.measured.is_null() {
+                // What it was before is no reading of now.
+                self.forget(&check.name);
+            }
         }
         let mut shown = self.shown.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         for gone in shown.difference(&names) {
             // A service that a new configuration does not name.
             let _ = self.metrics.checks.remove_label_values(&[gone]);
             let _ = self.metrics.check_seconds.remove_label_values(&[gone]);
-            let _ = gone.strip_prefix("feed:").map(|feed| self.metrics.feeds.remove_label_values(&[feed]));
+            self.forget(gone);
         }
         *shown = names;
     }
+
+    /// Takes away what a check has measured.
+    fn forget(&self, check: &str) {
+        let Metrics { certificates, feeds, free_bytes, free_ratio, .. } = &*self.metrics;
+        // What was never measured is not there to be removed.
+        let _ = match check.split_once(':') {
+            Some(("certificate", name)) => certificates.remove_label_values(&[name]),
+            Some(("feed", name)) => feeds.remove_label_values(&[name]),
+            _ => match check {
+                "disk" => free_bytes.remove_label_values(&["data"]).and(free_ratio.remove_label_values(&["data"])),
+                "body_store" => {
+                    free_bytes.remove_label_values(&["bodies"]).and(free_ratio.remove_label_values(&["bodies"]))
+                }
+                _ => Ok(()),
+            },
+        };
+    }
+}
+
+/// The check of somebody who is called, by his snapshot; `without`: what an open breaker means.
+fn service(measured: Value, without: &str) -> Check {
+    let recent = |key: &str| measured[key].as_u64().unwrap_or(0);
+    let (answered, failed) = (recent("recent_succeeded"), recent("recent_failed"));
+    let problem = match (measured["state"] == "closed", failed > 0 && answered == 0) {
+        (false, _) => Some(format!("the breaker is not closed: {without}")),
+        (true, true) => Some(format!("none of the last calls was answered ({failed} failed)")),
+        (true, false) => None,
+    };
+    Check::of(format!("service:{}", measured["name"].as_str().unwrap_or_default()), false, problem, measured)
 }
 
 /// Our clock and one that cannot be set, as they were at the last look.

@@ -141,7 +141,7 @@ type Table = BTreeMap<String, BTreeMap<String, f64>>;
 /// Answer of `/health/metrics`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HealthMetrics {
-    /// Each service: breaker (`state`, `since_seconds`, `opened`, `success_ratio`, `recent_…`), limiter (`rate_ratio`,
+    /// Each service, channel of alerts, collector: breaker (`state`, `since_seconds`, `opened`, `success_ratio`, `recent_…`), limiter (`rate_ratio`,
     /// `refused`, `in_flight`), last failure.
     #[schema(value_type = Vec<Object>)]
     dependencies: Vec<serde_json::Value>,
@@ -168,13 +168,12 @@ pub(super) struct HealthMetrics {
     (status = 200, body = HealthMetrics), Denied))]
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Json<HealthMetrics> {
     let numbers = shared.metrics.numbers();
-    let snapshots = shared.full_health.examination.outside().map(|outside| outside.snapshots()).unwrap_or_default();
     let mut protocol_errors = numbers.by("mailweir_relay_violations_total", "kind");
     for (kind, count) in numbers.by("mailweir_milter_protocol_errors_total", "kind") {
         *protocol_errors.entry(kind).or_insert(0.0) += count;
     }
     Json(HealthMetrics {
-        dependencies: snapshots.iter().map(|snapshot| serde_json::json!(snapshot)).collect(),
+        dependencies: shared.full_health.examination.called(),
         caches: numbers.table("mailweir_service_cache_lookups_total", "cache", "outcome"),
         calls: numbers.table("mailweir_dependency_calls_total", "dependency", "outcome"),
         degraded: numbers.table("mailweir_degraded_total", "what", "why"),

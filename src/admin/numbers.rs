@@ -75,7 +75,8 @@ impl Numbers {
 
     /// The sum over all labels.
     pub(super) fn sum(&self, name: &str) -> f64 {
-        self.by(name, "").into_values().sum()
+        // The sum of nothing would be -0.
+        self.by(name, "").into_values().fold(0.0, std::ops::Add::add)
     }
 
     /// Sums by the values of one label; without the label all are under the empty text.
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(numbers.sum("c"), 10.0);
         assert_eq!(numbers.by("c", "a"), [("x".to_owned(), 5.0), ("y".to_owned(), 5.0)].into());
         assert_eq!(numbers.table("c", "a", "b")["x"], [("1".to_owned(), 2.0), ("2".to_owned(), 3.0)].into());
-        assert_eq!(numbers.sum("nothing"), 0.0);
+        assert_eq!(numbers.sum("nothing").to_string(), "0", "and not -0");
         let all = &numbers.spreads("h", "")[""];
         assert_eq!((all.count, all.mean()), (4, Some(103.5 / 4.0)));
         assert_eq!(all.quantile(0.25), Some(1.0));

@@ -13,6 +13,7 @@ use crate::enforcement::signing::SiteNonces;
 use crate::gateway::milter;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::gateway::relay::RelayConfig;
+use crate::gateway::tls::{ServerTls, TlsError};
 
 /// The longest header line of an MTA, and what stands around it.
 const MIN_FRAME_BYTES: usize = 131_072;
@@ -36,6 +37,7 @@ pub(super) fn settings(config: &Config) -> anyhow::Result<()> {
     alerts::check(config)?;
     let relay = relay(config);
     relay.check()?;
+    relay_tls(&relay)?;
     // Builds the routing and reads certificate authorities.
     let metrics = NextHopMetrics::new(&prometheus::Registry::new())?;
     NextHops::new(&config.next_hop, &relay.host_name, metrics)?;
@@ -49,6 +51,27 @@ fn relay(config: &Config) -> RelayConfig {
         relay.host_name = standing::host_name(config);
     }
     relay
+}
+
+/// The certificate that the relay is to show, and its key. Those that it makes itself are looked at when it starts.
+fn relay_tls(relay: &RelayConfig) -> anyhow::Result<()> {
+    let tls = &relay.tls;
+    let (Some(cert), Some(key)) = (&tls.cert_file, &tls.key_file) else { return Ok(()) };
+    if !tls.enabled || relay.listen.is_empty() {
+        return Ok(());
+    }
+    let Err(error) = ServerTls::from_files(cert.clone(), key.clone()) else { return Ok(()) };
+    let (name, file, mend) = match &error {
+        TlsError::File { path, .. } | TlsError::Pem { path, .. } if path == key => {
+            ("key_file", key, "name a private key in PEM without a passphrase, which the gateway may read")
+        }
+        TlsError::Rustls(rustls::Error::General(_)) => ("key_file", key, "name an RSA, ECDSA or Ed25519 key in PEM"),
+        TlsError::Rustls(rustls::Error::InconsistentKeys(_)) => {
+            ("key_file", key, "it is not the key of the first certificate in relay.tls.cert_file: name the one that is")
+        }
+        _ => ("cert_file", cert, "name a certificate in PEM, followed by its chain, which the gateway may read"),
+    };
+    Err(anyhow::Error::new(error).context(format!("relay.tls.{name} `{}`: {mend}", file.display())))
 }
 
 fn http(config: &Config) -> anyhow::Result<()> {
@@ -231,6 +254,7 @@ mod tests {
             ("[signing]\nmax_age_seconds = 0", &["signing.max_age_seconds 0", "at least 1"]),
             ("[signing]\nmax_nonces = 0", &["signing.max_nonces 0"]),
             ("[signing]\nnonces_ms = 0", &["signing.nonces_ms 0"]),
+            ("[signing]\nannounce_hours = 4294967295", &["signing.announce_hours 4294967295", "at most 8784, a year"]),
             (
                 "[relay]\nlisten = [\"127.0.0.1:0\"]\nverdict_seconds = 4",
                 &["inspection.deadline_ms 4000", "relay.verdict_seconds (4 s)"],
@@ -255,6 +279,47 @@ mod tests {
             "[alerts.thresholds]\nqueue_depth_jobs = { warning = 0.0, critical = 8.0 }",
         ] {
             settings(&toml::from_str(text).unwrap()).unwrap_or_else(|error| panic!("{text}: {error:#}"));
+        }
+    }
+    #[test]
+    fn a_certificate_that_cannot_be_shown_names_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let file = folder.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            file.display().to_string()
+        };
+        let pair = || rcgen::generate_simple_self_signed(vec!["mx.example".to_owned()]).unwrap();
+        let (ours, other) = (pair(), pair());
+        let (cert, key) = (file("cert", &ours.cert.pem()), file("key", &ours.signing_key.serialize_pem()));
+        let another = file("another", &other.signing_key.serialize_pem());
+        let (junk, gone) = (file("junk", "no PEM\n"), folder.path().join("gone").display().to_string());
+        let block = |kind: &str| format!("-----BEGIN {kind}-----\nbm8gREVS\n-----END {kind}-----\n");
+        let (no_cert, no_key) = (file("no_cert", &block("CERTIFICATE")), file("no_key", &block("PRIVATE KEY")));
+        let settings_of = |listen: &str, cert: &str, key: &str| {
+            format!("[relay]\nlisten = [{listen}]\n[relay.tls]\ncert_file = \"{cert}\"\nkey_file = \"{key}\"\n")
+        };
+        let listen = "\"127.0.0.1:0\"";
+        for (cert, key, setting, words) in [
+            (&junk, &key, format!("relay.tls.cert_file `{junk}`"), "no certificate in PEM"),
+            (&gone, &key, format!("relay.tls.cert_file `{gone}`"), "may read"),
+            (&key, &key, format!("relay.tls.cert_file `{key}`"), "name a certificate"),
+            (&no_cert, &key, format!("relay.tls.cert_file `{no_cert}`"), "name a certificate"),
+            (&cert, &another, format!("relay.tls.key_file `{another}`"), "not the key of the first certificate"),
+            (&cert, &junk, format!("relay.tls.key_file `{junk}`"), "name a private key"),
+            (&cert, &gone, format!("relay.tls.key_file `{gone}`"), "may read"),
+            (&cert, &no_key, format!("relay.tls.key_file `{no_key}`"), "RSA, ECDSA or Ed25519"),
+        ] {
+            let error = refused(&settings_of(listen, cert, key));
+            assert!(error.starts_with(&setting) && error.contains(words), "{error}");
+        }
+        for text in [
+            settings_of(listen, &cert, &key),
+            // Nobody is shown it.
+            settings_of("", &junk, &junk),
+            settings_of(listen, &junk, &junk) + "enabled = false\n",
+        ] {
+            settings(&toml::from_str(&text).unwrap()).unwrap_or_else(|error| panic!("{text}: {error:#}"));
         }
     }
 }

@@ -20,7 +20,8 @@ use super::reload::Reload;
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{check, data, shelf, spans, standing, telemetry};
-use crate::admin::{Admin, NextHopStates, RuleFeeds, Surroundings, Workforce};
+use crate::admin::{Admin, NextHopStates, Others, RuleFeeds, Surroundings, Workforce};
+use crate::egress;
 use crate::enforcement::Release;
 use crate::enforcement::alert::Board;
 use crate::enrichment::Outside;
@@ -66,7 +67,8 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     observe::register(&registry)?;
     spans::register(&registry)?;
     let outside = Arc::new(shelf::outside(&config, &registry)?);
-    let exporting = spans::export(&config, &levels, &outside)?;
+    let collector = outside.dependencies.beside();
+    let exporting = spans::export(&config, &levels, &collector)?;
     let (standing, report) = standing::build(&config, false, &outside)?;
     report.log();
     data::prepare(&config)?;
@@ -75,7 +77,8 @@ pub(super) async fn serve(loaded: Loaded, common: &Common) -> anyhow::Result<()>
     // The writer outlives everything that writes; it ends when the last of them has let go.
     let writer = tokio::spawn(writer);
     let filter = records.filtered(&config.data).map(tokio::spawn);
-    let gateway = set_up(Arc::clone(&config), standing, records, (&outside, &levels), &registry).await?;
+    let around = (&outside, &levels, collector);
+    let gateway = set_up(Arc::clone(&config), standing, records, around, &registry).await?;
     say_what_listens(&gateway, common)?;
 
     let stop = CancellationToken::new();
@@ -105,7 +108,7 @@ async fn set_up(
     config: Arc<Config>,
     standing: pipeline::Standing,
     records: Arc<Records>,
-    (outside, levels): (&Arc<Outside>, &Arc<telemetry::Levels>),
+    (outside, levels, collector): (&Arc<Outside>, &Arc<telemetry::Levels>, egress::Registry),
     registry: &Registry,
 ) -> anyhow::Result<Gateway> {
     let host = standing::host_name(&config);
@@ -160,6 +163,7 @@ async fn set_up(
         data: Some(config.data.clone()),
         levels: Some(Arc::clone(levels) as _),
         next_hops: relay.as_ref().map(|_| Arc::new(Standing(Arc::clone(&next_hops))) as _),
+        others: Some(Arc::new(Besides::new(&tellers, collector))),
     };
     let admin = admin_with(&config, &records, registry, (&next_hops, key), work.workforce(doors), surroundings).await?;
     let parts = (&records, outside, &next_hops, &pipeline);
@@ -174,11 +178,9 @@ pub(super) async fn admin_side(
     registry: &Registry,
     next_hops: &Arc<NextHops>,
     work: &Work,
-    levels: Arc<telemetry::Levels>,
+    surroundings: Surroundings,
 ) -> anyhow::Result<Option<(TcpListener, Admin)>> {
     let key = data::pass_key(config)?;
-    let data = Some(config.data.clone());
-    let surroundings = Surroundings { data, levels: Some(levels), ..Surroundings::default() };
     let work = work.workforce(Vec::new());
     admin_with(config, records, registry, (next_hops, key), work, surroundings).await
 }
@@ -218,6 +220,33 @@ impl std::fmt::Debug for Feeds {
 impl RuleFeeds for Feeds {
     fn feeds(&self) -> Vec<(String, PathBuf)> {
         self.0.standing().rules.feeds().to_vec()
+    }
+}
+
+/// Who is called besides the services, as health sees them.
+#[derive(Debug)]
+pub(super) struct Besides {
+    channels: egress::Registry,
+    actions: egress::Registry,
+    collector: egress::Registry,
+}
+
+impl Besides {
+    pub(super) fn new(tellers: &Tellers, collector: egress::Registry) -> Self {
+        let (channels, actions) = tellers.called();
+        Self { channels, actions, collector }
+    }
+}
+
+impl Others for Besides {
+    fn snapshots(&self) -> Vec<serde_json::Value> {
+        // What [actions] names goes by the same kinds of channels, and is another of its own.
+        let actions = self.actions.snapshots().into_iter().map(|snapshot| {
+            let name = snapshot.name.replacen("alert_", "action_", 1);
+            egress::Snapshot { name, ..snapshot }
+        });
+        let channels = self.channels.snapshots().into_iter();
+        channels.chain(actions).chain(self.collector.snapshots()).map(|one| serde_json::json!(one)).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::config::{Config, OtlpConfig};
 use super::telemetry::Levels;
-use crate::enrichment::Outside;
+use crate::egress;
 use crate::observe::event;
 
 static SPANS: LazyLock<Option<IntCounterVec>> = LazyLock::new(|| {
@@ -83,9 +83,13 @@ pub(super) fn check(config: &OtlpConfig) -> anyhow::Result<()> {
 /// # Errors
 /// Names the setting that cannot be used; that this build cannot export.
 #[cfg(feature = "otlp")]
-pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> anyhow::Result<Option<Exporting>> {
+pub(super) fn export(
+    config: &Config,
+    levels: &Levels,
+    dependencies: &egress::Registry,
+) -> anyhow::Result<Option<Exporting>> {
     let node = super::standing::host_name(config);
-    let exporter = super::otlp::Exporter::new(&config.otlp, &levels.spans, &outside.dependencies.beside(), node)?;
+    let exporter = super::otlp::Exporter::new(&config.otlp, &levels.spans, dependencies, node)?;
     Ok(exporter.map(|exporter| {
         let stop = CancellationToken::new();
         let patience = Duration::from_millis(config.otlp.deadline_ms);
@@ -98,6 +102,10 @@ pub(super) fn export(config: &Config, levels: &Levels, outside: &Outside) -> any
 /// # Errors
 /// Names the setting that cannot be used; that this build cannot export.
 #[cfg(not(feature = "otlp"))]
-pub(super) fn export(config: &Config, _levels: &Levels, _outside: &Outside) -> anyhow::Result<Option<Exporting>> {
+pub(super) fn export(
+    config: &Config,
+    _levels: &Levels,
+    _dependencies: &egress::Registry,
+) -> anyhow::Result<Option<Exporting>> {
     check(&config.otlp).map(|()| None)
 }

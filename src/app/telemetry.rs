@@ -14,7 +14,7 @@ use super::config::{Config, LogFormat};
 use crate::admin::{LogLevels, LogState};
 use crate::observe::event;
 
-/// What a room of the log may be called; `all` is everything, libraries too.
+/// What a room of the log may be called; `all` is everything, libraries too but for those of [`QUIET`].
 const ROOMS: [&str; 16] = [
     "all",
     "admin",
@@ -34,7 +34,7 @@ const ROOMS: [&str; 16] = [
     "records",
 ];
 /// Libraries that say something.
-const LIBRARIES: [&str; 18] = [
+const LIBRARIES: [&str; 19] = [
     "axum",
     "h2",
     "hickory_net",
@@ -43,6 +43,7 @@ const LIBRARIES: [&str; 18] = [
     "html5ever",
     "hyper",
     "hyper_util",
+    "lopdf",
     "mail_auth",
     "notify",
     "object_store",
@@ -54,6 +55,9 @@ const LIBRARIES: [&str; 18] = [
     "tower",
     "tower_http",
 ];
+/// Libraries that read what strangers send, and complain of it line by line: whoever likes could fill the log. What the settings
+/// say of one of them by its name goes before this. lopdf calls an error what is wrong with the file.
+const QUIET: &str = "hickory_proto=error,html5ever=error,lopdf=off,rustls=error";
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
 /// The levels of the running process.
@@ -121,7 +125,7 @@ pub(super) fn filter(level: &str) -> anyhow::Result<EnvFilter> {
             LIBRARIES.join(", ")
         );
     }
-    EnvFilter::try_new(level).map_err(|error| {
+    EnvFilter::try_new(format!("{QUIET},{level}")).map_err(|error| {
         anyhow::anyhow!("log.level `{level}`: {error} (use error, warn, info, debug, trace, or room by room)")
     })
 }
@@ -284,9 +288,22 @@ mod tests {
         let levels = levels("info");
         Arc::clone(&levels).set(asked(&[("all", "debug")]), 10).unwrap();
         levels.configure("warn").unwrap();
-        assert_eq!(in_effect(&levels), "warn");
+        let warn = filter("warn").unwrap().to_string();
+        assert_eq!(in_effect(&levels), warn);
         tokio::time::sleep(Duration::from_secs(11 * 60)).await;
-        assert_eq!(in_effect(&levels), "warn");
+        assert_eq!(in_effect(&levels), warn);
+    }
+
+    #[test]
+    fn parsers_of_what_strangers_send_are_quiet_unless_they_are_named() {
+        let of = |level: &str| filter(level).unwrap().to_string();
+        for level in ["info", "debug,mailweir::gateway=trace"] {
+            assert!(QUIET.split(',').all(|directive| of(level).contains(directive)), "{}", of(level));
+            assert!(level.split(',').all(|directive| of(level).contains(directive)), "{}", of(level));
+        }
+        let named = of("info,lopdf=debug");
+        assert!(named.contains("lopdf=debug") && !named.contains("lopdf=off"), "{named}");
+        assert!(QUIET.split(',').all(|directive| LIBRARIES.contains(&target(directive).unwrap())));
     }
 
     #[test]

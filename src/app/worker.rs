@@ -13,10 +13,11 @@ use super::alerts::Tellers;
 use super::cli::Common;
 use super::config::Loaded;
 use super::reload::Reload;
-use super::serve::{admin_side, look_again, shutdown_signal, with_causes};
+use super::serve::{Besides, admin_side, look_again, shutdown_signal, with_causes};
 use super::terminal::{Terminal, Tone};
 use super::work::{Hands, Work};
 use super::{check, data, shelf, spans, standing, telemetry};
+use crate::admin::Surroundings;
 use crate::gateway::next_hop::{NextHopMetrics, NextHops};
 use crate::observe::{self, event};
 use crate::pipeline::{self, Pipeline};
@@ -53,7 +54,8 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let (records, writer) = Records::open(&config.store, &config.data, metrics).await.map_err(with_causes)?;
     let writer = tokio::spawn(writer);
     let outside = Arc::new(shelf::outside(&config, &registry)?);
-    let exporting = spans::export(&config, &levels, &outside)?;
+    let collector = outside.dependencies.beside();
+    let exporting = spans::export(&config, &levels, &collector)?;
     let (standing, rules) = standing::build(&config, false, &outside)?;
     rules.log();
     let key = data::pass_key(&config)?;
@@ -66,7 +68,14 @@ pub(super) async fn run(loaded: Loaded, common: &Common) -> anyhow::Result<()> {
     let seen = Arc::clone(&pipeline);
     let hands = Hands { pipeline, next_hops: Arc::clone(&next_hops), key, tellers: Arc::clone(&tellers) };
     let work = Work::open(&config, &records, &registry, Some(hands)).await?;
-    let admin = admin_side(&config, &records, &registry, &next_hops, &work, Arc::clone(&levels)).await;
+    let surroundings = Surroundings {
+        outside: Some(Arc::clone(&outside)),
+        data: Some(config.data.clone()),
+        levels: Some(Arc::clone(&levels) as _),
+        others: Some(Arc::new(Besides::new(&tellers, collector))),
+        ..Surroundings::default()
+    };
+    let admin = admin_side(&config, &records, &registry, &next_hops, &work, surroundings).await;
     let admin = admin.map_err(address_hint)?;
 
     let terminal = Terminal::new(common.colour);

@@ -41,6 +41,12 @@ pub enum TlsError {
         /// Why.
         source: rustls::pki_types::pem::Error,
     },
+    /// A file holds no certificate.
+    #[error("{path}: no certificate in PEM stands there")]
+    NoCertificate {
+        /// Which file.
+        path: PathBuf,
+    },
     /// A self-signed certificate could not be made.
     #[error("making a self-signed certificate")]
     SelfSigned(#[from] rcgen::Error),
@@ -144,6 +150,9 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 
 fn server_config(cert_file: &Path, key_file: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = certificates(cert_file)?;
+    if chain.is_empty() {
+        return Err(TlsError::NoCertificate { path: cert_file.to_owned() });
+    }
     let key =
         PrivateKeyDer::from_pem_file(key_file).map_err(|source| TlsError::Pem { path: key_file.to_owned(), source })?;
     let config = ServerConfig::builder_with_provider(provider())

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
 };
 use sqlx::AnyPool;
 use tokio::time::Instant;
@@ -63,7 +64,8 @@ pub struct Metrics {
     pub(super) rows: IntGaugeVec,
     pub(super) seen: SeenMetrics,
     pub(super) replica_fallbacks: IntCounter,
-    pub(super) replica_lag: Gauge,
+    /// Without labels, and not there until it is known.
+    pub(super) replica_lag: GaugeVec,
     slow: IntCounterVec,
     /// Microseconds from which a call is slow.
     slow_from_us: AtomicU64,
@@ -126,9 +128,12 @@ impl Metrics {
                 "mailweir_database_replica_fallbacks_total",
                 "Searches that went to the first database because its copy (store.replica_url) did not answer or was behind.",
             )?,
-            replica_lag: Gauge::new(
-                "mailweir_database_replica_lag_seconds",
-                "How long the first row of the ledger has been there that the copy for searches (store.replica_url) lacks.",
+            replica_lag: GaugeVec::new(
+                Opts::new(
+                    "mailweir_database_replica_lag_seconds",
+                    "How long the first row of the ledger has been there that the copy for searches (store.replica_url) lacks.",
+                ),
+                &[],
             )?,
             slow: IntCounterVec::new(
                 Opts::new(

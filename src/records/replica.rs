@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use prometheus::{Gauge, IntCounter};
+use prometheus::{GaugeVec, IntCounter};
 use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use tokio::time::{Instant, timeout};
@@ -36,7 +36,7 @@ pub(super) struct Replica {
     looked: Arc<Mutex<Option<(Instant, Duration)>>>,
     max_lag: Duration,
     fallbacks: IntCounter,
-    lag_seconds: Gauge,
+    lag_seconds: GaugeVec,
 }
 
 impl Replica {
@@ -79,6 +79,7 @@ impl Replica {
     /// How far it is behind the first database, which is asked by `read`: zero when it lacks nothing. The outer error is the copy's
     /// own; while the first one does not answer (the inner) it is taken to be as far behind as it was.
     pub(super) async fn lag(&self, read: &AnyPool) -> Result<Result<Duration, sqlx::Error>, sqlx::Error> {
+        let mut known = Known { gauge: &self.lag_seconds, lag: None };
         // Ids begin with the time.
         let newest = sqlx::query_scalar::<_, Option<String>>("SELECT max(id) FROM messages");
         let newest = newest.fetch_one(&self.pool).await?.unwrap_or_default();
@@ -94,7 +95,7 @@ impl Replica {
             Err(_) => before,
         };
         *self.looked() = Some((Instant::now(), lag));
-        self.lag_seconds.set(lag.as_secs_f64());
+        known.lag = lacks.is_ok().then_some(lag);
         if lag > self.max_lag && before <= self.max_lag {
             tracing::warn!(
                 event = event::SYSTEM,
@@ -136,6 +137,22 @@ impl Replica {
 
     pub(super) async fn close(&self) {
         self.pool.close().await;
+    }
+}
+
+/// What is known of the copy's lag when the question is over, however it ends; when it is not known the gauge is not there: what it
+/// was before is no reading of now, and a copy that hangs is not up to date.
+struct Known<'g> {
+    gauge: &'g GaugeVec,
+    lag: Option<Duration>,
+}
+
+impl Drop for Known<'_> {
+    fn drop(&mut self) {
+        match self.lag {
+            Some(lag) => self.gauge.with_label_values::<&str>(&[]).set(lag.as_secs_f64()),
+            None => self.gauge.reset(),
+        }
     }
 }
 

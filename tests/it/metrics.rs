@@ -109,6 +109,9 @@ async fn summaries_and_health_tell_what_happened() {
     assert_eq!(mail["stage_seconds.parse.count"], mail["messages"], "{mail}");
     assert!(mail["risk.p95"].as_f64().unwrap() > 0.0, "{mail}");
     assert_eq!(summary["sections"]["security"]["authentication_failures.wrong"], 2.0);
+    let negative = |number: &serde_json::Value| number.as_f64().is_some_and(|number| number.is_sign_negative());
+    let sections = summary["sections"].as_object().unwrap().values();
+    assert!(!sections.flat_map(|words| words.as_object().unwrap().values()).any(negative), "no -0: {summary}");
     let text = observed.get("/metrics/summary?format=text").await;
     assert!(text.header("content-type").starts_with("text/plain"));
     assert!(text.text().contains("by_action.reject") && text.text().starts_with("database\n"), "{}", text.text());

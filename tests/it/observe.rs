@@ -8,6 +8,7 @@ use mailweir::observe::event;
 use serde_json::Value;
 
 use crate::support::admin;
+use crate::support::client::Client;
 use crate::support::gateway::{Gateway, free_port};
 use crate::support::http::{Answer, request};
 use crate::support::sink::Sink;
@@ -168,10 +169,48 @@ async fn levels_are_changed_by_http_and_it_is_in_the_log() {
     assert_eq!(numbers["errors"]["egress"]["network"], 0.0, "shown at zero");
 }
 
+/// What is wrong with a message is no line of the log for each place where it is: strangers do not fill it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parsers_of_mail_do_not_fill_the_log() {
+    let pdf = "%PDF-1.4\n1 0 obj\n<</Type/Catalog/Pages 2 0 R>>\nendobj\n2 0 obj\n<</Type/Pages/Kids[]/Count 0>>\nendobj\n\
+               xref\n0 9\nbroken\ntrailer\n<</Root 1 0 R>>\nstartxref\n77777\n%%EOF\n";
+    let raw = format!(
+        "From: a@firm.example\r\nTo: b@example.com\r\nSubject: x\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/html\r\n\r\n\
+         <table><b>x</b><tr><i>y</i></table>\r\n--b\r\nContent-Type: application/pdf; name=x.pdf\r\n\
+         Content-Disposition: attachment; filename=x.pdf\r\n\r\n{}\r\n--b--\r\n",
+        pdf.replace('\n', "\r\n")
+    );
+    // The tree of an HTML text is built for rules that ask for it.
+    let rules = tempfile::tempdir().unwrap();
+    let rule = "name: \"Bold\"\ntype: \"rule\"\nsource: |\n  length(html.xpath(body.html, '//b').nodes) > 0\n";
+    std::fs::write(rules.path().join("bold.yml"), rule).unwrap();
+    let run = async |level: &str| {
+        let sink = Sink::start().await;
+        let settings = format!(
+            "[log]\nformat = \"json\"\nlevel = \"{level}\"\n[[policy.rules.paths]]\npath = \"{}\"\nname = \"bold\"\n",
+            rules.path().display()
+        );
+        let gateway = Gateway::start_with(sink.address, &settings).await;
+        let mut client = Client::connect(gateway.relay).await;
+        let reply = client.send("a@firm.example", &["b@example.com"], raw.as_bytes()).await;
+        assert!(reply.starts_with("250"), "{reply}");
+        drop(client);
+        assert!(gateway.terminate().await.success(), "{}", gateway.log());
+        let from = |library: &'static str| {
+            let said = move |line: &Value| line["target"].as_str().is_some_and(|from| from.starts_with(library));
+            lines(&gateway).into_iter().filter(said).count()
+        };
+        [from("html5ever"), from("lopdf")]
+    };
+    let told = run("info,html5ever=warn,lopdf=warn").await;
+    assert!(told.iter().all(|lines| *lines > 0), "who is named speaks: {told:?}");
+    assert_eq!(run("info").await, [0, 0]);
+}
+
 #[cfg(feature = "otlp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spans_reach_a_collector_and_mail_does_not_wait_for_it() {
-    use crate::support::client::Client;
     use crate::support::endpoint::Endpoint;
 
     // It fails at first: those spans are counted, and that is all.
@@ -209,12 +248,17 @@ async fn spans_reach_a_collector_and_mail_does_not_wait_for_it() {
         ["startTimeUnixNano", "endTimeUnixNano"].map(|name| message[name].as_str().unwrap().parse::<u128>().unwrap());
     assert!(times[0] <= times[1] && times[0] > 1_700_000_000_000_000_000, "{times:?}");
     assert!(message["parentSpanId"].as_str().unwrap().len() == 16);
+    // Its breaker is seen as those of services are.
+    let token = std::fs::read_to_string(gateway.data().join("admin.token")).unwrap();
+    let bearer = format!("Authorization: Bearer {}", token.trim());
+    let full = request(http, "GET", "/health/full", &[&bearer], "").await.json();
+    let checks = full["checks"].as_array().unwrap();
+    assert!(checks.iter().any(|check| check["name"] == "service:otlp"), "{full}");
 }
 
 #[cfg(feature = "otlp")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_last_spans_reach_the_collector_or_the_end_comes_all_the_same() {
-    use crate::support::client::Client;
     use crate::support::endpoint::Endpoint;
 
     let run = async |collector: std::net::SocketAddr| {

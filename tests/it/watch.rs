@@ -4,6 +4,8 @@
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mailweir::admin::{Config, openapi};
@@ -13,6 +15,7 @@ use sqlx::{Connection, Executor};
 
 use crate::support::admin::{self, record};
 use crate::support::client::Client;
+use crate::support::endpoint::{Endpoint, Got};
 use crate::support::gateway::{Gateway, free_port, is_private};
 use crate::support::http::{Answer, request};
 use crate::support::next_hop::{Behaviour, NextHop};
@@ -360,4 +363,95 @@ async fn a_watch_that_does_not_look_is_seen() {
     tokio::time::resume();
     let problem = tokio::time::timeout(Duration::from_secs(20), until_silent).await.unwrap();
     assert!(problem.as_str().unwrap().contains("no alerts are told"), "{problem}");
+}
+
+/// A channel that refuses for good: health says so until it takes something.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_that_refuses_is_told_by_health() {
+    let takes = Arc::new(AtomicBool::new(false));
+    let taking = Arc::clone(&takes);
+    let answer = move |_: &Got, _| if taking.load(Ordering::SeqCst) { "204 No Content" } else { "400 Bad Request" };
+    let endpoint = Endpoint::start(answer).await;
+    let (sink, http) = (Sink::start().await, free_port());
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\n[alerts]\nevery_seconds = 1\n[alerts.webhook]\n\
+         url = \"http://{0}/hook\"\nfrom = \"warning\"\nheartbeat_seconds = 1\n[alerts.thresholds]\n\
+         disk_free_ratio = {{ warning = 1.0, critical = 0.0 }}\n[actions.webhook]\nurl = \"http://{0}/verdict\"\n",
+        endpoint.address
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    serving(&gateway, http).await;
+    let full = async || get(&gateway, http, "/health/full").await.json();
+    until("trouble", &gateway, async || part(&full().await, "channel:webhook")["status"] == "DEGRADED").await;
+    let told = full().await;
+    let channel = part(&told, "channel:webhook");
+    assert!(channel["problem"].as_str().unwrap().contains("mailweir alert test webhook"), "{channel}");
+    assert!(channel["measured"]["undelivered"].as_f64() >= Some(1.0) && channel["critical"] == false, "{channel}");
+    assert_eq!(told["status"], "DEGRADED", "{told}");
+    assert_eq!(get(&gateway, http, "/health/full").await.status, 200);
+    // The breakers of channels are seen as those of services are.
+    let metrics = get(&gateway, http, "/health/metrics").await.json();
+    let dependencies = metrics["dependencies"].as_array().unwrap().clone();
+    for name in ["alert_webhook", "action_webhook"] {
+        assert_eq!(part(&told, &format!("service:{name}"))["measured"]["state"], "closed", "{told}");
+        assert!(dependencies.iter().any(|one| one["name"] == name), "{name}: {metrics}");
+    }
+    let shown = get(&gateway, http, "/metrics").await.text();
+    assert!(shown.contains("mailweir_health_check{check=\"channel:webhook\"} 1"), "{shown}");
+    takes.store(true, Ordering::SeqCst);
+    until("its end", &gateway, async || part(&full().await, "channel:webhook")["status"] == "HEALTHY").await;
+}
+
+/// What cannot be measured any more is not shown as it was.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gauges_end_with_what_they_measured() {
+    let (sink, http, folder) = (Sink::start().await, free_port(), tempfile::tempdir().unwrap());
+    let pair = rcgen::generate_simple_self_signed(vec!["mx.example".to_owned()]).unwrap();
+    let (cert, key, bodies) = (folder.path().join("crt"), folder.path().join("key"), folder.path().join("bodies"));
+    fs::write(&cert, pair.cert.pem()).unwrap();
+    fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let copy = folder.path().join("copy.db");
+    let settings = format!(
+        "[http]\nenabled = true\nlisten = \"{http}\"\nsnapshot_seconds = 1\n[relay.tls]\nenabled = true\n\
+         cert_file = \"{}\"\nkey_file = \"{}\"\n[store]\nbodies = \"{}\"\nreplica_url = \"sqlite:{}\"\n",
+        cert.display(),
+        key.display(),
+        bodies.display(),
+        copy.display()
+    );
+    let gateway = Gateway::start_with(sink.address, &settings).await;
+    serving(&gateway, http).await;
+    let shows = async |name: &str| {
+        let text = get(&gateway, http, "/metrics").await.text();
+        text.lines().any(|line| line.starts_with(name))
+    };
+    let lag = "mailweir_database_replica_lag_seconds";
+    let gone = [
+        "mailweir_tls_certificate_expiry_timestamp_seconds{certificate=\"relay\"}",
+        "mailweir_disk_free_bytes{place=\"bodies\"}",
+        "mailweir_disk_free_ratio{place=\"bodies\"}",
+    ];
+    for name in gone {
+        until(name, &gateway, async || shows(name).await).await;
+    }
+    // The copy is not there yet: nobody knows how far behind it is.
+    let full = async || get(&gateway, http, "/health/full").await.json();
+    assert_eq!(part(&full().await, "replica")["status"], "DEGRADED");
+    assert!(!shows(lag).await);
+    let mut first =
+        sqlx::SqliteConnection::connect(&format!("sqlite://{}", gateway.data().join("mailweir.db").display()))
+            .await
+            .unwrap();
+    first.execute(sqlx::AssertSqlSafe(format!("VACUUM INTO '{}'", copy.display()))).await.unwrap();
+    until("a lag", &gateway, async || shows(lag).await).await;
+
+    fs::write(&cert, "junk").unwrap();
+    fs::rename(&bodies, folder.path().join("elsewhere")).unwrap();
+    let mut second = sqlx::SqliteConnection::connect(&format!("sqlite://{}", copy.display())).await.unwrap();
+    second.execute("ALTER TABLE messages RENAME TO elsewhere").await.unwrap();
+    for name in gone.into_iter().chain([lag]) {
+        until(name, &gateway, async || !shows(name).await).await;
+    }
+    assert_eq!(part(&full().await, "certificate:relay")["status"], "DEGRADED");
+    assert!(shows("mailweir_disk_free_bytes{place=\"data\"}").await, "others stay");
 }

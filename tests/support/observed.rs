@@ -56,7 +56,12 @@ impl Observed {
         );
         let mut settings: toml::Table = toml::from_str(&services.quick(0.0)).unwrap();
         super::gateway::lay_over(&mut settings, toml::from_str(&more).unwrap());
-        let gateway = Gateway::start_with(sink.address, &toml::to_string(&settings).unwrap()).await;
+        let gateway = Gateway::prepare(sink.address, "");
+        // Its own database is the copy of itself.
+        let copy = format!("[store]\nreplica_url = \"sqlite:{}/mailweir.db\"\n", gateway.data().display());
+        super::gateway::lay_over(&mut settings, toml::from_str(&copy).unwrap());
+        gateway.configure(sink.address, &toml::to_string(&settings).unwrap());
+        gateway.start().await;
         // The HTTP side is set up last.
         let until = Instant::now() + Duration::from_secs(30);
         while tokio::net::TcpStream::connect(http).await.is_err() {

@@ -289,9 +289,11 @@ fn counted(families: &[MetricFamily], has_http: bool, queue: Option<Depth>) -> R
     Readings {
         api: has_http.then(|| times(metrics("mailweir_http_request_seconds").unwrap_or_default())),
         rate_limited: Some(LIMITS.iter().map(|name| sum(name, &|_| true)).sum::<u64>() + too_many),
-        // Whoever sends no token tries none: a probe of somebody who looks what listens here.
-        auth_failures: has_http
-            .then(|| sum("mailweir_http_auth_failures_total", &|metric| !reason(metric, &["missing", "role"]))),
+        // Whoever sends no token tries none: a probe of somebody who looks what listens here. Nor was it looked at what an address
+        // sends that is kept out: it may be the right one.
+        auth_failures: has_http.then(|| {
+            sum("mailweir_http_auth_failures_total", &|metric| !reason(metric, &["missing", "role", "too_many"]))
+        }),
         verdicts: Some(Verdicts { all, stopped: all.saturating_sub(passed) }),
         failed_holds: Some(failed_holds),
         answers: Some(Answers { all: answered, deferred }),
@@ -393,7 +395,7 @@ mod tests {
         let actions = [("allow", 1), ("tag", 2), ("released", 4), ("quarantine", 8), ("reject", 16), ("defer", 32)];
         labelled("mailweir_messages_total", "action", &actions);
         let readings = counted(&registry.gather(), true, None);
-        assert_eq!((readings.rate_limited, readings.auth_failures), (Some(63), Some(32 + 128)));
+        assert_eq!((readings.rate_limited, readings.auth_failures), (Some(63), Some(128)));
         assert_eq!(readings.verdicts, Some(Verdicts { all: 63, stopped: 56 }));
         assert_eq!((readings.dead_letters, readings.queues.len()), (None, 0), "a queue that does not answer");
     }

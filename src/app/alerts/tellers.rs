@@ -93,6 +93,11 @@ impl Tellers {
         Ok(Self { config, next_hops, dependencies, actions, watcher, told, work: OnceLock::new() })
     }
 
+    /// Who is called: channels of alerts, and those of `[actions]`.
+    pub(in crate::app) fn called(&self) -> (egress::Registry, egress::Registry) {
+        (self.dependencies.clone(), self.actions.clone())
+    }
+
     /// What is watched and who is told, and whoever comes after.
     pub(super) fn told(&self) -> watch::Receiver<Told> {
         self.told.subscribe()

@@ -23,12 +23,18 @@ pub(in crate::app) fn run(command: &KeysCommand, config: &Config, common: &Commo
             list(&terminal, &Keys::load(&file, signing, now)?, *secrets, *json, now)?;
         }
         KeysCommand::Rotate { now: at_once, json } => {
-            let rotate = |keys: &mut Keys| keys.rotate(signing, *at_once, now).cloned();
+            let rotate = |keys: &mut Keys| keys.rotate(signing, *at_once, now);
             let (keys, key) = Keys::change(&file, signing, now, rotate)?;
             let state = keys.list(now).into_iter().find(|info| info.id == key.id).context("the new key is gone")?.state;
             if *json {
-                terminal.json(&json!({"id": key.id, "state": state, "active_from_ms": key.active_from_ms}))?;
+                let (from, replaced) = (key.active_from_ms, key.replaced);
+                terminal.json(&json!({"id": key.id, "state": state, "active_from_ms": from, "replaced": replaced}))?;
             } else {
+                let why = if *at_once { "was announced" } else { "was announced for a time too far away" };
+                for id in &key.replaced {
+                    let warning = terminal.toned(Tone::Warning, "warning:");
+                    terminal.line(&format!("{warning} {id} {why} and is replaced: receivers need it no more"))?;
+                }
                 terminal.line(&format!(
                     "{} signs from {} on",
                     terminal.toned(Tone::Strong, &key.id),

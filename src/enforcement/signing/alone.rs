@@ -26,9 +26,12 @@ impl SiteNonces {
 }
 
 impl SiteNonces {
-    /// Nothing is to be prepared.
+    /// Lets the memory begin, so that the first request is not refused for that.
     #[allow(clippy::unused_async, reason = "it waits in a build with Redis")]
-    pub async fn prepare(&self, _now_ms: i64) {}
+    pub async fn prepare(&self, now_ms: i64) {
+        let Self::Memory(nonces) = self;
+        nonces.prepare(now_ms);
+    }
 }
 
 impl Nonces for SiteNonces {

@@ -10,6 +10,9 @@ use crate::deferred::QueueError;
 /// Longest beginning of the headers' names.
 const MAX_PREFIX: usize = 64;
 
+/// Longest announcement of a key: a year.
+pub(super) const MAX_ANNOUNCE_HOURS: u32 = 366 * 24;
+
 /// How requests are signed and signatures are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -21,7 +24,8 @@ pub struct SigningConfig {
     /// Age in days at which the gateway makes a new key by itself, 90 say; 0: never, only `mailweir keys rotate` does. Receivers
     /// must get the new key while it is announced, or they refuse what is signed with it; the log says so every day.
     pub rotate_days: u32,
-    /// How long a new key is known before anything is signed with it, in hours: the time to give it to receivers.
+    /// How long a new key is known before anything is signed with it, in hours, a year at most: the time to give it to receivers. A
+    /// key that is announced for later than that, by a clock that was wrong, is replaced by the next rotation.
     pub announce_hours: u32,
     /// How long a key is still good for verifying after the next one has taken over, in hours.
     pub overlap_hours: u32,
@@ -77,6 +81,9 @@ impl SigningConfig {
         if !(1..=MAX_PREFIX).contains(&prefix.len()) || !prefix.bytes().all(token) {
             return Err(SettingError::Prefix(prefix.clone()));
         }
+        if self.announce_hours > MAX_ANNOUNCE_HOURS {
+            return Err(SettingError::Announce(self.announce_hours));
+        }
         let sizes = [
             ("max_age_seconds", u64::from(self.max_age_seconds)),
             ("max_nonces", self.max_nonces as u64),
@@ -93,10 +100,5 @@ impl SigningConfig {
         let wrong =
             |why: std::io::Error| QueueError::Address { setting: "signing.nonces_url", place, why: why.to_string() };
         read.map(|text| text.trim().to_owned()).map_err(wrong)
-    }
-
-    /// Whether gateways remember nonces together.
-    pub fn shares_nonces(&self) -> bool {
-        !self.nonces_url.is_empty() || self.nonces_url_file.is_some()
     }
 }

@@ -45,6 +45,9 @@ pub enum SettingError {
     /// A number under which nothing would be good.
     #[error("signing.{0} 0: must be at least 1")]
     Zero(&'static str),
+    /// A new key would never sign.
+    #[error("signing.announce_hours {0}: must be at most {most}, a year", most = super::config::MAX_ANNOUNCE_HOURS)]
+    Announce(u32),
 }
 
 /// Why the file of keys cannot be used.
@@ -77,6 +80,15 @@ pub enum KeyFileError {
         file: PathBuf,
         /// Which key.
         id: String,
+    },
+    /// No other is made.
+    #[error(
+        "{good} signing keys are good, and no other is made: revoke those that nobody needs (mailweir keys list, \
+         mailweir keys revoke ID), or set signing.overlap_hours to less"
+    )]
+    Many {
+        /// How many.
+        good: usize,
     },
     /// The system has no random numbers.
     #[error("no random numbers")]

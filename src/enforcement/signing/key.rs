@@ -13,9 +13,13 @@ use sha2::Sha256;
 use super::key_file::Held;
 use super::{KeyFileError, SigningConfig};
 
-/// Keys kept in the file; the oldest expired ones go first.
+/// Keys in the file beyond which those that are good for nothing go, the oldest first.
 const KEPT: usize = 20;
+/// Good keys beyond which no other is made: the file is read for each signed request.
+const MOST: usize = 200;
 const HOUR_MS: i64 = 60 * 60 * 1_000;
+/// How far clocks of gateways that share a file may be apart before a key of another looks as if it was made by a wrong one.
+const APART_MS: i64 = HOUR_MS;
 
 /// A key: 32 bytes of chance with an id.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +97,17 @@ pub struct KeyInfo {
     pub revoked_by: Option<String>,
 }
 
+/// The key that follows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rotated {
+    /// Its id.
+    pub id: String,
+    /// From when on it signs, milliseconds since 1970.
+    pub active_from_ms: i64,
+    /// The ids of keys that were announced and never come: receivers need them no more.
+    pub replaced: Vec<String>,
+}
+
 /// A key was revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
@@ -146,6 +161,12 @@ impl SigningKey {
         <Hmac<Sha256> as KeyInit>::new(&block.into())
     }
 
+    /// Whether it is announced for later than a key that is made now.
+    fn is_far(&self, config: &SigningConfig, now_ms: i64) -> bool {
+        let wait = i64::from(config.announce_hours) * HOUR_MS + APART_MS;
+        self.active_from_ms > now_ms.saturating_add(wait)
+    }
+
     fn is_usable(&self) -> bool {
         let named = |c: char| c.is_ascii_alphanumeric() || c == '-';
         let id = !self.id.is_empty() && self.id.len() <= 64 && self.id.chars().all(named);
@@ -155,9 +176,14 @@ impl SigningKey {
 
 impl Keys {
     /// These keys.
-    pub fn new(mut keys: Vec<SigningKey>, config: &SigningConfig) -> Self {
-        keys.sort_by(|a, b| (a.active_from_ms, &a.id).cmp(&(b.active_from_ms, &b.id)));
-        Self { keys, overlap_ms: i64::from(config.overlap_hours) * HOUR_MS }
+    pub fn new(keys: Vec<SigningKey>, config: &SigningConfig) -> Self {
+        let mut keys = Self { keys, overlap_ms: i64::from(config.overlap_hours) * HOUR_MS };
+        keys.sort();
+        keys
+    }
+
+    fn sort(&mut self) {
+        self.keys.sort_by(|a, b| (a.active_from_ms, &a.id).cmp(&(b.active_from_ms, &b.id)));
     }
 
     /// Where they are kept.
@@ -200,15 +226,25 @@ impl Keys {
         };
         let changed = change(&mut keys)?;
         if before.as_ref() != Some(&keys) {
+            keys.forget(now_ms);
             keys.save(file, &held)?;
         }
         Ok((keys, changed))
     }
 
+    /// Forgets expired and revoked keys while there are more than [`KEPT`]; none that says when the life of the one before ends.
+    fn forget(&mut self, now_ms: i64) {
+        while self.keys.len() > KEPT {
+            let free = |place: usize| place == 0 || self.keys[place - 1].revoked_ms.is_some();
+            let over = |place: &usize| !self.is_good(*place, now_ms) && free(*place);
+            let Some(place) = (0..self.keys.len()).find(over) else { return };
+            self.keys.remove(place);
+        }
+    }
+
     fn save(&self, file: &Path, held: &Held) -> Result<(), KeyFileError> {
         let failed = |source| KeyFileError::File { file: file.to_owned(), what: "written", source };
-        let keep = self.keys.len().saturating_sub(KEPT);
-        let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys[keep..].to_vec() });
+        let text = serde_json::to_vec_pretty(&KeyFile { keys: self.keys.clone() });
         let text = text.map_err(|source| KeyFileError::Content { file: file.to_owned(), source })?;
         held.write(&text).map_err(failed)
     }
@@ -222,22 +258,45 @@ impl Keys {
         Ok(Self::new(keys, config))
     }
 
-    /// Adds a key that signs when it has been announced long enough; a key that is announced already is given back as it is.
-    /// `at_once`: it signs from now on, for a key that got into wrong hands.
+    /// Adds a key that signs when it has been announced long enough; a key that is announced already is given back as it is,
+    /// unless that is for later than any key is announced now: then a clock was wrong, and it is replaced. `at_once`: it signs
+    /// from now on, for a key that got into wrong hands.
     ///
     /// # Errors
-    /// When the system has no random numbers.
-    pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<&SigningKey, KeyFileError> {
+    /// When so many keys are good that no other is made, or the system has no random numbers.
+    pub fn rotate(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<Rotated, KeyFileError> {
+        self.begin(now_ms);
+        self.follow(config, at_once, now_ms)
+    }
+
+    fn follow(&mut self, config: &SigningConfig, at_once: bool, now_ms: i64) -> Result<Rotated, KeyFileError> {
+        // At once: what was announced may be known to the same hands.
+        let dropped = |key: &mut SigningKey| match at_once {
+            true => key.active_from_ms > now_ms,
+            false => key.is_far(config, now_ms),
+        };
+        let dropped = self.keys.extract_if(.., dropped).filter(|key| key.revoked_ms.is_none());
+        let replaced = dropped.map(|key| key.id).collect();
         let announced = self.keys.last().is_some_and(|last| last.active_from_ms > now_ms);
-        if at_once {
-            // What was announced may be known to the same hands.
-            self.keys.retain(|key| key.active_from_ms <= now_ms);
-        }
         if at_once || !announced {
+            let good = (0..self.keys.len()).filter(|place| self.is_good(*place, now_ms)).count();
+            if good >= MOST {
+                return Err(KeyFileError::Many { good });
+            }
             let wait = if at_once { 0 } else { i64::from(config.announce_hours) * HOUR_MS };
             self.keys.push(SigningKey::new(now_ms, now_ms.saturating_add(wait))?);
         }
-        self.keys.last().ok_or(KeyFileError::Chance)
+        let next = self.keys.last().ok_or(KeyFileError::Chance)?;
+        Ok(Rotated { id: next.id.clone(), active_from_ms: next.active_from_ms, replaced })
+    }
+
+    /// The key that signs only because the clock is behind all of them is made one that signs now: nothing takes it away then.
+    fn begin(&mut self, now_ms: i64) {
+        let Some(id) = self.signing(now_ms).filter(|key| key.active_from_ms > now_ms).map(|key| key.id.clone()) else {
+            return;
+        };
+        self.keys.iter_mut().filter(|key| key.id == id).for_each(|key| key.active_from_ms = now_ms - 1);
+        self.sort();
     }
 
     /// Declares a key of no use from now on, for signing and for verifying; gives the key that takes its place when it was the one
@@ -252,6 +311,7 @@ impl Keys {
         config: &SigningConfig,
         now_ms: i64,
     ) -> Result<Option<Revoked>, KeyFileError> {
+        self.begin(now_ms);
         let Some(place) = self.keys.iter().position(|key| key.id == id) else { return Ok(None) };
         match self.state(place, now_ms) {
             KeyState::Announced => drop(self.keys.remove(place)),
@@ -260,7 +320,7 @@ impl Keys {
                 self.keys[place].revoked_ms = Some(now_ms);
                 self.keys[place].revoked_by = Some(by.to_owned());
                 if state == KeyState::Signing {
-                    let next = self.rotate(config, true, now_ms)?.id.clone();
+                    let next = self.follow(config, true, now_ms)?.id;
                     return Ok(Some(Revoked { successor: Some(next) }));
                 }
             }
@@ -268,10 +328,12 @@ impl Keys {
         Ok(Some(Revoked { successor: None }))
     }
 
-    /// Whether the signing key is so old that a new one is due and none is announced.
+    /// Whether the signing key is so old that a new one is due and none is announced, or for a time that is too far away.
     pub fn is_due(&self, config: &SigningConfig, now_ms: i64) -> bool {
         let limit = i64::from(config.rotate_days) * 24 * HOUR_MS;
-        limit > 0 && self.keys.last().is_none_or(|last| now_ms - last.active_from_ms >= limit)
+        let far = self.keys.iter().any(|key| key.is_far(config, now_ms));
+        let old = |last: &SigningKey| now_ms.saturating_sub(last.active_from_ms) >= limit;
+        limit > 0 && (far || self.keys.last().is_none_or(old))
     }
 
     /// The key that signs now. When the clock was set back behind the first of them, that one: receivers have it, and those that
@@ -284,8 +346,7 @@ impl Keys {
     /// A key that verifies now.
     pub fn verifying(&self, id: &str, now_ms: i64) -> Option<&SigningKey> {
         let place = self.keys.iter().position(|key| key.id == id)?;
-        let good = !matches!(self.state(place, now_ms), KeyState::Expired | KeyState::Revoked);
-        good.then(|| &self.keys[place])
+        self.is_good(place, now_ms).then(|| &self.keys[place])
     }
 
     /// All of them with their states.
@@ -309,6 +370,10 @@ impl Keys {
 
     fn expires_ms(&self, place: usize) -> Option<i64> {
         self.keys.get(place + 1).map(|next| next.active_from_ms.saturating_add(self.overlap_ms))
+    }
+
+    fn is_good(&self, place: usize, now_ms: i64) -> bool {
+        !matches!(self.state(place, now_ms), KeyState::Expired | KeyState::Revoked)
     }
 
     fn state(&self, place: usize, now_ms: i64) -> KeyState {
@@ -404,6 +469,107 @@ mod tests {
     }
 
     #[test]
+    fn a_key_announced_by_a_wrong_clock_is_replaced() {
+        let config = SigningConfig { rotate_days: 90, ..SigningConfig::default() };
+        let (now, ahead) = (1_000 * 24 * HOUR_MS, 2_100 * 24 * HOUR_MS);
+        let mut keys = Keys::new(vec![SigningKey::new(now, now).unwrap()], &config);
+        let first = keys.keys()[0].id.clone();
+        let lost = keys.rotate(&config, false, ahead).unwrap().id.clone();
+        assert!(keys.is_due(&config, now), "and not in three years");
+        let next = keys.rotate(&config, false, now).unwrap().id.clone();
+        let announced = now + i64::from(config.announce_hours) * HOUR_MS;
+        assert_eq!(
+            keys.list(now).iter().map(|key| (&key.id, key.active_from_ms)).collect::<Vec<_>>(),
+            [(&first, now), (&next, announced)]
+        );
+        assert!(next != lost && !keys.is_due(&config, now));
+        // One of a gateway whose clock is a little ahead is none of these.
+        assert_eq!(keys.rotate(&config, false, now - HOUR_MS).unwrap().id, next);
+        assert_eq!(keys.signing(now).unwrap().id, first);
+    }
+
+    #[test]
+    fn a_first_key_made_by_a_wrong_clock_goes_on_signing() {
+        let config = SigningConfig { rotate_days: 90, ..SigningConfig::default() };
+        let (now, ahead) = (1_000 * 24 * HOUR_MS, 2_100 * 24 * HOUR_MS);
+        for at_once in [false, true] {
+            let mut keys = Keys::new(vec![SigningKey::new(ahead, ahead).unwrap()], &config);
+            let first = keys.keys()[0].id.clone();
+            assert!(keys.is_due(&config, now));
+            let next = keys.rotate(&config, at_once, now).unwrap().id.clone();
+            assert_eq!(keys.signing(now).unwrap().id, if at_once { next } else { first.clone() });
+            assert!(keys.verifying(&first, now + HOUR_MS).is_some(), "receivers and callers have it");
+        }
+        let mut keys = Keys::new(vec![SigningKey::new(ahead, ahead).unwrap()], &config);
+        let first = keys.keys()[0].id.clone();
+        let revoked = keys.revoke(&first, "ann", &config, now).unwrap().unwrap();
+        assert_eq!(keys.signing(now).map(|key| key.id.clone()), revoked.successor);
+        assert!(keys.verifying(&first, now).is_none() && keys.signing(now).is_some());
+    }
+
+    #[test]
+    fn good_keys_are_kept_however_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        let first = Keys::load(&file, &config, 0).unwrap().keys()[0].id.clone();
+        let rotate = |hour: i64| {
+            let now = hour * HOUR_MS;
+            Keys::change(&file, &config, now, |keys| keys.rotate(&config, true, now).map(|next| next.id.clone()))
+        };
+        for hour in 1..=22 {
+            rotate(hour).unwrap();
+        }
+        let keys = Keys::load(&file, &config, 22 * HOUR_MS).unwrap();
+        assert_eq!(keys.keys().len(), 23);
+        assert!(keys.verifying(&first, 22 * HOUR_MS).is_some(), "good for {} hours", config.overlap_hours);
+        // When they are good for nothing the oldest go.
+        rotate(1_000).unwrap();
+        let keys = Keys::load(&file, &config, 1_000 * HOUR_MS).unwrap();
+        assert!(keys.keys().len() == KEPT && keys.keys().iter().all(|key| key.id != first));
+    }
+
+    #[test]
+    fn with_too_many_good_ones_revoking_makes_room() {
+        let config = SigningConfig::default();
+        let mut keys = Keys::new(vec![SigningKey::new(0, 0).unwrap()], &config);
+        for at in 1..MOST {
+            keys.rotate(&config, true, at as i64).unwrap();
+        }
+        let (now, before) = (MOST as i64, keys.clone());
+        assert!(matches!(keys.rotate(&config, true, now), Err(KeyFileError::Many { good: MOST })));
+        assert!(matches!(keys.rotate(&config, false, now), Err(KeyFileError::Many { .. })));
+        assert_eq!(keys, before);
+        let signs = keys.signing(now).unwrap().id.clone();
+        assert!(keys.revoke(&signs, "ann", &config, now).unwrap().unwrap().successor.is_some(), "in any case");
+        let old = keys.keys()[0].id.clone();
+        keys.revoke(&old, "ann", &config, now).unwrap();
+        keys.rotate(&config, true, now + 1).unwrap();
+    }
+
+    #[test]
+    fn revoked_keys_go_but_lengthen_no_life() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
+        let first = Keys::load(&file, &config, 0).unwrap().keys()[0].id.clone();
+        let change = |now: i64, id: Option<String>| {
+            let change = |keys: &mut Keys| match id {
+                None => keys.rotate(&config, true, now).map(drop),
+                Some(id) => keys.revoke(&id, "ann", &config, now).map(drop),
+            };
+            Keys::change(&file, &config, now, change).unwrap().0
+        };
+        let mut keys = change(HOUR_MS, None);
+        for hour in 2..60 {
+            let signs = keys.signing(hour * HOUR_MS).unwrap().id.clone();
+            keys = change(hour * HOUR_MS, Some(signs));
+        }
+        assert_eq!(keys.keys().len(), KEPT);
+        assert_eq!(keys, Keys::load(&file, &config, 60 * HOUR_MS).unwrap());
+        let until = (1 + i64::from(config.overlap_hours)) * HOUR_MS;
+        assert_eq!((&keys.list(0)[0].id, keys.list(0)[0].expires_ms), (&first, Some(until)));
+    }
+
+    #[test]
     fn changes_at_once_lose_no_key() {
         let folder = tempfile::tempdir().unwrap();
         let (file, config) = (folder.path().join("signing.keys"), SigningConfig::default());
@@ -434,12 +600,8 @@ mod tests {
         let mut keys = Keys::load(&file, &config, 1_000).unwrap();
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(Keys::load(&file, &config, 2_000).unwrap(), keys);
-        let rotate = |keys: &mut Keys| {
-            (0..2 * KEPT).try_for_each(|_| keys.rotate(&config, true, 3_000).map(drop))?;
-            Ok(())
-        };
-        keys = Keys::change(&file, &config, 3_000, rotate).unwrap().0;
-        assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), KEPT);
+        keys = Keys::change(&file, &config, 3_000, |keys| keys.rotate(&config, true, 3_000).map(drop)).unwrap().0;
+        assert_eq!(Keys::load(&file, &config, 4_000).unwrap().keys().len(), 2);
         assert!(!format!("{keys:?}").contains(keys.keys()[0].secret()));
         fs::write(&file, r#"{"keys":[{"id":"a","secret":"+1","created_ms":0,"active_from_ms":0}]}"#).unwrap();
         assert!(matches!(Keys::load(&file, &config, 0), Err(KeyFileError::Key { .. })));

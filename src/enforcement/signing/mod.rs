@@ -22,7 +22,7 @@ mod signature;
 pub use alone::SiteNonces;
 pub use config::SigningConfig;
 pub use error::{KeyFileError, SettingError, SignatureError};
-pub use key::{KeyInfo, KeyState, Keys, Revoked, SigningKey};
+pub use key::{KeyInfo, KeyState, Keys, Revoked, Rotated, SigningKey};
 pub use nonces::{Life, MemoryNonces, NonceError, Nonces};
 pub use rotation::rotate_by_age;
 #[cfg(feature = "redis")]

@@ -1,4 +1,5 @@
-//! Rotation by age: a key that signed for `rotate_days` gets a successor, announced first.
+//! Rotation by age: a key that signed for `rotate_days` gets a successor, announced first. One that is announced for a time too far
+//! away, by a clock that was wrong, is replaced.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -43,10 +44,18 @@ fn look(file: &std::path::Path, config: &SigningConfig, now_ms: i64) -> Result<O
     if keys.is_due(config, now_ms) {
         // Another process may have seen it too: whether it is due is asked again by who changes the file.
         let rotate = |keys: &mut Keys| match keys.is_due(config, now_ms) {
-            true => keys.rotate(config, false, now_ms).map(drop),
-            false => Ok(()),
+            true => keys.rotate(config, false, now_ms).map(Some),
+            false => Ok(None),
         };
-        keys = Keys::change(file, config, now_ms, rotate)?.0;
+        let rotated;
+        (keys, rotated) = Keys::change(file, config, now_ms, rotate)?;
+        for replaced in rotated.into_iter().flat_map(|rotated| rotated.replaced) {
+            tracing::warn!(
+                event = event::SECURITY,
+                key = replaced,
+                "a signing key was announced for later than any is announced now (was a clock wrong?): it is replaced"
+            );
+        }
     }
     Ok(keys.list(now_ms).into_iter().find(|key| key.state == KeyState::Announced).map(|key| key.id))
 }

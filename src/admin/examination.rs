@@ -335,7 +335,7 @@ impl Examination {
 
     async fn feed(&self, name: &str, folder: &Path) -> Result<Found, String> {
         let place = folder.to_owned();
-        let look = tokio::task::spawn_blocking(move || newest(&place));
+        let look = tokio::task::spawn_blocking(move || newest_file(&place));
         let (files, newest) = look.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
         let age = newest.map(|newest| newest.elapsed().unwrap_or_default().as_secs());
         match age {
@@ -360,7 +360,9 @@ impl Examination {
     /// How each of them is doing: what calls have shown, nothing is asked.
     fn services(&self) -> Vec<Check> {
         let services = self.outside().map(Outside::snapshots).unwrap_or_default();
-        let services = services.into_iter().map(|snapshot| service(json!(snapshot), "mail is judged without it"));
+        let services = services
+            .into_iter()
+            .map(|snapshot| service(json!(snapshot), "what becomes of mail meanwhile its on_failure says"));
         services.chain(self.others().into_iter().map(|other| service(other, "it is left alone for a while"))).collect()
     }
 
@@ -507,7 +509,7 @@ fn workers(work: &Workforce) -> Found {
 }
 
 /// Files below a folder, and when the newest was written; a feed may be one file, too.
-fn newest(folder: &Path) -> std::io::Result<(usize, Option<SystemTime>)> {
+pub(crate) fn newest_file(folder: &Path) -> std::io::Result<(usize, Option<SystemTime>)> {
     if let Some(file) = folder.metadata().ok().filter(std::fs::Metadata::is_file) {
         return Ok((1, file.modified().ok()));
     }
@@ -557,13 +559,13 @@ mod tests {
     #[test]
     fn a_feed_is_a_folder_or_a_file() {
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(newest(folder.path()).unwrap(), (0, None));
+        assert_eq!(newest_file(folder.path()).unwrap(), (0, None));
         let file = folder.path().join("a.yml");
         std::fs::write(&file, "").unwrap();
         let written = file.metadata().unwrap().modified().ok();
-        assert_eq!(newest(&file).unwrap(), (1, written));
-        assert_eq!(newest(folder.path()).unwrap(), (1, written));
-        assert!(newest(&folder.path().join("gone")).is_err());
+        assert_eq!(newest_file(&file).unwrap(), (1, written));
+        assert_eq!(newest_file(folder.path()).unwrap(), (1, written));
+        assert!(newest_file(&folder.path().join("gone")).is_err());
     }
 
     #[test]

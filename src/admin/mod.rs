@@ -32,6 +32,7 @@ pub use crate::mail::{clean, defang};
 pub use api::{Demo, DemoBusy, DemoOrder, DemoState, Workforce};
 pub use config::{Config, DemoConfig, Role};
 pub use error::AdminError;
+pub(crate) use examination::newest_file;
 pub use examination::{Others, RuleFeeds, Surroundings};
 pub use health::NextHopStates;
 pub use levels::{LogLevels, LogState};

@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::certificate;
+use crate::admin::newest_file;
 use crate::app::config::Config;
 use crate::deferred::{Depth, Priority, Queue};
 use crate::egress;
@@ -28,9 +29,6 @@ use crate::records::Records;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often feeds and certificates are looked at: they change rarely, and a feed has many files.
 const RARELY: Duration = Duration::from_secs(600);
-/// Files of one feed that are looked at, and folders inside one another.
-const FEED_FILES: usize = 100_000;
-const FEED_DEPTH: u32 = 16;
 /// Answers of the doors that are 451 to the sender.
 const PUT_OFF: [&str; 4] = ["deferred", "deferred_by_next_hop", "failed", "defer"];
 /// Counters of what a limit refused, at all doors.
@@ -335,36 +333,11 @@ fn look_at(certificates: &[(String, PathBuf)], feeds: &[(String, PathBuf)]) -> F
     let now = SystemTime::now();
     let days = |(name, file): &(String, PathBuf)| (name.clone(), certificate::days_left(file, now));
     let age = |(name, feed): &(String, PathBuf)| {
-        let age = newest(feed).map(|newest| now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS);
+        let newest = newest_file(feed).ok().and_then(|(_, newest)| newest);
+        let age = newest.map(|newest| now.duration_since(newest).unwrap_or_default().as_secs_f64() / DAY_SECONDS);
         (name.clone(), age)
     };
     Files { certificates: certificates.iter().map(days).collect(), feeds: feeds.iter().map(age).collect() }
-}
-
-/// When the newest file below a folder was changed; a feed may be one file, too.
-fn newest(folder: &Path) -> Option<SystemTime> {
-    if let Some(file) = folder.metadata().ok().filter(std::fs::Metadata::is_file) {
-        return file.modified().ok();
-    }
-    let mut newest = None;
-    let mut todo = vec![(folder.to_owned(), 0)];
-    let mut seen = 0;
-    while let Some((folder, depth)) = todo.pop() {
-        for entry in std::fs::read_dir(folder).ok()?.flatten() {
-            seen += 1;
-            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-            let Ok(kind) = entry.file_type() else { continue };
-            if kind.is_dir() && !hidden && depth < FEED_DEPTH {
-                todo.push((entry.path(), depth + 1));
-            } else if kind.is_file() && !hidden {
-                newest = newest.max(entry.metadata().ok().and_then(|file| file.modified().ok()));
-            }
-            if seen >= FEED_FILES {
-                return newest;
-            }
-        }
-    }
-    newest
 }
 
 #[cfg(test)]

@@ -201,13 +201,17 @@ impl Kind {
                 "Look at mailweir_relay_refused_total and mailweir_milter_overruns_total by limit, and in the log for clients."
             }
             Self::AuthFailures => "Look in the log for the addresses; change the admin token if in doubt.",
-            Self::ServiceAvailability => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
+            Self::ServiceAvailability => {
+                "What becomes of mail meanwhile its on_failure says; it is marked. `mailweir doctor` asks it."
+            }
             Self::Queue => "Is Redis up, or the disk full? Mail is answered meanwhile; second looks and releases wait.",
             Self::QueueDepth => "Look whether workers run and what they wait for.",
             Self::QueueAge => "Look whether workers run (mailweir_workers) and what they wait for.",
             Self::DeadLetters => "`mailweir queue dead list` says why; replay or purge them.",
             Self::DatabaseLatency => "What must be held is deferred while it does not answer. Look at disk and server.",
-            Self::BreakerOpen => "Mail is judged without it, and marked. `mailweir doctor` asks it.",
+            Self::BreakerOpen => {
+                "What becomes of mail meanwhile its on_failure says; it is marked. `mailweir doctor` asks it."
+            }
             Self::Disk => "Below store.min_free_bytes nothing more is held. Make room, or keep less (store.*_days).",
             Self::Certificate => "Renew it; changed files are read without a restart.",
             Self::FeedAge => "Update the folder, or set alerts.thresholds.feed_age_days.",

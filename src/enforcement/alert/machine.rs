@@ -329,12 +329,12 @@ mod tests {
         Measure { kind, subject: subject.into(), value: Some(value), note: None }
     }
 
-    /// Runs a table: second, value, what is told.
     /// Both clocks agree.
     fn now(ms: i64) -> Now {
         Now { ms, steady_ms: ms }
     }
 
+    /// Runs a table: second, value, what is told.
     fn run(config: &AlertsConfig, kind: Kind, table: &[(i64, f64, &str)]) {
         let mut machine = Machine::new(config.clone(), Vec::new());
         for (second, value, expected) in table {

@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::alerts::{Server, config, node, ways};
 use crate::support::client::Client;
 use crate::support::endpoint::{Endpoint, Got};
-use crate::support::gateway::{Gateway, free_port};
+use crate::support::gateway::{Gateway, free_port, until};
 use crate::support::next_hop::{Behaviour, NextHop};
 use crate::support::records::now_ms;
 use crate::support::sink::Sink;
@@ -29,16 +29,6 @@ fn disk(free: f64) -> Readings {
 
 fn metrics() -> AlertMetrics {
     AlertMetrics::new(&prometheus::Registry::new()).unwrap()
-}
-
-async fn until(what: &str, gateway: &Gateway, mut is: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if is() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("it does not come to pass: {what}\n{}", gateway.log());
 }
 
 fn known(gateway: &Gateway, key: &str) -> Option<Alert> {

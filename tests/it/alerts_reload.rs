@@ -1,27 +1,16 @@
 //! A reload of what is watched and who is told: nothing is lost, nothing is told twice, and what is wrong changes nothing.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use mailweir::enforcement::alert::{Alert, Board, Kind};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
 use crate::support::endpoint::{Endpoint, Got};
-use crate::support::gateway::Gateway;
+use crate::support::gateway::{Gateway, until};
 
 /// The next hop, which nobody needs here.
 const HOP: ([u8; 4], u16) = ([127, 0, 0, 1], 9);
-
-async fn until(what: &str, gateway: &Gateway, mut is: impl FnMut() -> bool) {
-    for _ in 0..600 {
-        if is() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("it does not come to pass: {what}\n{}", gateway.log());
-}
 
 /// What the disk is told to be, in the order in which it was told.
 fn disk(got: &[Got]) -> Vec<(String, String)> {

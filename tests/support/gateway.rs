@@ -168,6 +168,17 @@ impl Gateway {
     }
 }
 
+/// Waits half a minute at most for something to be so.
+pub async fn until(what: &str, gateway: &Gateway, mut is: impl FnMut() -> bool) {
+    for _ in 0..600 {
+        if is() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it does not come to pass: {what}\n{}", gateway.log());
+}
+
 impl Drop for Gateway {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.lock().unwrap().take() {
